@@ -1,0 +1,1 @@
+//! Authentication, credentials, policy and audit for MCP services.

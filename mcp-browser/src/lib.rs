@@ -1,0 +1,1 @@
+//! Governed browser sessions as a service and as MCP tools.

@@ -1,0 +1,1 @@
+//! Captcha solving as a service and as MCP tools.

@@ -1,0 +1,1 @@
+//! Hot reload, plugins and scaffolding for MCP services.

@@ -1,0 +1,1 @@
+//! Resilience layers for MCP services.
