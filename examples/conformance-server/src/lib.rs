@@ -1,0 +1,1 @@
+//! An rmcp server that offers everything the official conformance suite calls.
