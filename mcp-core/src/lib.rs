@@ -1,1 +1,71 @@
 //! The vocabulary and front doors of an MCP service on tower and rmcp.
+//!
+//! Everything is a `tower::Service` from [`Request`] to [`Response`] with the error [`Error`]: an rmcp server,
+//! an upstream, a whole gateway. A layer written once works on all of them. This crate holds that seam, the
+//! types that travel over it, the traits through which the sibling crates meet, and behind features the
+//! fronts that serve a stack to clients and the adapters to and from rmcp.
+//!
+//! # Features
+//!
+//! | Name | Adds | Default |
+//! |---|---|---|
+//! | `http` | Streamable HTTP front | no |
+//! | `stdio` | stdio front | no |
+//! | `rmcp` | adapters from and to rmcp, typed views | no |
+//! | `http-client` | guarded HTTP client | no |
+//! | `tls-aws-lc` | rustls with aws-lc-rs for the client | no |
+//! | `test-util` | contract tests and fakes | no |
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod annotations;
+mod asker;
+mod audit;
+mod budget;
+mod change;
+mod config;
+mod context;
+mod credential;
+mod error;
+mod json;
+mod method;
+mod notifier;
+mod policy;
+mod principal;
+mod protocol;
+mod request;
+mod response;
+mod seam;
+mod session;
+mod upstream;
+mod visibility;
+
+pub(crate) use self::json::Cursor;
+pub use self::{
+    annotations::ToolAnnotations,
+    asker::{Ask, Asker},
+    audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
+    budget::{Account, Amount, Budget, MemoryBudget, Reservation},
+    change::{
+        CatalogueChange, Change, ChangeEvent, ChangeFeed, ChangeStream, ChangedEntry,
+        MemoryChangeFeed,
+    },
+    config::ConfigError,
+    context::Deadline,
+    credential::{
+        Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
+        CredentialRefusal, CredentialRetry,
+    },
+    error::{Error, ErrorClass, ErrorKind, RpcCode},
+    json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, Object},
+    method::Method,
+    notifier::{Notification, NotificationStream, Notifier},
+    policy::{PolicyDecision, PolicyEngine, Verdict},
+    principal::{Partition, Principal, PrincipalKind, Shared},
+    protocol::{ClientCapabilities, Era, LogLevel, ProtocolVersion, TraceContext, meta},
+    request::Request,
+    response::{Response, ResultType},
+    seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
+    session::SessionKey,
+    upstream::UpstreamId,
+    visibility::{Entry, EntryKind, Visibility},
+};

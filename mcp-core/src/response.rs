@@ -1,0 +1,223 @@
+use std::{fmt, sync::OnceLock};
+
+use bytes::Bytes;
+use http::Extensions;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Cursor, Error, Json, JsonError};
+
+/// What a result is (revision 2026-07-28, basic, "Results").
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResultType {
+    /// The final answer. Results of the session era say nothing, which means this.
+    Complete,
+    /// The server needs something from the client first.
+    InputRequired,
+    /// The work goes on as a task (extension `io.modelcontextprotocol/tasks`).
+    Task,
+    /// A type of an extension that is not known here. It is passed on.
+    Other(Box<str>),
+}
+
+impl ResultType {
+    fn new(name: &str) -> Self {
+        match name {
+            "complete" => Self::Complete,
+            "input_required" => Self::InputRequired,
+            "task" => Self::Task,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+/// The answer to a [`Request`](crate::Request).
+///
+/// The result stays the bytes that arrived. A response that nobody looks at is never decoded.
+#[derive(Clone)]
+pub struct Response {
+    result: Json,
+    result_type: ResultType,
+    explicit: bool,
+    tool_error: OnceLock<bool>,
+    extensions: Extensions,
+}
+
+impl Response {
+    /// Wraps a result, reading its `resultType`.
+    #[must_use]
+    pub fn new(result: Json) -> Self {
+        let text = result.member("resultType").and_then(|name| name.to_text());
+        Self::with_type(result, text.as_deref())
+    }
+
+    /// Wraps a result whose `resultType` has been read already.
+    pub(crate) fn with_type(result: Json, name: Option<&str>) -> Self {
+        Self {
+            result,
+            result_type: name.map_or(ResultType::Complete, ResultType::new),
+            explicit: name.is_some(),
+            tool_error: OnceLock::new(),
+            extensions: Extensions::new(),
+        }
+    }
+
+    /// Checks a JSON-RPC result and wraps it, in one pass.
+    ///
+    /// # Errors
+    ///
+    /// The text is not valid JSON.
+    pub fn parse(text: impl Into<Bytes>) -> Result<Self, JsonError> {
+        let text = text.into();
+        let mut cursor = Cursor::new(&text)?;
+        let (result, name) = read_result(&mut cursor, &text)?;
+        cursor.end()?;
+        Ok(Self::with_type(result, name.as_deref()))
+    }
+
+    /// Encodes a result.
+    ///
+    /// # Errors
+    ///
+    /// The value cannot be written as JSON.
+    pub fn encode(result: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
+        Ok(Self::new(Json::encode(result)?))
+    }
+
+    /// The empty result, `{}`.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::with_type(Json::EMPTY_OBJECT, None)
+    }
+
+    /// Returns the result.
+    #[must_use]
+    pub fn result(&self) -> &Json {
+        &self.result
+    }
+
+    /// Returns the result, giving up the rest.
+    #[must_use]
+    pub fn into_result(self) -> Json {
+        self.result
+    }
+
+    /// Returns the response with another result; its type is read anew.
+    #[must_use]
+    pub fn with_result(self, result: Json) -> Self {
+        Self {
+            extensions: self.extensions,
+            ..Self::new(result)
+        }
+    }
+
+    /// Returns what the result is.
+    #[must_use]
+    pub fn result_type(&self) -> &ResultType {
+        &self.result_type
+    }
+
+    /// Returns whether the result itself says what it is, as revision 2026-07-28 demands.
+    #[must_use]
+    pub fn has_result_type(&self) -> bool {
+        self.explicit
+    }
+
+    /// Returns whether a tool reports an error of its own (`isError`). Scans the result once and remembers.
+    #[must_use]
+    pub fn is_tool_error(&self) -> bool {
+        *self.tool_error.get_or_init(|| {
+            self.result
+                .member("isError")
+                .is_some_and(|flag| flag.as_str() == "true")
+        })
+    }
+
+    /// Decodes the result.
+    ///
+    /// # Errors
+    ///
+    /// The result does not have the shape of `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
+        self.result.decode()
+    }
+
+    /// Returns values that layers attached, by their type.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Returns values that layers attached, by their type.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("result", &self.result)
+            .field("result_type", &self.result_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a result at a cursor, and its `resultType` on the way.
+pub(crate) fn read_result(
+    cursor: &mut Cursor<'_>,
+    whole: &Bytes,
+) -> Result<(Json, Option<String>), JsonError> {
+    if cursor.peek() != Some(b'{') {
+        return Ok((Json::slice(whole, cursor.value()?), None));
+    }
+    let mut name = None;
+    let span = cursor.object(|cursor, key| {
+        if name.is_none() && key.is("resultType") {
+            name = Some(Json::slice(whole, cursor.value()?));
+            return Ok(());
+        }
+        cursor.value().map(drop)
+    })?;
+    let name = name.and_then(|name| name.to_text());
+    Ok((Json::slice(whole, span), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_is_read_wherever_it_stands() {
+        for (text, expected) in [
+            ("{}", ResultType::Complete),
+            (r#"{"a":{"resultType":"task"}}"#, ResultType::Complete),
+            (r#"{"a":1,"resultType":"task"}"#, ResultType::Task),
+            (
+                r#" {"resultType":"input_required"} "#,
+                ResultType::InputRequired,
+            ),
+            (r#"{"resultType":"x"}"#, ResultType::Other("x".into())),
+            ("[1]", ResultType::Complete),
+        ] {
+            let response = Response::parse(text).unwrap();
+            assert_eq!(*response.result_type(), expected, "{text}");
+            assert_eq!(response.result().as_str(), text.trim());
+        }
+    }
+
+    #[test]
+    fn a_tool_error_is_told_from_an_answer() {
+        assert!(
+            Response::parse(r#"{"isError": true}"#)
+                .unwrap()
+                .is_tool_error()
+        );
+        assert!(
+            !Response::parse(r#"{"isError":false}"#)
+                .unwrap()
+                .is_tool_error()
+        );
+        assert!(!Response::empty().is_tool_error());
+    }
+}

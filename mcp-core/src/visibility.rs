@@ -1,0 +1,133 @@
+use std::{fmt, sync::Arc};
+
+use crate::{ToolAnnotations, UpstreamId};
+
+/// Which entries of a list the caller may see.
+///
+/// A layer that hides entries adds a predicate to the request; whoever answers a list applies all of them and
+/// marks the answer private. The same predicates decide whether a hidden entry can be called by its name.
+#[derive(Clone, Default)]
+pub struct Visibility(Option<Arc<Node>>);
+
+struct Node {
+    allows: Box<dyn Fn(&Entry<'_>) -> bool + Send + Sync>,
+    rest: Visibility,
+}
+
+/// An entry of a list, as a predicate sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Entry<'a> {
+    /// What is listed.
+    pub kind: EntryKind,
+    /// The name (or URI, or URI template) that the client sees.
+    pub name: &'a str,
+    /// The upstream that offers it, where there is one.
+    pub upstream: Option<&'a UpstreamId>,
+    /// What a tool says about itself.
+    pub annotations: ToolAnnotations,
+}
+
+impl<'a> Entry<'a> {
+    /// Describes an entry.
+    #[must_use]
+    pub fn new(kind: EntryKind, name: &'a str) -> Self {
+        Self {
+            kind,
+            name,
+            upstream: None,
+            annotations: ToolAnnotations::default(),
+        }
+    }
+
+    /// Sets the upstream.
+    #[must_use]
+    pub fn with_upstream(mut self, upstream: &'a UpstreamId) -> Self {
+        self.upstream = Some(upstream);
+        self
+    }
+
+    /// Sets the annotations.
+    #[must_use]
+    pub fn with_annotations(mut self, annotations: ToolAnnotations) -> Self {
+        self.annotations = annotations;
+        self
+    }
+}
+
+/// What a list lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A tool.
+    Tool,
+    /// A prompt.
+    Prompt,
+    /// A resource.
+    Resource,
+    /// A resource template.
+    ResourceTemplate,
+}
+
+impl Visibility {
+    /// Everything is visible.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self(None)
+    }
+
+    /// Adds a predicate: only entries that it and all earlier ones allow stay visible.
+    #[must_use]
+    pub fn and(self, allows: impl Fn(&Entry<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(Node {
+            allows: Box::new(allows),
+            rest: self,
+        })))
+    }
+
+    /// Returns whether nothing is hidden.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Returns whether an entry is visible.
+    #[must_use]
+    pub fn allows(&self, entry: &Entry<'_>) -> bool {
+        let mut node = &self.0;
+        while let Some(predicate) = node {
+            if !(predicate.allows)(entry) {
+                return false;
+            }
+            node = &predicate.rest.0;
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Visibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_all() {
+            "Visibility(all)"
+        } else {
+            "Visibility(filtered)"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_predicate_has_to_allow() {
+        let visibility = Visibility::all()
+            .and(|entry| entry.name.starts_with('a'))
+            .and(|entry| entry.kind == EntryKind::Tool);
+        let sees = |kind, name| visibility.allows(&Entry::new(kind, name));
+        assert!(sees(EntryKind::Tool, "a"));
+        assert!(!sees(EntryKind::Tool, "b"));
+        assert!(!sees(EntryKind::Prompt, "a"));
+        assert!(Visibility::all().allows(&Entry::new(EntryKind::Prompt, "b")));
+    }
+}
