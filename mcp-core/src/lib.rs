@@ -22,6 +22,7 @@ mod asker;
 mod audit;
 mod budget;
 mod change;
+pub mod clock;
 mod config;
 mod context;
 mod credential;
@@ -36,6 +37,9 @@ mod request;
 mod response;
 mod seam;
 mod session;
+pub mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod upstream;
 mod visibility;
 

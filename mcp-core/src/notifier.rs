@@ -365,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_to_a_plain_reader_is_refused() {
-        let (notifier, mut stream) = channel(1);
+        let (notifier, mut stream) = channel(4);
         let ask = notifier.question(Method::ROOTS_LIST, None);
         let (answer, seen) = tokio::join!(ask, async {
             notifier.notify(numbered(7)).await.unwrap();

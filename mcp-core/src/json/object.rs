@@ -288,8 +288,10 @@ fn separate(out: &mut Vec<u8>, comma: &mut bool) {
 
 fn key_is(text: &[u8], key: Span, expected: &str) -> bool {
     let raw = key.of(text);
-    raw == expected.as_bytes()
-        || (memchr::memchr(b'\\', raw).is_some() && decoded_key(text, key) == expected)
+    match raw.contains(&b'\\') {
+        true => decoded_key(text, key) == expected,
+        false => raw == expected.as_bytes(),
+    }
 }
 
 fn decoded_key(text: &[u8], key: Span) -> Cow<'_, str> {

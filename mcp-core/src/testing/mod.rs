@@ -1,0 +1,9 @@
+//! Contract tests for implementations of this crate's traits, and helpers for tests.
+//!
+//! The functions panic when the contract is broken, so call them from a test.
+
+mod redis_server;
+mod store;
+
+pub use self::redis_server::RedisServer;
+pub use self::store::{state_store_contract, state_store_races};
