@@ -46,7 +46,11 @@ pub(crate) struct CallContext {
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) annotations: Option<ToolAnnotations>,
     pub(crate) visibility: Visibility,
+    pub(crate) mirrored: Option<Mirrored>,
 }
+
+/// Parameters that HTTP headers mirror (`Mcp-Param-*`): header name without the prefix, decoded value.
+pub(crate) type Mirrored = Arc<[(Box<str>, Box<str>)]>;
 
 impl Default for CallContext {
     fn default() -> Self {
@@ -63,6 +67,7 @@ impl Default for CallContext {
             upstream: None,
             annotations: None,
             visibility: Visibility::all(),
+            mirrored: None,
         }
     }
 }

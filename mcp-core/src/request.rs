@@ -202,6 +202,14 @@ impl Request {
         &mut self.extensions
     }
 
+    /// Takes over the facts of another call: who calls, its session, its client, its deadline. The sink of
+    /// notifications stays.
+    #[must_use]
+    pub fn with_facts_of(mut self, other: &Self) -> Self {
+        self.context = Arc::clone(&other.context);
+        self
+    }
+
     fn context_mut(&mut self) -> &mut CallContext {
         Arc::make_mut(&mut self.context)
     }
@@ -288,6 +296,16 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Returns the parameters that HTTP headers mirror (`Mcp-Param-*`, SEP-2243): each header's name in lower
+    /// case without the prefix, and its decoded value. `None` for a call that did not come over HTTP in
+    /// revision 2026-07-28 or later. Whoever knows the schema of the tool checks them.
+    #[must_use]
+    pub fn mirrored(&self) -> Option<&[(Box<str>, Box<str>)]> {
+        self.context.mirrored.as_deref()
+    }
+}
+
 macro_rules! setters {
     ($($(#[$doc:meta])* $setter:ident($field:ident: $type:ty) $value:expr;)*) => {
         /// Setting facts about the call.
@@ -327,6 +345,8 @@ setters! {
     with_upstream(upstream: UpstreamId) Some(upstream);
     /// Sets what the called tool says about itself.
     with_annotations(annotations: ToolAnnotations) Some(annotations);
+    /// Sets the parameters that HTTP headers mirror.
+    with_mirrored(mirrored: Arc<[(Box<str>, Box<str>)]>) Some(mirrored);
     /// Sets which entries of lists the caller may see.
     with_visibility(visibility: Visibility) visibility;
 }

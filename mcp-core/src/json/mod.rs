@@ -104,6 +104,11 @@ impl Json {
         self.0
     }
 
+    /// Returns the shared bytes behind the text.
+    pub(crate) fn as_shared(&self) -> &Bytes {
+        &self.0
+    }
+
     /// Returns the length of the text in bytes.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,0 +1,13 @@
+//! Fronts: what clients connect to.
+//!
+//! A front speaks every revision that its transport has, recognises the era of a client by how it opens, and
+//! turns each call into a [`Request`](crate::Request) for the stack behind it.
+
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod exchange;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod initialize;
+#[cfg(feature = "stdio")]
+pub mod stdio;

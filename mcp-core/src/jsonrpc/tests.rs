@@ -1,0 +1,151 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Message, Malformed> {
+    Message::parse(&Bytes::copy_from_slice(text.as_bytes()))
+}
+
+#[test]
+fn members_come_in_any_order() {
+    let message = parse(
+        r#"{"params":{"name":"x"},"extra":[1],"method":"tools/call","id":"a","jsonrpc":"2.0"}"#,
+    );
+    let Ok(Message::Request(id, method, Some(params))) = message else {
+        panic!("{message:?}")
+    };
+    assert_eq!(id.as_json().as_str(), "\"a\"");
+    assert_eq!(method, Method::TOOLS_CALL);
+    assert_eq!(params.text("name").as_deref(), Some("x"));
+}
+
+#[test]
+fn escaped_names_are_read() {
+    let message = parse(r#"{"jsonrpc":"2.0","\u0069d":1,"method":"tools\/list"}"#);
+    let Ok(Message::Request(_, method, None)) = message else {
+        panic!("{message:?}")
+    };
+    assert_eq!(method, Method::TOOLS_LIST);
+}
+
+#[test]
+fn bad_messages_are_refused_with_kind_and_id() {
+    use ErrorKind::{InvalidParams, InvalidRequest, Parse};
+    for (text, kind, id) in [
+        ("", Parse, None),
+        ("{", Parse, None),
+        ("[]", InvalidRequest, None),
+        (r#"[1,"tools/call",{}]"#, InvalidRequest, None),
+        ("7", InvalidRequest, None),
+        ("{}", InvalidRequest, None),
+        (r#"{"jsonrpc":"2.0","id":1}"#, InvalidRequest, Some("1")),
+        (
+            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+            InvalidRequest,
+            Some("1"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+            InvalidRequest,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
+            InvalidRequest,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1.5,"method":"x"}"#,
+            InvalidRequest,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            InvalidRequest,
+            Some("1"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}"#,
+            InvalidRequest,
+            None,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","\u006dethod":"y"}"#,
+            InvalidRequest,
+            Some("1"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[1]}"#,
+            InvalidParams,
+            Some("1"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"a":2}}"#,
+            InvalidRequest,
+            Some("1"),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","result":{}}"#,
+            InvalidRequest,
+            Some("1"),
+        ),
+        (r#"{"jsonrpc":"2.0","result":{}}"#, InvalidRequest, None),
+    ] {
+        let malformed = parse(text).expect_err(text);
+        assert_eq!(malformed.error.kind(), kind, "{text}");
+        let seen = malformed.id.as_ref().map(|id| id.as_json().as_str());
+        // A duplicate id is ambiguous: which of the two is answered does not matter.
+        if !text.contains(r#""id":1,"id":2"#) {
+            assert_eq!(seen, id, "{text}");
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_recursed_into() {
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":{}{}}}}}"#,
+        "[".repeat(1_000_000),
+        "]".repeat(1_000_000)
+    );
+    let malformed = parse(&text).unwrap_err();
+    assert_eq!(malformed.error.kind(), ErrorKind::Parse);
+    assert_eq!(malformed.id, Some(Id::number(1)));
+}
+
+#[test]
+fn duplicates_inside_arguments_pass_untouched() {
+    let text = r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"arguments":{"a":1,"a":2}}}"#;
+    let Ok(Message::Request(id, method, params)) = parse(text) else {
+        panic!()
+    };
+    let written = write_request(&id, &method, params.as_ref());
+    assert_eq!(String::from_utf8(written).unwrap(), text);
+}
+
+#[test]
+fn responses_and_errors_are_read() {
+    let Ok(Message::Response(id, response)) =
+        parse(r#"{"jsonrpc":"2.0","id":-3,"result":{"resultType":"task","x":1.0}}"#)
+    else {
+        panic!()
+    };
+    assert_eq!(id.as_json().as_str(), "-3");
+    assert_eq!(*response.result_type(), crate::ResultType::Task);
+    let Ok(Message::Error(None, error)) =
+        parse(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"m"}}"#)
+    else {
+        panic!()
+    };
+    assert_eq!(error.message(), "m");
+}
+
+#[test]
+fn a_batch_is_taken_apart() {
+    let text = Bytes::from_static(
+        br#"[{"jsonrpc":"2.0","method":"a"}, 7 ,{"jsonrpc":"2.0","id":1,"method":"b"}]"#,
+    );
+    let messages = Message::parse_batch(&text).unwrap();
+    assert!(matches!(messages[0], Ok(Message::Notification(..))));
+    assert!(messages[1].is_err());
+    assert!(matches!(messages[2], Ok(Message::Request(..))));
+    assert!(Message::parse_batch(&Bytes::from_static(b"[]")).is_err());
+}

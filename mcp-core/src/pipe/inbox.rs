@@ -1,0 +1,310 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::mpsc;
+
+use super::{Arrivals, WAITING, cannot_ask, listen::Filter};
+use crate::{
+    Error, ErrorKind, Json, Method, Notification, Object, Request, Response, SessionKey,
+    jsonrpc::{Id, Message},
+    protocol::meta,
+};
+
+/// Brings arriving messages to the calls and listeners that they belong to. Never waits.
+pub struct Inbox(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    calls: HashMap<u64, Entry>,
+    closed: Option<Error>,
+}
+
+struct Entry {
+    arrivals: mpsc::Sender<Arrival>,
+    /// The client's own progress token, which replaces ours in what it is sent.
+    token: Option<Json>,
+    session: Option<SessionKey>,
+    /// A listener takes what belongs to no call; `None` for a call.
+    listens: Option<Filter>,
+    wants_log: bool,
+}
+
+/// What arrives for one call.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Answer(Result<Response, Error>),
+    Notification(Notification),
+    Question(Id, Method, Option<Json>),
+    /// The server no longer needs the answer to its question.
+    Withdrawn(Id),
+}
+
+/// The right to receive what arrives for one call.
+pub(crate) struct Ticket {
+    pub(crate) id: u64,
+    pub(crate) arrivals: Arrivals,
+}
+
+impl Inbox {
+    /// Creates an empty inbox.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for a call.
+    pub(crate) fn admit(&self, request: &Request) -> Result<Ticket, Error> {
+        self.insert(request, None)
+    }
+
+    /// Makes room for a listener.
+    pub(crate) fn attach(&self, request: &Request, filter: Filter) -> Result<Ticket, Error> {
+        self.insert(request, Some(filter))
+    }
+
+    fn insert(&self, request: &Request, listens: Option<Filter>) -> Result<Ticket, Error> {
+        let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            return Err(
+                Error::new(ErrorKind::NotSent, "the connection to the server is closed")
+                    .with_source(error.clone()),
+            );
+        }
+        state.last += 1;
+        let id = state.last;
+        let (sender, arrivals) = mpsc::channel(WAITING);
+        state.calls.insert(
+            id,
+            Entry {
+                arrivals: sender,
+                token: request.progress_token(),
+                session: request.session().cloned(),
+                wants_log: listens.is_some() || request.log_level().is_some(),
+                listens,
+            },
+        );
+        Ok(Ticket { id, arrivals })
+    }
+
+    pub(crate) fn forget(&self, id: u64) {
+        self.lock().calls.remove(&id);
+    }
+
+    /// Fails every call in progress, and every later one.
+    pub fn close(&self, error: &Error) {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        state.closed = Some(error.clone());
+        for (_, entry) in state.calls.drain() {
+            // A full queue ends with its sender, which is an error to its call too.
+            let _ = entry.arrivals.try_send(Arrival::Answer(Err(error.clone())));
+        }
+    }
+
+    /// Returns why the conversation is over, if it is.
+    #[must_use]
+    pub fn closed(&self) -> Option<Error> {
+        self.lock().closed.clone()
+    }
+
+    /// Returns how many calls and listeners there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().calls.len()
+    }
+
+    /// Returns whether there is neither a call nor a listener.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a message to whom it belongs. Returns the refusal of a question that belongs to nobody.
+    ///
+    /// An answer to a call that is over, a second answer, and an unknown token are ignored.
+    pub fn deliver(&self, message: Message, cause: Option<u64>) -> Option<(Id, Error)> {
+        let mut state = self.lock();
+        match message {
+            Message::Response(id, response) => {
+                state.answer(&id, Ok(response));
+                None
+            }
+            Message::Error(Some(id), error) => {
+                state.answer(&id, Err(error));
+                None
+            }
+            Message::Error(None, _) => None,
+            Message::Notification(method, params) => {
+                state.notification(method, params, cause);
+                None
+            }
+            Message::Request(id, method, params) => {
+                let refused = Err((id.clone(), cannot_ask(&method)));
+                let question = Arrival::Question(id, method, params.map(Json::from));
+                match state.whose(cause, |_| true) {
+                    Some(owner) if state.send(owner, question) => Ok(()),
+                    _ => refused,
+                }
+                .err()
+            }
+        }
+    }
+}
+
+impl State {
+    fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
+        let Some(id) = id.as_number() else { return };
+        if let Some(entry) = self.calls.remove(&id) {
+            // The call may be over: then nobody waits.
+            let _ = entry.arrivals.try_send(Arrival::Answer(answer));
+        }
+    }
+
+    fn notification(&mut self, method: Method, params: Option<Object>, cause: Option<u64>) {
+        match &method {
+            &Method::PROGRESS => self.progress(params),
+            &Method::CANCELLED => self.cancelled(params.as_ref()),
+            _ => {
+                let own = params.as_ref().and_then(|params| params.get("_meta"));
+                let subscription = own
+                    .and_then(|own| own.member(meta::SUBSCRIPTION_ID))
+                    .and_then(|id| id.decode::<u64>().ok());
+                let notification = Notification::new(method, params.map(Json::from));
+                if let Some(subscription) = subscription {
+                    self.send(subscription, Arrival::Notification(notification));
+                } else if *notification.method() == Method::MESSAGE {
+                    if let Some(owner) = self.whose(cause, |entry| entry.wants_log) {
+                        self.send(owner, Arrival::Notification(notification));
+                    }
+                } else {
+                    self.broadcast(&notification, cause);
+                }
+            }
+        }
+    }
+
+    /// Gives progress back under the client's own token.
+    fn progress(&mut self, params: Option<Object>) {
+        let Some(mut params) = params else { return };
+        let id = params
+            .get(meta::PROGRESS_TOKEN)
+            .and_then(|token| token.decode::<u64>().ok());
+        let Some(id) = id else { return };
+        let token = self.calls.get(&id).and_then(|entry| entry.token.clone());
+        if let Some(token) = token {
+            params.set(meta::PROGRESS_TOKEN, token);
+            let notification = Notification::new(Method::PROGRESS, Some(params.to_json()));
+            self.send(id, Arrival::Notification(notification));
+        }
+    }
+
+    /// The server withdraws a question, or ends a subscription.
+    fn cancelled(&mut self, params: Option<&Object>) {
+        let id = params
+            .and_then(|params| params.get("requestId"))
+            .and_then(Id::new);
+        let Some(id) = id else { return };
+        let owners: Vec<_> = self.calls.keys().copied().collect();
+        for owner in owners {
+            self.send(owner, Arrival::Withdrawn(id.clone()));
+        }
+    }
+
+    /// Gives a notification that belongs to no call to every listener that wants it, or, where nobody listens,
+    /// to the call that it came with.
+    fn broadcast(&mut self, notification: &Notification, cause: Option<u64>) {
+        let listeners: Vec<_> = self
+            .calls
+            .iter()
+            .filter(|(_, entry)| {
+                entry
+                    .listens
+                    .as_ref()
+                    .is_some_and(|filter| filter.wants(notification))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        if listeners.is_empty()
+            && let Some(cause) = cause
+        {
+            self.send(cause, Arrival::Notification(notification.clone()));
+        }
+        for listener in listeners {
+            self.send(listener, Arrival::Notification(notification.clone()));
+        }
+    }
+
+    /// Finds whom a message without address is for.
+    ///
+    /// 1. The call that the transport names.
+    /// 2. The newest call in progress, if all that are belong to one client.
+    /// 3. The listener, if there is one client.
+    ///
+    /// Where several clients could be meant it is for nobody: one must never see what is another's.
+    fn whose(&self, cause: Option<u64>, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        if let Some(cause) = cause.filter(|cause| self.calls.contains_key(cause)) {
+            return Some(cause);
+        }
+        let calls = |entry: &Entry| entry.listens.is_none() && fits(entry);
+        let listeners =
+            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
+        match self.newest_of_one_client(calls) {
+            Err(Several) => None,
+            Ok(Some(id)) => Some(id),
+            Ok(None) => self.newest_of_one_client(listeners).ok().flatten(),
+        }
+    }
+
+    fn newest_of_one_client(&self, fits: impl Fn(&Entry) -> bool) -> Result<Option<u64>, Several> {
+        let mut newest: Option<(u64, &Option<SessionKey>)> = None;
+        for (id, entry) in &self.calls {
+            if !fits(entry) {
+                continue;
+            }
+            match newest {
+                Some((_, session)) if *session != entry.session => return Err(Several),
+                // Calls without a session may be anybody's.
+                Some((_, None)) => return Err(Several),
+                Some((newer, _)) if newer > *id => {}
+                _ => newest = Some((*id, &entry.session)),
+            }
+        }
+        Ok(newest.map(|(id, _)| id))
+    }
+
+    /// Puts an arrival before a call. A call that does not read loses its place: it ends with an error.
+    fn send(&mut self, id: u64, arrival: Arrival) -> bool {
+        let Some(entry) = self.calls.get(&id) else {
+            return false;
+        };
+        if entry.arrivals.try_send(arrival).is_err() {
+            self.calls.remove(&id);
+            return false;
+        }
+        true
+    }
+}
+
+struct Several;
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbox({} calls)", self.len())
+    }
+}

@@ -1,0 +1,255 @@
+use std::{num::NonZeroUsize, sync::Mutex, time::Duration};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{Asker, Notifier, SessionKey, jsonrpc};
+
+/// Records what leaves.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<String>>>);
+
+impl Recorder {
+    fn push(&self, text: Vec<u8>) {
+        self.0
+            .lock()
+            .unwrap()
+            .push(String::from_utf8(text).unwrap());
+    }
+
+    fn last(&self) -> String {
+        self.0.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+}
+
+impl Wire for Recorder {
+    fn request<'a>(&'a self, id: u64, request: &'a Request) -> BoxFuture<'a, Result<(), Error>> {
+        self.push(jsonrpc::write_request(
+            &Id::number(id),
+            request.method(),
+            request.params(),
+        ));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
+        self.try_send(message);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn try_send(&self, message: Outbound) {
+        self.push(match message {
+            Outbound::Notification(notification) => notification.to_message().as_bytes().to_vec(),
+            Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(&id, &result),
+            Outbound::Answer(id, Err(error)) => {
+                jsonrpc::write_error(Some(&id), &error.to_rpc(crate::Era::Session))
+            }
+        });
+    }
+}
+
+fn message(text: &str) -> Message {
+    Message::parse(&Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+fn call(params: &str) -> Request {
+    Request::new(
+        Method::new("x"),
+        Some(Json::parse(params.to_owned()).unwrap()),
+    )
+    .unwrap()
+}
+
+fn listened(request: Request) -> (Request, crate::NotificationStream) {
+    let (notifier, stream) = Notifier::channel(NonZeroUsize::new(64).unwrap());
+    let request = request
+        .with_asker(Asker::from(notifier.clone()))
+        .with_notifier(notifier);
+    (request, stream)
+}
+
+#[tokio::test]
+async fn progress_comes_back_under_the_clients_token_and_before_the_answer() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone());
+    let (request, mut stream) = listened(call(r#"{"_meta":{"progressToken":"mine"}}"#));
+    let task = {
+        let pipe = pipe.clone();
+        tokio::spawn(async move { pipe.call(request).await })
+    };
+    tokio::task::yield_now().await;
+    assert!(
+        wire.last().contains(r#""progressToken":1"#),
+        "{}",
+        wire.last()
+    );
+    for n in 0..3 {
+        pipe.receive(
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":1,"progress":{n}}}}}"#
+            )),
+            None,
+        );
+    }
+    pipe.receive(
+        message(r#"{"jsonrpc":"2.0","id":1,"result":{"a":1.0}}"#),
+        None,
+    );
+    let answer = task.await.unwrap().unwrap();
+    assert_eq!(answer.result().as_str(), r#"{"a":1.0}"#);
+    for n in 0..3 {
+        let seen = stream.try_recv().unwrap();
+        assert_eq!(
+            seen.params().unwrap().as_str(),
+            format!(r#"{{"progressToken":"mine","progress":{n}}}"#)
+        );
+    }
+    // A second answer and late progress are nobody's.
+    pipe.receive(message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), None);
+    assert!(pipe.inbox().is_empty());
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_and_an_answered_one_is_not() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone());
+    {
+        let call = pipe.call(call("{}"));
+        tokio::pin!(call);
+        assert!(futures_util::poll!(&mut call).is_pending());
+    }
+    assert!(wire.last().contains("notifications/cancelled"));
+    assert!(wire.last().contains(r#""requestId":1"#));
+    let answered = pipe.call(call("{}"));
+    tokio::pin!(answered);
+    assert!(futures_util::poll!(&mut answered).is_pending());
+    pipe.receive(
+        message(r#"{"jsonrpc":"2.0","id":2,"error":{"code":-7,"message":"m"}}"#),
+        None,
+    );
+    let error = answered.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Answered);
+    assert!(!wire.last().contains("cancelled"));
+}
+
+#[tokio::test]
+async fn a_question_goes_to_the_one_client_it_can_be_for() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone());
+    let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
+    // Nobody is there.
+    pipe.receive(message(question), None);
+    assert!(wire.last().contains("-32601"), "{}", wire.last());
+
+    let a = SessionKey::new("a");
+    let (request, mut stream) = listened(call("{}").with_session(a.clone()));
+    let call_a = {
+        let pipe = pipe.clone();
+        tokio::spawn(async move { pipe.call(request).await })
+    };
+    tokio::task::yield_now().await;
+    pipe.receive(message(question), None);
+    let asked = stream.receiver().recv().await.unwrap();
+    let crate::notifier::Outgoing::Question(asked) = asked else {
+        panic!("{asked:?}")
+    };
+    asked
+        .answer
+        .send(Ok(Json::parse(r#"{"roots":[]}"#).unwrap()))
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while !wire.last().contains(r#""result":{"roots":[]}"#) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+
+    // With a second client in progress nobody can tell whose question it is.
+    let (request, _other) = listened(call("{}").with_session(SessionKey::new("b")));
+    let call_b = {
+        let pipe = pipe.clone();
+        tokio::spawn(async move { pipe.call(request).await })
+    };
+    tokio::task::yield_now().await;
+    pipe.receive(message(question), None);
+    assert!(wire.last().contains("-32601"), "{}", wire.last());
+    // Unless the transport knows.
+    pipe.receive(message(question), Some(1));
+    assert!(stream.receiver().recv().await.is_some());
+    call_a.abort();
+    call_b.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_ends_its_own_call_only() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone());
+    let (slow, _unread) = listened(call(r#"{"_meta":{"progressToken":1}}"#));
+    let slow = pipe.call(slow);
+    tokio::pin!(slow);
+    assert!(futures_util::poll!(&mut slow).is_pending());
+    for _ in 0..=WAITING {
+        pipe.receive(
+            message(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#),
+            None,
+        );
+    }
+    let other = pipe.call(call("{}"));
+    tokio::pin!(other);
+    assert!(futures_util::poll!(&mut other).is_pending());
+    pipe.receive(message(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#), None);
+    assert!(other.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_closed_conversation_fails_what_is_in_progress_and_what_comes() {
+    let pipe = Pipe::new(Recorder::default());
+    let first = pipe.call(call("{}"));
+    tokio::pin!(first);
+    assert!(futures_util::poll!(&mut first).is_pending());
+    pipe.close(&Error::new(ErrorKind::Unavailable, "exited"));
+    assert_eq!(first.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let later = pipe.call(call("{}")).await.unwrap_err();
+    assert_eq!(later.kind(), ErrorKind::NotSent);
+}
+
+#[tokio::test]
+async fn list_changes_reach_every_listener_and_updates_only_theirs() {
+    let pipe = Pipe::new(Recorder::default());
+    let listen = |filter: &str| {
+        let request = Request::new(
+            Method::SUBSCRIPTIONS_LISTEN,
+            Some(Json::parse(format!(r#"{{"notifications":{filter}}}"#)).unwrap()),
+        )
+        .unwrap();
+        let (request, stream) = listened(request);
+        let pipe = pipe.clone();
+        let task =
+            tokio::spawn(
+                async move { pipe.follow(&request, listen::Filter::read(&request)).await },
+            );
+        (task, stream)
+    };
+    let (task_a, mut a) = listen(r#"{"toolsListChanged":true}"#);
+    let (task_b, mut b) = listen(r#"{"resourceSubscriptions":["r:1"]}"#);
+    tokio::task::yield_now().await;
+    for (method, params) in [
+        ("notifications/tools/list_changed", "{}"),
+        ("notifications/resources/updated", r#"{"uri":"r:2"}"#),
+        ("notifications/resources/updated", r#"{"uri":"r:1"}"#),
+    ] {
+        pipe.receive(
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#
+            )),
+            None,
+        );
+    }
+    assert_eq!(*a.recv().await.unwrap().method(), Method::TOOLS_CHANGED);
+    let update = b.recv().await.unwrap();
+    assert_eq!(update.params().unwrap().as_str(), r#"{"uri":"r:1"}"#);
+    assert!(a.try_recv().is_none() && b.try_recv().is_none());
+    task_a.abort();
+    task_b.abort();
+}
