@@ -27,6 +27,7 @@ mod config;
 mod context;
 mod credential;
 mod error;
+pub mod http_client;
 mod json;
 mod method;
 mod notifier;
