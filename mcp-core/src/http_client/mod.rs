@@ -28,9 +28,7 @@ use bytes::Bytes;
 pub use self::address::{AddressClass, blocked};
 pub use self::error::{HttpError, HttpErrorKind};
 #[cfg(feature = "http-client")]
-pub use self::guarded::{
-    ConfigError, GuardedClient, GuardedClientBuilder, Resolve, SystemResolver,
-};
+pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver};
 pub use self::response::ResponseBody;
 
 /// Sends a request and returns the answer, whatever its status.

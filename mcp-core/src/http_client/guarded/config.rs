@@ -1,5 +1,4 @@
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use url::Url;
 
 use super::connect::{AddressRule, Connector, Resolve, Rules, SystemResolver, TcpConnector};
 use super::{GuardedClient, Limits};
+use crate::ConfigError;
 
 const DEFAULT_MAX_BODY: u64 = 4 * 1024 * 1024;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,25 +25,6 @@ const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// Headers must fit in it, and bodies are read in pieces up to it.
 const HTTP1_BUFFER: usize = 256 * 1024;
-
-/// Why a client cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The text is not an absolute `http` or `https` address, or it holds credentials.
-    #[error("{0:?} is not an absolute http or https address without credentials")]
-    Origin(String),
-    /// No crypto provider: enable the feature `tls-aws-lc` or pass a configuration to
-    /// [`GuardedClientBuilder::with_tls`].
-    #[error("no TLS crypto provider: enable the feature tls-aws-lc or pass a TLS configuration")]
-    NoCryptoProvider,
-    /// The provider cannot do TLS 1.2 and 1.3.
-    #[error("the TLS crypto provider cannot be used")]
-    Tls(#[from] rustls::Error),
-    /// The system's root certificates cannot be read.
-    #[error("the system's root certificates cannot be read")]
-    Roots(#[source] io::Error),
-}
 
 /// Sets up a [`GuardedClient`].
 #[must_use]
@@ -80,10 +61,14 @@ impl GuardedClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Origin`] if it is not an absolute `http` or `https` address, or holds credentials.
+    /// [`ConfigError::Allowed`] if it is not an absolute `http` or `https` address, or holds credentials.
     pub fn allow_origin(mut self, url: &str) -> Result<Self, ConfigError> {
         // The text may hold a password; an error shows no more than where it points.
-        let fail = |shown: &str| ConfigError::Origin(shown.chars().take(256).collect());
+        let fail = |shown: &str| ConfigError::Allowed {
+            what: "origin",
+            value: shown.chars().take(256).collect(),
+            remedy: "an absolute http or https address without credentials",
+        };
         let parsed = Url::parse(url).map_err(|_| fail("(unreadable)"))?;
         let shown = parsed.origin().ascii_serialization();
         let clean = parsed.username().is_empty() && parsed.password().is_none();
@@ -210,11 +195,12 @@ impl fmt::Debug for GuardedClientBuilder {
 }
 
 fn default_tls() -> Result<ClientConfig, ConfigError> {
-    let provider = default_provider().ok_or(ConfigError::NoCryptoProvider)?;
+    let provider = default_provider().ok_or(ConfigError::NoTlsProvider)?;
     Ok(ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()?
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConfigError::Tls(error.into()))?
         .with_native_roots()
-        .map_err(ConfigError::Roots)?
+        .map_err(|error| ConfigError::Tls(error.into()))?
         .with_no_client_auth())
 }
 

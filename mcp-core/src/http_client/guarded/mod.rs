@@ -16,11 +16,12 @@ use hyper_util::client::legacy::Client;
 use tokio::time::Instant;
 
 use self::body::GuardedBody;
-pub use self::config::{ConfigError, GuardedClientBuilder};
+pub use self::config::GuardedClientBuilder;
 use self::connect::{Connector, Refused, Rules};
 pub use self::connect::{Resolve, SystemResolver};
 use self::redirect::{Hop, next_hop};
 use super::{HttpClient, HttpError, HttpErrorKind, ResponseBody};
+use crate::ConfigError;
 
 /// Sends requests to public `https` addresses and to the origins that the operator allowed; clones share the
 /// pool of connections.
