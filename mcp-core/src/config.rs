@@ -31,4 +31,7 @@ pub enum ConfigError {
     /// TLS has no cryptography provider.
     #[error("no TLS provider: enable the feature `tls-aws-lc` or pass a rustls provider")]
     NoTlsProvider,
+    /// TLS cannot be set up: the provider is unfit, or the system's root certificates cannot be read.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -14,6 +14,8 @@
 //! | `rmcp` | adapters from and to rmcp, typed views | no |
 //! | `http-client` | guarded HTTP client | no |
 //! | `tls-aws-lc` | rustls with aws-lc-rs for the client | no |
+//! | `redb` | state store in a file | no |
+//! | `redis` | state store in Redis | no |
 //! | `test-util` | contract tests and fakes | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -28,6 +30,7 @@ mod context;
 mod credential;
 mod error;
 pub mod front;
+pub mod http_client;
 mod json;
 pub mod jsonrpc;
 mod method;
@@ -39,6 +42,7 @@ mod protocol;
 mod request;
 mod response;
 mod seam;
+pub mod secret;
 mod session;
 pub mod sse;
 pub mod store;

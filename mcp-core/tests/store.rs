@@ -149,3 +149,9 @@ mod redis {
         );
     }
 }
+
+#[tokio::test]
+async fn secrets_in_memory() {
+    let store = mcp_core::secret::MemorySecretStore::new();
+    mcp_core::testing::secret_store_contract(&store).await;
+}

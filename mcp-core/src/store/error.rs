@@ -53,6 +53,7 @@ impl StoreError {
         Self::new(StoreErrorKind::Invalid, message)
     }
 
+    #[cfg(any(feature = "redb", feature = "redis"))]
     pub(super) const fn corrupt(message: &'static str) -> Self {
         Self::new(StoreErrorKind::Corrupt, message)
     }

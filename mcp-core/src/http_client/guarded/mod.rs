@@ -1,0 +1,197 @@
+mod body;
+mod config;
+mod connect;
+mod redirect;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use tokio::time::Instant;
+
+use self::body::GuardedBody;
+pub use self::config::GuardedClientBuilder;
+use self::connect::{Connector, Refused, Rules};
+pub use self::connect::{Resolve, SystemResolver};
+use self::redirect::{Hop, next_hop};
+use super::{HttpClient, HttpError, HttpErrorKind, ResponseBody};
+use crate::ConfigError;
+
+/// Sends requests to public `https` addresses and to the origins that the operator allowed; clones share the
+/// pool of connections.
+///
+/// The rules are in the [module's documentation](super). HTTP/2 is used where the server offers it by ALPN.
+/// Connections have `TCP_NODELAY` set. Needs a tokio runtime with timers and I/O.
+///
+/// There are two ways to send. [`HttpClient::send`] applies all limits and follows redirects.
+/// [`request`](Self::request) is for callers with limits of their own, such as a gateway that passes a body on:
+/// it guards where the connection goes and bounds the headers, and nothing else.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use mcp_core::http_client::{GuardedClient, HttpClient};
+///
+/// let client = GuardedClient::builder().allow_origin("http://idp.internal:8080")?.build()?;
+/// let request = http::Request::get("https://example.com/").body(bytes::Bytes::new())?;
+/// let body = client.send(request).await?.into_body().collect(64 * 1024).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct GuardedClient {
+    client: Client<Connector, Full<Bytes>>,
+    rules: Arc<Rules>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    body: u64,
+    total: Option<Duration>,
+    redirects: u32,
+}
+
+impl GuardedClient {
+    /// Begins a client with the default rules.
+    pub fn builder() -> GuardedClientBuilder {
+        GuardedClientBuilder::new()
+    }
+
+    /// Makes a client for one address the operator configured, and nothing but it and public `https` addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the address is not an absolute `http` or `https` one, or TLS cannot be set up.
+    pub fn operator(url: &str) -> Result<Self, ConfigError> {
+        Self::builder().allow_origin(url)?.build()
+    }
+
+    /// Sends one request over a pooled connection and returns the answer with its body as it comes.
+    ///
+    /// No redirect is followed, and the caller bounds the body and the time; only the time to connect is bounded.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] of every kind but `Redirect` and `TooLarge`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the request; the server may have received it.
+    pub async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        self.rules.check_scheme(request.uri())?;
+        self.client.request(request).await.map_err(explain)
+    }
+
+    async fn follow(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HttpError> {
+        let (mut parts, mut body) = request.into_parts();
+        // The address decides where the request goes and what it is called there.
+        parts.headers.remove(header::HOST);
+        let mut left = self.limits.redirects;
+        loop {
+            let attempt = Request::from_parts(parts.clone(), Full::new(body.clone()));
+            let response = self.request(attempt).await?;
+            let hop = next_hop(&self.rules, &parts, &response)?;
+            let Hop::Follow {
+                uri,
+                method,
+                same_origin,
+            } = hop
+            else {
+                return Ok(response);
+            };
+            left = left
+                .checked_sub(1)
+                .ok_or_else(|| refused("too many redirects"))?;
+            redirect::rewrite(&mut parts, &mut body, uri, method, same_origin)?;
+        }
+    }
+}
+
+fn refused(message: &str) -> HttpError {
+    HttpError::new(HttpErrorKind::Redirect, message)
+}
+
+#[async_trait]
+impl HttpClient for GuardedClient {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, HttpError> {
+        let deadline = self
+            .limits
+            .total
+            .and_then(|total| Instant::now().checked_add(total));
+        let response = match deadline {
+            Some(at) => tokio::time::timeout_at(at, self.follow(request))
+                .await
+                .map_err(|error| {
+                    HttpError::new(HttpErrorKind::Timeout, "no answer in time").with_source(error)
+                })??,
+            None => self.follow(request).await?,
+        };
+        let (parts, body) = response.into_parts();
+        let body = GuardedBody::new(body, self.limits.body, deadline)?;
+        Ok(Response::from_parts(parts, ResponseBody::new(body)))
+    }
+}
+
+impl fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedClient")
+            .field("rules", &self.rules)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds what a refusal by our connector or a failure of hyper means.
+fn explain(error: hyper_util::client::legacy::Error) -> HttpError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&error);
+    while let Some(found) = cause {
+        if let Some(refused) = found.downcast_ref::<Refused>() {
+            return HttpError::new(refused.kind(), refused.to_string());
+        }
+        cause = found.source();
+    }
+    if error.is_connect() {
+        return HttpError::new(HttpErrorKind::Connect, "cannot connect").with_source(error);
+    }
+    HttpError::new(HttpErrorKind::Protocol, "the exchange broke off").with_source(error)
+}
+
+/// The port of an address, as written or by its scheme.
+fn port(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or(match uri.scheme_str() {
+        Some("https") => Some(443),
+        Some("http") => Some(80),
+        _ => None,
+    })
+}
+
+/// The host without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> Option<&str> {
+    let host = uri.host()?;
+    Some(
+        host.strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host),
+    )
+}
+
+fn same_origin(a: &Uri, b: &Uri) -> bool {
+    let hosts = match (host(a), host(b)) {
+        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+        _ => false,
+    };
+    hosts && a.scheme() == b.scheme() && port(a) == port(b)
+}
+
+#[cfg(test)]
+mod tests;
