@@ -49,7 +49,7 @@ struct Weather {
     /// Temperature in degrees Celsius
     celsius: f64,
     /// Hours of the day with rain
-    rain_hours: Vec<u8>,
+    rain_hours: Vec<i32>,
 }
 
 #[derive(Deserialize, JsonSchema)]
