@@ -1,0 +1,69 @@
+//! Serves the conformance fixture over HTTP or stdio.
+
+use std::{error::Error, io::Write as _, net::SocketAddr, num::NonZeroUsize};
+
+use axum::serve::ListenerExt as _;
+use clap::Parser;
+use conformance_server::{Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router};
+use rmcp::{ServiceExt as _, transport::stdio};
+use tokio::net::TcpListener;
+
+/// The conformance fixture.
+#[derive(Parser)]
+struct Arguments {
+    /// Address to serve HTTP on; the URL is printed on stdout.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Serve one client on stdin and stdout instead.
+    #[arg(long, conflicts_with = "listen")]
+    stdio: bool,
+    /// Entries on one page of each list; all on one page when absent.
+    #[arg(long)]
+    page_size: Option<NonZeroUsize>,
+    /// Serve without sessions.
+    #[arg(long)]
+    stateless: bool,
+    /// Answer with JSON instead of an event stream; implies --stateless.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let fixture = Fixture::new(FixtureOptions::default().with_page_size(arguments.page_size));
+    if arguments.stdio {
+        let service = fixture.handler().serve(stdio()).await?;
+        service.waiting().await?;
+        return Ok(());
+    }
+    let mut options = HttpOptions::default();
+    if arguments.stateless || arguments.json {
+        options = options.with_sessions(Sessions::None);
+    }
+    if arguments.json {
+        options = options.with_replies(Replies::Json);
+    }
+    serve_http(&fixture, arguments.listen, options).await
+}
+
+async fn serve_http(
+    fixture: &Fixture,
+    address: SocketAddr,
+    options: HttpOptions,
+) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(address).await?;
+    writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
+    let listener = listener.tap_io(|stream| {
+        // Small events must not wait for the peer's acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+    });
+    let shutdown = options.shutdown.clone();
+    axum::serve(listener, router(fixture, &options))
+        .with_graceful_shutdown(async move {
+            let _ = tokio::signal::ctrl_c().await;
+            shutdown.cancel();
+        })
+        .await?;
+    Ok(())
+}
