@@ -34,6 +34,7 @@ pub mod http_client;
 mod json;
 pub mod jsonrpc;
 mod method;
+pub mod mirror;
 mod notifier;
 pub mod pipe;
 mod policy;
@@ -41,6 +42,8 @@ mod principal;
 mod protocol;
 mod request;
 mod response;
+#[cfg(feature = "rmcp")]
+pub mod rmcp;
 mod seam;
 pub mod secret;
 mod session;

@@ -7,7 +7,7 @@
 mod exchange;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(any(feature = "http", feature = "stdio"))]
-mod initialize;
+#[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
+pub(crate) mod initialize;
 #[cfg(feature = "stdio")]
 pub mod stdio;

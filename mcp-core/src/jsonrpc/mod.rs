@@ -107,12 +107,12 @@ impl Message {
     /// [`ErrorKind::Parse`] for bytes that are not JSON, [`ErrorKind::InvalidRequest`] for JSON that is not a
     /// message, [`ErrorKind::InvalidParams`] for parameters that are not an object.
     pub fn parse(text: &Bytes) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(text).map_err(not_json)?;
+        let mut cursor = Cursor::new(text).map_err(|error| not_json(&error))?;
         if !matches!(cursor.peek(), Some(b'{')) {
             cursor
                 .value()
                 .and_then(|_| cursor.end())
-                .map_err(not_json)?;
+                .map_err(|error| not_json(&error))?;
             return Err(invalid("the message is not a JSON object", None));
         }
         let mut envelope = Envelope::default();
@@ -128,7 +128,7 @@ impl Message {
             let id = envelope.id.take().and_then(Id::new);
             return Err(Malformed {
                 id,
-                ..not_json(error)
+                ..not_json(&error)
             });
         }
         envelope.into_message()
@@ -141,7 +141,7 @@ impl Message {
     /// The bytes are not JSON, or an empty array.
     #[allow(clippy::type_complexity, reason = "one result for each message")]
     pub fn parse_batch(text: &Bytes) -> Result<Vec<Result<Self, Malformed>>, Malformed> {
-        let mut cursor = Cursor::new(text).map_err(not_json)?;
+        let mut cursor = Cursor::new(text).map_err(|error| not_json(&error))?;
         let mut spans = Vec::new();
         cursor
             .array(|cursor| {
@@ -149,7 +149,7 @@ impl Message {
                 Ok(())
             })
             .and_then(|_| cursor.end())
-            .map_err(not_json)?;
+            .map_err(|error| not_json(&error))?;
         if spans.is_empty() {
             return Err(invalid("the batch is empty", None));
         }
@@ -255,7 +255,7 @@ fn fill<T>(slot: &mut Option<T>, value: T, cursor: &Cursor<'_>) -> Result<(), Js
     }
 }
 
-fn not_json(error: JsonError) -> Malformed {
+fn not_json(error: &JsonError) -> Malformed {
     let kind = match error.kind() {
         JsonErrorKind::DuplicateMember => ErrorKind::InvalidRequest,
         _ => ErrorKind::Parse,

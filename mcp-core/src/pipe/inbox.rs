@@ -171,10 +171,10 @@ impl State {
     }
 
     fn notification(&mut self, method: Method, params: Option<Object>, cause: Option<u64>) {
-        match &method {
-            &Method::PROGRESS => self.progress(params),
-            &Method::CANCELLED => self.cancelled(params.as_ref()),
-            _ => {
+        match method {
+            Method::PROGRESS => self.progress(params),
+            Method::CANCELLED => self.cancelled(params.as_ref()),
+            method => {
                 let own = params.as_ref().and_then(|params| params.get("_meta"));
                 let subscription = own
                     .and_then(|own| own.member(meta::SUBSCRIPTION_ID))

@@ -51,11 +51,11 @@ impl Filter {
     /// Returns whether a notification is wanted.
     #[must_use]
     pub fn wants(&self, notification: &Notification) -> bool {
-        match notification.method() {
-            &Method::TOOLS_CHANGED => self.tools,
-            &Method::PROMPTS_CHANGED => self.prompts,
-            &Method::RESOURCES_CHANGED => self.resources,
-            &Method::RESOURCE_UPDATED => {
+        match *notification.method() {
+            Method::TOOLS_CHANGED => self.tools,
+            Method::PROMPTS_CHANGED => self.prompts,
+            Method::RESOURCES_CHANGED => self.resources,
+            Method::RESOURCE_UPDATED => {
                 let uri = notification
                     .params()
                     .and_then(|params| params.member("uri"))
@@ -164,13 +164,13 @@ impl Pipe {
             self.notify(notification).await?;
             return Ok(Response::empty());
         }
-        match request.method() {
-            &Method::SUBSCRIPTIONS_LISTEN => {
+        match *request.method() {
+            Method::SUBSCRIPTIONS_LISTEN => {
                 let follow = self.follow(&request, Filter::read(&request)).boxed();
                 let call = |request| self.call(request).boxed();
                 listen(&request, &call, follow, |uri| self.unsubscribe(uri)).await
             }
-            &Method::DISCOVER => Err(Error::new(
+            Method::DISCOVER => Err(Error::new(
                 ErrorKind::Internal,
                 "a session is discovered when it is opened",
             )),

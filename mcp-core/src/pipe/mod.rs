@@ -117,11 +117,7 @@ impl Pipe {
     /// # Errors
     ///
     /// The conversation is over, or the client does not read.
-    pub async fn follow(
-        &self,
-        request: &Request,
-        filter: listen::Filter,
-    ) -> Result<Response, Error> {
+    pub async fn follow(&self, request: &Request, filter: Filter) -> Result<Response, Error> {
         let ticket = self.0.inbox.attach(request, filter)?;
         let mut call = Call {
             pipe: self,

@@ -225,10 +225,7 @@ async fn list_changes_reach_every_listener_and_updates_only_theirs() {
         .unwrap();
         let (request, stream) = listened(request);
         let pipe = pipe.clone();
-        let task =
-            tokio::spawn(
-                async move { pipe.follow(&request, listen::Filter::read(&request)).await },
-            );
+        let task = tokio::spawn(async move { pipe.follow(&request, Filter::read(&request)).await });
         (task, stream)
     };
     let (task_a, mut a) = listen(r#"{"toolsListChanged":true}"#);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, ProtocolVersion,
-    protocol::meta,
+    context::Mirrored, protocol::meta,
 };
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
@@ -141,14 +141,14 @@ pub(super) fn check_mirrors(
 }
 
 /// Returns the parameters that headers mirror, for whoever knows the tool's schema to check.
-pub(super) fn param_headers(headers: &HeaderMap) -> Result<Vec<(Box<str>, Box<str>)>, Error> {
+pub(super) fn param_headers(headers: &HeaderMap) -> Result<Mirrored, Error> {
     let mut found = Vec::new();
     for (name, value) in headers {
         if let Some(param) = name.as_str().strip_prefix(PARAM_PREFIX) {
             found.push((param.into(), decode(value)?.into()));
         }
     }
-    Ok(found)
+    Ok(found.into())
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<Cow<'a, str>>, Error> {

@@ -60,7 +60,7 @@ impl<S: Seam> Stateful<'_, S> {
         }
         let session = match self.find(parts) {
             Ok(session) => session,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         if body.trim_ascii_start().starts_with(b"[") {
             return self.batch(&session, body);
@@ -84,7 +84,7 @@ impl<S: Seam> Stateful<'_, S> {
     pub(super) fn get(&self, parts: &Parts) -> HttpResponse {
         let session = match self.find(parts) {
             Ok(session) => session,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let wanted = match parts.headers.get(LAST_EVENT_ID) {
             None => None,
@@ -114,19 +114,19 @@ impl<S: Seam> Stateful<'_, S> {
                 }
                 reply::status(StatusCode::NO_CONTENT)
             }
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 
-    fn find(&self, parts: &Parts) -> Result<Arc<Session>, HttpResponse> {
+    fn find(&self, parts: &Parts) -> Result<Arc<Session>, Box<HttpResponse>> {
         let id = match session_id(&parts.headers) {
             Ok(Some(id)) => id,
             Ok(None) => {
-                return Err(bad_request(
+                return Err(Box::new(bad_request(
                     "Mcp-Session-Id is missing; open a session with initialize first",
-                ));
+                )));
             }
-            Err(message) => return Err(bad_request(message)),
+            Err(message) => return Err(Box::new(bad_request(message))),
         };
         let owner = parts
             .extensions
@@ -138,14 +138,15 @@ impl<S: Seam> Stateful<'_, S> {
                 ErrorKind::SessionNotFound,
                 "there is no such session; open another with initialize",
             );
-            return Err(reply::refusal(StatusCode::NOT_FOUND, &error, Era::Session));
+            let refusal = reply::refusal(StatusCode::NOT_FOUND, &error, Era::Session);
+            return Err(Box::new(refusal));
         };
         match rules::version_header(&parts.headers) {
             Ok(None) => Ok(session),
             Ok(Some(version)) if version == session.version.as_str() => Ok(session),
-            Ok(Some(_)) | Err(_) => Err(bad_request(
+            Ok(Some(_)) | Err(_) => Err(Box::new(bad_request(
                 "MCP-Protocol-Version is not the revision that was negotiated",
-            )),
+            ))),
         }
     }
 

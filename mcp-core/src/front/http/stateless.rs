@@ -1,7 +1,5 @@
 //! Revision 2026-07-28: each request stands for itself.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, request::Parts};
@@ -104,7 +102,7 @@ fn admit(
         ));
     }
     rules::check_mirrors(headers, method, params.as_ref())?;
-    let mirrored: Arc<[_]> = rules::param_headers(headers)?.into();
+    let mirrored = rules::param_headers(headers)?;
     let principal = parts
         .extensions
         .get::<Principal>()

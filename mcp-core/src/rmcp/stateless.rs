@@ -1,0 +1,125 @@
+//! Calls of revision 2026-07-28 to an rmcp server.
+
+use std::{future::Future, io, sync::Arc};
+
+use rmcp::{
+    RoleServer, ServerHandler,
+    service::{
+        RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage, serve_directly_with_ct,
+    },
+    transport::Transport,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::convert;
+use crate::{
+    Error, ErrorKind, Method, Notification, Request, Response, jsonrpc::Message, protocol::meta,
+};
+
+/// Calls a handler in the caller's own future.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the handler's future and cancels its token.
+pub(super) async fn call<H: ServerHandler>(
+    handler: Arc<H>,
+    request: Request,
+) -> Result<Response, Error> {
+    if request.is_notification() {
+        return Ok(Response::empty());
+    }
+    let typed = convert::client_request(&request)?;
+    let (sent, mut outgoing) = mpsc::unbounded_channel();
+    // The loop that carries the peer's messages ends with this call.
+    let cancel = CancellationToken::new();
+    let running = serve_directly_with_ct(
+        Nobody,
+        Outgoing { sent },
+        Some(convert::peer_info(&request)?),
+        cancel.clone(),
+    );
+    let _ended = cancel.drop_guard();
+    let mut context =
+        RequestContext::<RoleServer>::new(convert::request_id(1), running.peer().clone());
+    context.meta = convert::request_meta(&request);
+    context.extensions = convert::extensions(&request);
+    let _cancelled = context.ct.clone().drop_guard();
+    let answer = Service::<RoleServer>::handle_request(&*handler, typed, context);
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            Some((message, taken)) = outgoing.recv() => {
+                forward(&request, message).await?;
+                let _ = taken.send(());
+            }
+            answer = &mut answer => {
+                while let Ok((message, _)) = outgoing.try_recv() {
+                    forward(&request, message).await?;
+                }
+                return convert::answer(answer);
+            }
+        }
+    }
+}
+
+/// Brings what a handler sends to the client of the call.
+async fn forward(request: &Request, message: TxJsonRpcMessage<RoleServer>) -> Result<(), Error> {
+    match convert::server_message(&message) {
+        Some(Message::Notification(method, params)) => {
+            let mut notification = Notification::new(method, params.map(Into::into));
+            if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
+                // The front writes the client's own id here.
+                notification = notification.with_meta(meta::SUBSCRIPTION_ID, None);
+            }
+            request.notifier().notify(notification).await
+        }
+        // rmcp refuses to ask a client of this revision before anything is sent.
+        Some(_) => Ok(()),
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "the server sent a message that cannot be encoded",
+        )),
+    }
+}
+
+/// Gets no messages: only its peer is of use.
+#[derive(Clone)]
+struct Nobody;
+
+impl ServerHandler for Nobody {}
+
+/// Takes what a peer sends, in the order in which it is sent.
+struct Outgoing {
+    sent: mpsc::UnboundedSender<(TxJsonRpcMessage<RoleServer>, oneshot::Sender<()>)>,
+}
+
+impl Transport<RoleServer> for Outgoing {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        // Here, not in the future: rmcp spawns the futures, which loses their order.
+        let (taken, done) = oneshot::channel();
+        let sent = self.sent.send((message, taken));
+        async move {
+            sent.map_err(|_| closed())?;
+            done.await.map_err(|_| closed())
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        std::future::pending().await
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        Ok(())
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the call is over")
+}
