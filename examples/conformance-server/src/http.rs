@@ -3,6 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
+use mcp_core::{
+    Stack,
+    front::http::{HttpConfig, HttpFront},
+    rmcp::RmcpService,
+};
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
 };
@@ -84,4 +89,13 @@ pub fn router(fixture: &Fixture, options: &HttpOptions) -> Router {
         config,
     );
     Router::new().route_service("/mcp", service)
+}
+
+/// Serves `fixture` at `/mcp` through the front of `mcp-core`, with a handler for each session.
+#[must_use]
+pub fn front_router(fixture: &Fixture) -> Router {
+    let fixture = fixture.clone();
+    let service =
+        Stack::new(RmcpService::per_session(move || Ok(fixture.handler()))).into_service();
+    Router::new().route_service("/mcp", HttpFront::new(service, HttpConfig::default()))
 }

@@ -2,9 +2,11 @@
 
 use std::{error::Error, io::Write as _, net::SocketAddr, num::NonZeroUsize};
 
-use axum::serve::ListenerExt as _;
+use axum::{Router, serve::ListenerExt as _};
 use clap::Parser;
-use conformance_server::{Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router};
+use conformance_server::{
+    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, front_router, router,
+};
 use rmcp::{ServiceExt as _, transport::stdio};
 use tokio::net::TcpListener;
 
@@ -23,6 +25,9 @@ struct Arguments {
     /// Serve without sessions.
     #[arg(long)]
     stateless: bool,
+    /// Serve through the front of mcp-core instead of rmcp's own HTTP service.
+    #[arg(long, conflicts_with_all = ["stateless", "json"])]
+    front: bool,
     /// Answer with JSON instead of an event stream; implies --stateless.
     #[arg(long)]
     json: bool,
@@ -44,11 +49,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if arguments.json {
         options = options.with_replies(Replies::Json);
     }
-    serve_http(&fixture, arguments.listen, options).await
+    let app = match arguments.front {
+        true => front_router(&fixture),
+        false => router(&fixture, &options),
+    };
+    serve_http(app, arguments.listen, options).await
 }
 
 async fn serve_http(
-    fixture: &Fixture,
+    app: Router,
     address: SocketAddr,
     options: HttpOptions,
 ) -> Result<(), Box<dyn Error>> {
@@ -59,7 +68,7 @@ async fn serve_http(
         let _ = stream.set_nodelay(true);
     });
     let shutdown = options.shutdown.clone();
-    axum::serve(listener, router(fixture, &options))
+    axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             let _ = tokio::signal::ctrl_c().await;
             shutdown.cancel();
