@@ -1,1 +1,4 @@
 //! Many MCP servers behind one endpoint.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod connector;

@@ -210,6 +210,19 @@ impl Request {
         self
     }
 
+    /// Forgets what belongs to this very call, for a request that others make on the same client's behalf: its
+    /// deadline, how to ask back, its upstream, and what headers mirrored.
+    #[must_use]
+    pub fn without_call(mut self) -> Self {
+        let context = self.context_mut();
+        context.deadline = None;
+        context.asker = None;
+        context.annotations = None;
+        context.mirrored = None;
+        self.notifier = Notifier::none();
+        self
+    }
+
     fn context_mut(&mut self) -> &mut CallContext {
         Arc::make_mut(&mut self.context)
     }

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Arrivals, WAITING, cannot_ask, listen::Filter};
+use super::{WAITING, cannot_ask, listen::Filter};
 use crate::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response, SessionKey,
     jsonrpc::{Id, Message},
@@ -43,10 +43,30 @@ pub(crate) enum Arrival {
     Withdrawn(Id),
 }
 
-/// The right to receive what arrives for one call.
-pub(crate) struct Ticket {
-    pub(crate) id: u64,
-    pub(crate) arrivals: Arrivals,
+/// The right to receive what arrives for one call. Dropping it gives the place up.
+#[derive(Debug)]
+pub struct Ticket<'a> {
+    inbox: &'a Inbox,
+    id: u64,
+    arrivals: mpsc::Receiver<Arrival>,
+}
+
+impl Ticket<'_> {
+    /// Returns the id of the call, by which arriving messages name it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn arrivals(&mut self) -> &mut mpsc::Receiver<Arrival> {
+        &mut self.arrivals
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.inbox.forget(self.id);
+    }
 }
 
 impl Inbox {
@@ -61,16 +81,24 @@ impl Inbox {
     }
 
     /// Makes room for a call.
-    pub(crate) fn admit(&self, request: &Request) -> Result<Ticket, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotSent`] when the conversation is over.
+    pub fn admit(&self, request: &Request) -> Result<Ticket<'_>, Error> {
         self.insert(request, None)
     }
 
-    /// Makes room for a listener.
-    pub(crate) fn attach(&self, request: &Request, filter: Filter) -> Result<Ticket, Error> {
+    /// Makes room for a listener, who gets what belongs to no call.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotSent`] when the conversation is over.
+    pub fn attach(&self, request: &Request, filter: Filter) -> Result<Ticket<'_>, Error> {
         self.insert(request, Some(filter))
     }
 
-    fn insert(&self, request: &Request, listens: Option<Filter>) -> Result<Ticket, Error> {
+    fn insert(&self, request: &Request, listens: Option<Filter>) -> Result<Ticket<'_>, Error> {
         let mut state = self.lock();
         if let Some(error) = &state.closed {
             return Err(
@@ -91,10 +119,14 @@ impl Inbox {
                 listens,
             },
         );
-        Ok(Ticket { id, arrivals })
+        Ok(Ticket {
+            inbox: self,
+            id,
+            arrivals,
+        })
     }
 
-    pub(crate) fn forget(&self, id: u64) {
+    fn forget(&self, id: u64) {
         self.lock().calls.remove(&id);
     }
 
@@ -129,10 +161,15 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// Takes a message to whom it belongs. Returns the refusal of a question that belongs to nobody.
+    /// Takes a message to whom it belongs. `cause` is the call that it came with, where the transport knows.
     ///
-    /// An answer to a call that is over, a second answer, and an unknown token are ignored.
-    pub fn deliver(&self, message: Message, cause: Option<u64>) -> Option<(Id, Error)> {
+    /// Returns the answer to a question that needs no client: to `ping`, and to one that belongs to nobody. An
+    /// answer to a call that is over, a second answer, and an unknown token are ignored.
+    pub fn deliver(
+        &self,
+        message: Message,
+        cause: Option<u64>,
+    ) -> Option<(Id, Result<Json, Error>)> {
         let mut state = self.lock();
         match message {
             Message::Response(id, response) => {
@@ -148,14 +185,14 @@ impl Inbox {
                 state.notification(method, params, cause);
                 None
             }
+            Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
-                let refused = Err((id.clone(), cannot_ask(&method)));
+                let refused = (id.clone(), Err(cannot_ask(&method)));
                 let question = Arrival::Question(id, method, params.map(Json::from));
                 match state.whose(cause, |_| true) {
-                    Some(owner) if state.send(owner, question) => Ok(()),
-                    _ => refused,
+                    Some(owner) if state.send(owner, question) => None,
+                    _ => Some(refused),
                 }
-                .err()
             }
         }
     }

@@ -8,15 +8,20 @@
 mod inbox;
 mod listen;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::{Future, pending},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use self::inbox::{Arrival, Ticket};
+use self::inbox::Arrival;
 pub use self::{
-    inbox::Inbox,
+    inbox::{Inbox, Ticket},
     listen::{Caller, Filter, listen},
 };
 use crate::{
@@ -25,13 +30,16 @@ use crate::{
     protocol::meta,
 };
 
-/// How messages leave a [`Pipe`].
-pub trait Wire: Send + Sync + 'static {
+/// How requests leave a [`Pipe`].
+pub trait Wire: Replies {
     /// Sends a request under an id of the pipe's, waiting for room.
     ///
     /// An error of kind [`ErrorKind::NotSent`] says that the server has not seen the request.
     fn request<'a>(&'a self, id: u64, request: &'a Request) -> BoxFuture<'a, Result<(), Error>>;
+}
 
+/// How messages that want no answer leave.
+pub trait Replies: Send + Sync + 'static {
     /// Sends a message that wants no answer, or answers one of the server's, waiting for room.
     fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>>;
 
@@ -85,21 +93,12 @@ impl Pipe {
     ///
     /// Dropping the future cancels the call: the server is sent `notifications/cancelled`.
     pub async fn call(&self, mut request: Request) -> Result<Response, Error> {
-        let ticket = self.0.inbox.admit(&request)?;
-        let id = ticket.id;
-        if request.progress_token().is_some() {
-            request.set_meta(meta::PROGRESS_TOKEN, Some(Id::number(id).as_json().clone()));
-        }
-        let mut call = Call {
-            pipe: self,
-            ticket,
-            sent: false,
-        };
-        self.0.wire.request(id, &request).await?;
-        call.sent = true;
-        let answer = call.drive(&request).await?;
-        call.sent = false;
-        answer
+        let mut ticket = self.0.inbox.admit(&request)?;
+        ticket.rename_progress(&mut request);
+        self.0.wire.request(ticket.id(), &request).await?;
+        let guard = CancelOnDrop::new(&*self.0.wire, ticket.id());
+        let answer = ticket.drive(&request, &*self.0.wire, pending()).await;
+        guard.settle(answer)
     }
 
     /// Sends a client's notification.
@@ -118,13 +117,9 @@ impl Pipe {
     ///
     /// The conversation is over, or the client does not read.
     pub async fn follow(&self, request: &Request, filter: Filter) -> Result<Response, Error> {
-        let ticket = self.0.inbox.attach(request, filter)?;
-        let mut call = Call {
-            pipe: self,
-            ticket,
-            sent: false,
-        };
-        call.drive(request).await?
+        let mut ticket = self.0.inbox.attach(request, filter)?;
+        let answer = ticket.drive(request, &*self.0.wire, pending()).await;
+        answer?
     }
 }
 
@@ -134,23 +129,39 @@ impl fmt::Debug for Pipe {
     }
 }
 
-/// A call in progress.
-struct Call<'a> {
-    pipe: &'a Pipe,
-    ticket: Ticket,
-    /// The server has seen the call and has not answered it.
-    sent: bool,
-}
+impl Ticket<'_> {
+    /// Gives progress of the call a token that no other call has; what arrives carries the client's again.
+    pub fn rename_progress(&self, request: &mut Request) {
+        if request.progress_token().is_some() {
+            let token = Id::number(self.id()).as_json().clone();
+            request.set_meta(meta::PROGRESS_TOKEN, Some(token));
+        }
+    }
 
-impl Call<'_> {
-    /// Brings what arrives to the client of the call until the answer does.
-    async fn drive(&mut self, request: &Request) -> Result<Result<Response, Error>, Error> {
+    /// Brings what arrives to the client of the call until the answer does, which is returned.
+    ///
+    /// `source` runs while nothing has arrived; it completes only when nothing more can.
+    ///
+    /// # Errors
+    ///
+    /// There will be no answer: the client does not read, the connection is over, or `source` says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future has lost what arrived; the server has not been told.
+    pub async fn drive(
+        &mut self,
+        request: &Request,
+        replies: &dyn Replies,
+        source: impl Future<Output = Error>,
+    ) -> Result<Result<Response, Error>, Error> {
+        tokio::pin!(source);
         let mut questions = FuturesUnordered::new();
         let mut withdrawals: HashMap<Id, oneshot::Sender<()>> = HashMap::new();
         loop {
             tokio::select! {
                 biased;
-                arrival = self.ticket.arrivals.recv() => match arrival {
+                arrival = self.arrivals().recv() => match arrival {
                     Some(Arrival::Answer(answer)) => return Ok(answer),
                     Some(Arrival::Notification(notification)) => {
                         request.notifier().notify(notification).await?;
@@ -167,25 +178,60 @@ impl Call<'_> {
                     let (id, answer): (Id, Option<Result<Json, Error>>) = answer;
                     withdrawals.remove(&id);
                     if let Some(answer) = answer {
-                        self.pipe.0.wire.send(Outbound::Answer(id, answer)).await?;
+                        replies.send(Outbound::Answer(id, answer)).await?;
                     }
                 }
+                error = &mut source => return Err(error),
             }
         }
     }
 }
 
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.pipe.0.inbox.forget(self.ticket.id);
-        if self.sent {
-            let params = json!({
-                "requestId": self.ticket.id,
-                "reason": "the caller no longer waits for the answer",
-            });
-            let cancelled = Notification::new(Method::CANCELLED, Some(params.into()));
-            self.pipe.0.wire.try_send(Outbound::Notification(cancelled));
+/// Tells the server that a call is over which it has not answered.
+pub struct CancelOnDrop<'a> {
+    replies: &'a dyn Replies,
+    id: Option<u64>,
+}
+
+impl<'a> CancelOnDrop<'a> {
+    /// Watches a call that the server has been sent.
+    pub fn new(replies: &'a dyn Replies, id: u64) -> Self {
+        Self {
+            replies,
+            id: Some(id),
         }
+    }
+
+    /// Ends the watch with the outcome of [`Ticket::drive`]: without an answer, the server is told.
+    ///
+    /// # Errors
+    ///
+    /// The error of the answer, or why there is none.
+    pub fn settle(
+        mut self,
+        answer: Result<Result<Response, Error>, Error>,
+    ) -> Result<Response, Error> {
+        let answer = answer?;
+        self.id = None;
+        answer
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let params = json!({
+            "requestId": id,
+            "reason": "the caller no longer waits for the answer",
+        });
+        let cancelled = Notification::new(Method::CANCELLED, Some(params.into()));
+        self.replies.try_send(Outbound::Notification(cancelled));
+    }
+}
+
+impl fmt::Debug for CancelOnDrop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelOnDrop").field(&self.id).finish()
     }
 }
 
@@ -223,29 +269,14 @@ fn flooded() -> Error {
     )
 }
 
-/// Answers the server's questions that need no client. Returns `false` for any other message.
-pub(crate) fn answers_itself(wire: &dyn Wire, message: &Message) -> bool {
-    match message {
-        Message::Request(id, method, _) if *method == Method::PING => {
-            wire.try_send(Outbound::Answer(id.clone(), Ok(Json::EMPTY_OBJECT)));
-            true
-        }
-        _ => false,
-    }
-}
-
 impl Pipe {
     /// Takes a message that has arrived.
     ///
     /// `cause` is the call that it belongs to, where the transport knows.
     pub fn receive(&self, message: Message, cause: Option<u64>) {
-        if answers_itself(&*self.0.wire, &message) {
-            return;
+        if let Some((id, answer)) = self.0.inbox.deliver(message, cause) {
+            self.0.wire.try_send(Outbound::Answer(id, answer));
         }
-        let Some((id, error)) = self.0.inbox.deliver(message, cause) else {
-            return;
-        };
-        self.0.wire.try_send(Outbound::Answer(id, Err(error)));
     }
 
     /// Ends the conversation: every call in progress fails with this error, and so does every later one.
@@ -256,8 +287,6 @@ impl Pipe {
 
 /// How many messages may wait for one call.
 pub(crate) const WAITING: usize = 1024;
-
-pub(crate) type Arrivals = mpsc::Receiver<Arrival>;
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,9 @@ impl Wire for Recorder {
         ));
         Box::pin(async { Ok(()) })
     }
+}
 
+impl Replies for Recorder {
     fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
         self.try_send(message);
         Box::pin(async { Ok(()) })

@@ -20,7 +20,7 @@ use super::convert;
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Request, Response,
     jsonrpc::{self, Id},
-    pipe::{Outbound, Pipe, Wire},
+    pipe::{Outbound, Pipe, Replies, Wire},
     protocol::meta,
 };
 
@@ -132,7 +132,9 @@ impl Wire for Incoming {
         });
         Box::pin(async { sent })
     }
+}
 
+impl Replies for Incoming {
     fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
         let sent = self.push(client_message(message));
         Box::pin(async { sent })

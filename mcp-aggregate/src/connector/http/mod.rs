@@ -1,0 +1,291 @@
+//! Servers over Streamable HTTP, of both eras.
+//!
+//! The server is spoken to in the era of the client of each call where it speaks that era, and in the other
+//! otherwise. Which eras it speaks is found out at the first call, remembered, and found out again when the
+//! server no longer answers as it did.
+
+mod error;
+mod listen;
+mod modern;
+mod reply;
+mod session;
+mod wire;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use mcp_core::{
+    ConfigError, CredentialProvider, Era, Error, ErrorKind, Request, Response, UpstreamId,
+    http_client::GuardedClient,
+};
+use tokio::sync::Mutex as AsyncMutex;
+use tower_service::Service;
+use url::Url;
+
+use self::{error::Failed, session::Slot, wire::Wire};
+use super::{ScopeKey, SessionScope};
+
+/// A server over Streamable HTTP as a service of the seam. Clones share connections and sessions.
+#[derive(Clone)]
+pub struct HttpConnector(Arc<Shared>);
+
+struct Shared {
+    wire: Arc<Wire>,
+    scope: SessionScope,
+    modern: Spoken,
+    sessions: Spoken,
+    /// Held while it is found out whether the server is modern.
+    probing: AsyncMutex<()>,
+    slots: Mutex<HashMap<ScopeKey, Arc<Slot>>>,
+}
+
+/// Settings of an [`HttpConnector`].
+#[must_use]
+pub struct HttpConnectorBuilder {
+    id: UpstreamId,
+    url: Url,
+    client: Option<GuardedClient>,
+    scope: SessionScope,
+    credentials: Option<Arc<dyn CredentialProvider>>,
+    headers: HeaderMap,
+    limit: usize,
+}
+
+/// Whether a server speaks an era, as far as is known.
+#[derive(Default)]
+struct Spoken(AtomicU8);
+
+impl Spoken {
+    fn get(&self) -> Option<bool> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            known => Some(known == 1),
+        }
+    }
+
+    fn set(&self, spoken: Option<bool>) {
+        let value = spoken.map_or(0, |spoken| if spoken { 1 } else { 2 });
+        self.0.store(value, Ordering::Release);
+    }
+}
+
+impl HttpConnector {
+    /// Begins a connector to the server at an address.
+    pub fn builder(id: UpstreamId, url: Url) -> HttpConnectorBuilder {
+        HttpConnectorBuilder {
+            id,
+            url,
+            client: None,
+            scope: SessionScope::PerSession,
+            credentials: None,
+            headers: HeaderMap::new(),
+            limit: 16 << 20,
+        }
+    }
+
+    async fn answer(self, request: Request) -> Result<Response, Error> {
+        let answer = match self.era_for(&request).await? {
+            Era::Modern => modern::call(&self.0.wire, request).await,
+            Era::Session => self.call_session(request).await,
+        };
+        answer.map_err(|error| match error.upstream() {
+            Some(_) => error,
+            None => error.with_upstream(self.0.wire.id.clone()),
+        })
+    }
+
+    /// Chooses the era to speak: the client's, unless the server does not speak it.
+    async fn era_for(&self, request: &Request) -> Result<Era, Error> {
+        if request.era() == Era::Session && self.0.sessions.get() != Some(false) {
+            return Ok(Era::Session);
+        }
+        match self.0.modern.get() {
+            Some(true) => Ok(Era::Modern),
+            Some(false) => Ok(Era::Session),
+            None => self.probe(request).await,
+        }
+    }
+
+    /// Finds out whether the server is modern. Callers that come meanwhile wait.
+    async fn probe(&self, request: &Request) -> Result<Era, Error> {
+        let _probing = self.0.probing.lock().await;
+        let modern = match self.0.modern.get() {
+            Some(known) => known,
+            None => {
+                let modern = modern::probe(&self.0.wire, request).await?;
+                self.0.modern.set(Some(modern));
+                modern
+            }
+        };
+        Ok(if modern { Era::Modern } else { Era::Session })
+    }
+
+    async fn call_session(&self, request: Request) -> Result<Response, Error> {
+        let slot = self.slot(&request)?;
+        match session::call(&slot, &self.0.wire, &request).await {
+            Err(Failed::NotSession(error)) => {
+                if self.probe(&request).await? == Era::Modern {
+                    self.0.sessions.set(Some(false));
+                    return modern::call(&self.0.wire, request).await;
+                }
+                // Neither era: whatever is there now, look again at the next call.
+                self.0.modern.set(None);
+                Err(error)
+            }
+            Err(Failed::Expired) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the server loses its sessions as soon as they are opened",
+            )),
+            Err(Failed::Error(error)) => {
+                if error.kind() == ErrorKind::NotSent {
+                    self.0.modern.set(None);
+                    self.0.sessions.set(None);
+                }
+                Err(error)
+            }
+            Ok(response) => {
+                self.0.sessions.set(Some(true));
+                Ok(response)
+            }
+        }
+    }
+
+    fn slot(&self, request: &Request) -> Result<Arc<Slot>, Error> {
+        let key = self.0.scope.key(request)?;
+        let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(&key) {
+            return Ok(Arc::clone(slot));
+        }
+        let slot = Arc::new(Slot::new(key.clone()));
+        slots.insert(key.clone(), Arc::clone(&slot));
+        if let ScopeKey::Session(session) = &key {
+            let (session, shared) = (session.clone(), Arc::downgrade(&self.0));
+            tokio::spawn(async move {
+                session.closed().await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let slot = shared
+                    .slots
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&key);
+                if let Some(slot) = slot {
+                    slot.end(&shared.wire).await;
+                }
+            });
+        }
+        Ok(slot)
+    }
+
+    /// Ends all sessions with the server.
+    pub async fn shutdown(&self) {
+        let slots =
+            std::mem::take(&mut *self.0.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = slots.values().map(|slot| slot.end(&self.0.wire));
+        let ended = futures_util::future::join_all(all);
+        // A server that does not answer any more has ended its sessions by itself.
+        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+    }
+}
+
+impl HttpConnectorBuilder {
+    /// Sets who shares a session with a server of the session era. Default is [`SessionScope::PerSession`].
+    pub fn with_scope(mut self, scope: SessionScope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Sets where credentials come from. Default is none.
+    pub fn with_credentials(mut self, credentials: Arc<dyn CredentialProvider>) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Adds headers to every request. Default is none. The protocol's own headers win.
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// Sets the HTTP client. Default is one that reaches this address as it is written.
+    pub fn with_client(mut self, client: GuardedClient) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Sets the largest message that is accepted from the server, in bytes. Default is 16 MiB.
+    pub fn with_message_limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Builds the connector. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// The address is not one of `http` or `https`, or TLS cannot be set up.
+    pub fn build(self) -> Result<HttpConnector, ConfigError> {
+        let client = match self.client {
+            Some(client) => client,
+            None => GuardedClient::operator(self.url.as_str())?,
+        };
+        let wire = Wire::new(
+            self.id,
+            &self.url,
+            client,
+            self.credentials,
+            self.headers,
+            self.limit,
+        )?;
+        Ok(HttpConnector(Arc::new(Shared {
+            wire: Arc::new(wire),
+            scope: self.scope,
+            modern: Spoken::default(),
+            sessions: Spoken::default(),
+            probing: AsyncMutex::new(()),
+            slots: Mutex::default(),
+        })))
+    }
+}
+
+impl Service<Request> for HttpConnector {
+    type Response = Response;
+    type Error = Error;
+    /// Boxed: an exchange over HTTP has no type with a name.
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+impl fmt::Debug for HttpConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HttpConnector")
+            .field(&self.0.wire.id)
+            .finish()
+    }
+}
+
+impl fmt::Debug for HttpConnectorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HttpConnectorBuilder")
+            .field(&self.id)
+            .finish()
+    }
+}

@@ -1,0 +1,132 @@
+//! Servers of revision 2026-07-28.
+
+use http::{HeaderMap, HeaderValue};
+use mcp_core::{
+    Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
+    jsonrpc::{self, Id, Message},
+    mirror::{self, Mirrors},
+};
+
+use super::{
+    error,
+    reply::{Events, event_message},
+    wire::{Refused, Wire},
+};
+use crate::connector::meta;
+
+/// Finds out whether the server speaks the revision.
+pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error> {
+    let probe = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
+    match exchange(wire, probe).await {
+        Ok(_) => Ok(true),
+        Err(refused) if error::is_modern(refused.status, &refused.error) => Ok(true),
+        // Not there, or there and in need of a credential: that says nothing about what it speaks.
+        Err(refused)
+            if matches!(
+                refused.error.kind(),
+                ErrorKind::NotSent
+                    | ErrorKind::Timeout
+                    | ErrorKind::Unauthenticated
+                    | ErrorKind::ConsentRequired
+                    | ErrorKind::RateLimited
+            ) =>
+        {
+            Err(refused.error)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// Makes a call.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the stream of the call, which cancels it at the server.
+pub(super) async fn call(wire: &Wire, request: Request) -> Result<Response, Error> {
+    if request.is_notification() {
+        // The revision has no notifications from client to server over HTTP.
+        return Ok(Response::empty());
+    }
+    exchange(wire, request)
+        .await
+        .map_err(|refused| refused.error)
+}
+
+async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused> {
+    meta::complete(&mut request);
+    let id = wire.next_id();
+    let body = jsonrpc::write_request(&id, request.method(), request.params());
+    let headers = headers(&request);
+    let reply = wire
+        .post(&request, &headers, mirrored(&request), body.into())
+        .await?;
+    if reply.is_events() {
+        return Ok(follow(reply.events(), &id, &request).await?);
+    }
+    Ok(settle(reply.message().await?, &id)??)
+}
+
+fn headers(request: &Request) -> Vec<(&'static str, HeaderValue)> {
+    let method = match request.method() {
+        known if *known == Method::TOOLS_CALL => HeaderValue::from_static("tools/call"),
+        other => mirror::encode(other.as_str()),
+    };
+    let mut headers = vec![
+        (
+            "mcp-protocol-version",
+            HeaderValue::from_static("2026-07-28"),
+        ),
+        ("mcp-method", method),
+    ];
+    if let Some(name) = request.name() {
+        headers.push(("mcp-name", mirror::encode(name)));
+    }
+    headers
+}
+
+/// Mirrors the arguments that the tool wants mirrored; the client's own headers are never passed on.
+fn mirrored(request: &Request) -> HeaderMap {
+    let Some(mirrors) = request.extensions().get::<Mirrors>() else {
+        return HeaderMap::new();
+    };
+    let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);
+    mirrors.headers(&arguments).into_iter().collect()
+}
+
+async fn follow(mut events: Events, id: &Id, request: &Request) -> Result<Response, Error> {
+    while let Some(event) = events.next().await? {
+        match event_message(&event)? {
+            Some(Message::Notification(method, params)) => {
+                let params = params.as_ref().map(Object::to_json);
+                let notification = Notification::new(method, params);
+                request.notifier().notify(notification).await?;
+            }
+            Some(message @ (Message::Response(..) | Message::Error(..))) => {
+                if let Ok(answer) = settle(message, id) {
+                    events.finish();
+                    return answer;
+                }
+            }
+            // A server of this revision must not ask: it cannot be answered.
+            Some(Message::Request(..)) | None => {}
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        "the server closed the stream before it answered",
+    ))
+}
+
+/// Returns the answer that a message is, or an error for a message that answers another call.
+fn settle(message: Message, id: &Id) -> Result<Result<Response, Error>, Error> {
+    match message {
+        Message::Response(answered, response) if answered == *id => Ok(Ok(response)),
+        Message::Error(answered, error) if answered.as_ref().is_none_or(|own| own == id) => {
+            Ok(Err(error))
+        }
+        _ => Err(Error::new(
+            ErrorKind::BadUpstream,
+            "the server answered another call than the one that was made",
+        )),
+    }
+}

@@ -1,0 +1,15 @@
+//! Connectors: how a gateway reaches a server.
+//!
+//! A connector is a service of the seam. It speaks the dialect of its server, keeps the server's sessions or
+//! processes apart as its [`SessionScope`] says, and cancels at the server what is dropped here.
+
+mod handshake;
+#[cfg(feature = "http")]
+pub mod http;
+mod meta;
+mod scope;
+#[cfg(feature = "stdio")]
+pub mod stdio;
+
+pub(crate) use self::scope::ScopeKey;
+pub use self::scope::SessionScope;

@@ -1,0 +1,381 @@
+//! One running process and the conversation with it.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use mcp_core::{
+    ClientCapabilities, Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
+    UpstreamId,
+    jsonrpc::{self, Id, Message},
+    pipe::{Outbound, Pipe, Replies, Wire},
+};
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
+use tokio::{
+    process::ChildStdout,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, interval, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    Settings,
+    lines::{self, Lines},
+    stderr::{self, Tail},
+};
+use crate::connector::{SessionScope, handshake, meta};
+
+/// How long a process is given after its input was closed, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a process that ought to speak revision 2026-07-28 may take to say so before it is asked otherwise.
+const PROBE: Duration = Duration::from_secs(10);
+
+pub(super) struct Process {
+    pipe: Pipe,
+    era: Era,
+    discovered: Response,
+    epoch: Instant,
+    /// Milliseconds since the epoch.
+    last_used: Arc<AtomicU64>,
+    ended: watch::Receiver<bool>,
+    _stop: DropGuard,
+    stop: CancellationToken,
+}
+
+impl Process {
+    /// Starts a process for the client of a request, and shakes hands.
+    pub(super) async fn start(settings: &Settings, request: &Request) -> Result<Arc<Self>, Error> {
+        let mut child = spawn(settings)?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (
+            child.stdin().take(),
+            child.stdout().take(),
+            child.stderr().take(),
+        ) else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the process has no standard streams",
+            ));
+        };
+        let tail = Tail::default();
+        let secrets = settings.command.secrets();
+        let errors = tokio::spawn(stderr::read(
+            stderr,
+            tail.clone(),
+            settings.id.clone(),
+            secrets.clone(),
+        ));
+        let (sender, messages) = mpsc::channel(lines::WAITING);
+        let pipe = Pipe::new(Lined(sender.downgrade()));
+        let stop = CancellationToken::new();
+        let (ended, has_ended) = watch::channel(false);
+        let last_used = Arc::new(AtomicU64::new(0));
+        let epoch = Instant::now();
+        let (broken, writing) = (stop.clone(), lines::write(stdin, messages));
+        tokio::spawn(async move {
+            if writing.await.is_err() {
+                broken.cancel();
+            }
+        });
+        tokio::spawn(
+            Supervisor {
+                id: settings.id.clone(),
+                child,
+                pipe: pipe.clone(),
+                sender: Some(sender),
+                errors,
+                stop: stop.clone(),
+                tail,
+                secrets,
+                ended,
+                idle: settings.idle,
+                last_used: Arc::clone(&last_used),
+                epoch,
+            }
+            .run(stdout, settings.limit),
+        );
+        let guard = stop.clone().drop_guard();
+        let hands = timeout(settings.start, shake_hands(&pipe, settings, request)).await;
+        let (era, discovered) = match hands {
+            Ok(hands) => hands?,
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorKind::NotSent,
+                    format!(
+                        "the server did not answer the handshake within {:?}",
+                        settings.start
+                    ),
+                ));
+            }
+        };
+        Ok(Arc::new(Self {
+            pipe,
+            era,
+            discovered,
+            epoch,
+            last_used,
+            ended: has_ended,
+            _stop: guard,
+            stop,
+        }))
+    }
+
+    pub(super) fn pipe(&self) -> &Pipe {
+        &self.pipe
+    }
+
+    pub(super) fn era(&self) -> Era {
+        self.era
+    }
+
+    pub(super) fn discovered(&self) -> Response {
+        self.discovered.clone()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        *self.ended.borrow() || self.stop.is_cancelled()
+    }
+
+    /// Notes that the process is of use.
+    pub(super) fn touch(&self) {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_used.store(now, Ordering::Relaxed);
+    }
+
+    /// Stops the process and waits until it has ended.
+    pub(super) async fn stop(&self) {
+        self.stop.cancel();
+        let mut ended = self.ended.clone();
+        // An error says that the supervisor is gone, and the process with it.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+fn spawn(settings: &Settings) -> Result<Box<dyn ChildWrapper>, Error> {
+    let mut command = settings.command.to_process();
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut command = CommandWrap::from(command);
+    command.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
+    command.spawn().map_err(|error| {
+        let program = settings.command.program().to_string_lossy().into_owned();
+        Error::new(
+            ErrorKind::NotSent,
+            format!("cannot start {program:?}: {error}"),
+        )
+        .with_source(error)
+    })
+}
+
+/// Settles which era is spoken: the client's where the server speaks it (revision 2026-07-28, stdio).
+async fn shake_hands(
+    pipe: &Pipe,
+    settings: &Settings,
+    request: &Request,
+) -> Result<(Era, Response), Error> {
+    if request.era() == Era::Modern
+        && let Ok(Ok(discovered)) = timeout(PROBE, discover(pipe, request)).await
+    {
+        return Ok((Era::Modern, discovered));
+    }
+    match initialize(pipe, settings, request).await {
+        Ok(discovered) => Ok((Era::Session, discovered)),
+        Err(refused) if refused.kind() == ErrorKind::Answered => {
+            match discover(pipe, request).await {
+                Ok(discovered) => Ok((Era::Modern, discovered)),
+                Err(_) => Err(refused),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn discover(pipe: &Pipe, request: &Request) -> Result<Response, Error> {
+    let mut probe =
+        Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
+    meta::complete(&mut probe);
+    pipe.call(probe.without_call()).await
+}
+
+async fn initialize(
+    pipe: &Pipe,
+    settings: &Settings,
+    request: &Request,
+) -> Result<Response, Error> {
+    let capabilities = match settings.scope {
+        SessionScope::Shared => ClientCapabilities::NONE,
+        _ => request.capabilities().clone(),
+    };
+    let params = handshake::opening(request, &capabilities);
+    let initialize = Request::from_object(Method::INITIALIZE, Some(params))?
+        .with_facts_of(request)
+        .without_call();
+    let opened = handshake::opened(&pipe.call(initialize).await?)?;
+    pipe.notify(Notification::new(Method::INITIALIZED, None))
+        .await?;
+    Ok(opened.discovered)
+}
+
+/// Writes messages as lines. The supervisor has the only sender that keeps the input of the process open.
+struct Lined(mpsc::WeakSender<Vec<u8>>);
+
+impl Lined {
+    fn push(&self, line: Vec<u8>) -> BoxFuture<'_, Result<(), Error>> {
+        let sender = self.0.upgrade();
+        Box::pin(async move {
+            let closed = || Error::new(ErrorKind::NotSent, "the server has ended");
+            sender
+                .ok_or_else(closed)?
+                .send(line)
+                .await
+                .map_err(|_| closed())
+        })
+    }
+}
+
+impl Wire for Lined {
+    fn request<'a>(&'a self, id: u64, request: &'a Request) -> BoxFuture<'a, Result<(), Error>> {
+        self.push(jsonrpc::write_request(
+            &Id::number(id),
+            request.method(),
+            request.params(),
+        ))
+    }
+}
+
+impl Replies for Lined {
+    fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
+        self.push(encode(&message))
+    }
+
+    fn try_send(&self, message: Outbound) {
+        if let Some(sender) = self.0.upgrade() {
+            // It may be lost where the process does not read.
+            let _ = sender.try_send(encode(&message));
+        }
+    }
+}
+
+fn encode(message: &Outbound) -> Vec<u8> {
+    match message {
+        Outbound::Notification(notification) => notification.to_message().as_bytes().to_vec(),
+        Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(id, result),
+        Outbound::Answer(id, Err(error)) => {
+            jsonrpc::write_error(Some(id), &error.to_rpc(Era::Session))
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Owns the process: reads what it says, and sees to it that it ends.
+struct Supervisor {
+    id: UpstreamId,
+    child: Box<dyn ChildWrapper>,
+    pipe: Pipe,
+    /// Taken out to close the input of the process.
+    sender: Option<mpsc::Sender<Vec<u8>>>,
+    errors: JoinHandle<()>,
+    stop: CancellationToken,
+    tail: Tail,
+    secrets: Vec<String>,
+    ended: watch::Sender<bool>,
+    idle: Duration,
+    last_used: Arc<AtomicU64>,
+    epoch: Instant,
+}
+
+impl Supervisor {
+    async fn run(mut self, stdout: ChildStdout, limit: usize) {
+        let mut lines = Lines::new(stdout, limit);
+        let mut tick = interval((self.idle / 4).max(Duration::from_millis(100)));
+        let stop = self.stop.clone();
+        let reason = loop {
+            tokio::select! {
+                line = lines.next() => match line {
+                    Ok(Some(line)) => match Message::parse(&line) {
+                        Ok(message) => self.pipe.receive(message, None),
+                        // Some servers print what is not a message; nobody waits for it.
+                        Err(_) => tracing::debug!(upstream = %self.id, "a line that is not a message"),
+                    },
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                },
+                () = stop.cancelled() => break Some("it was stopped".to_owned()),
+                _ = tick.tick() => if self.is_idle() {
+                    break Some("nobody has called it for a while".to_owned());
+                },
+            }
+        };
+        self.stop.cancel();
+        let why = match reason {
+            Some(reason) => {
+                // Whoever waits need not wait for the end as well.
+                self.close(&reason);
+                self.end().await;
+                reason
+            }
+            None => {
+                let why = match self.end().await {
+                    Some(status) => format!("it ended with {status}"),
+                    None => "it closed its output".to_owned(),
+                };
+                // What it said last explains why it ended.
+                let _ = timeout(Duration::from_millis(250), &mut self.errors).await;
+                self.close(&why);
+                why
+            }
+        };
+        tracing::debug!(upstream = %self.id, reason = %why, "process ended");
+        self.ended.send_replace(true);
+    }
+
+    /// Fails every call in progress.
+    fn close(&self, why: &str) {
+        let said = self.tail.text(&self.secrets);
+        let message = match said.is_empty() {
+            true => format!("the server is not running: {why}"),
+            false => format!("the server is not running: {why}; it last said: {said}"),
+        };
+        let error = Error::new(ErrorKind::Unavailable, message).with_upstream(self.id.clone());
+        self.pipe.close(&error);
+    }
+
+    fn is_idle(&self) -> bool {
+        let last_used = Duration::from_millis(self.last_used.load(Ordering::Relaxed));
+        self.pipe.inbox().is_empty() && self.epoch.elapsed().saturating_sub(last_used) > self.idle
+    }
+
+    /// Ends the process and everything that it has started.
+    async fn end(&mut self) -> Option<ExitStatus> {
+        // Closing the input is the polite way.
+        self.sender = None;
+        let mut status = self.wait().await;
+        #[cfg(unix)]
+        if status.is_none() && self.child.signal(TERMINATE).is_ok() {
+            status = self.wait().await;
+        }
+        // What it has started itself may still run. An error says that nothing does.
+        let _ = self.child.start_kill();
+        match status {
+            None => self.wait().await,
+            known => known,
+        }
+    }
+
+    async fn wait(&mut self) -> Option<ExitStatus> {
+        timeout(GRACE, self.child.wait()).await.ok()?.ok()
+    }
+}
+
+/// SIGTERM (POSIX.1-2017, signal.h).
+#[cfg(unix)]
+const TERMINATE: i32 = 15;
