@@ -1,1 +1,12 @@
 //! Resilience layers for MCP services.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "cache",
+    feature = "coalesce",
+    feature = "retry"
+))]
+mod keys;
+#[cfg(feature = "rate-limit")]
+pub mod rate_limit;
