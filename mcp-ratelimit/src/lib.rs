@@ -1,6 +1,8 @@
 //! Resilience layers for MCP services.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "breaker")]
+pub mod breaker;
 #[cfg(any(
     feature = "rate-limit",
     feature = "cache",
@@ -10,3 +12,5 @@
 mod keys;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+#[cfg(feature = "timeout")]
+pub mod timeout;

@@ -50,9 +50,8 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let refusal = match self.layer.limiter.check(&request) {
-            Ok(_) => return ResponseFuture::forward(self.inner.call(request)),
-            Err(refusal) => refusal,
+        let Err(refusal) = self.layer.limiter.check(&request) else {
+            return ResponseFuture::forward(self.inner.call(request));
         };
         let Some((wait, seat)) = self.seat(&refusal) else {
             return ResponseFuture::refused(refuse(&refusal));
