@@ -10,7 +10,11 @@ pub mod breaker;
     feature = "retry"
 ))]
 mod keys;
+#[cfg(feature = "queue")]
+pub mod queue;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "timeout")]
 pub mod timeout;

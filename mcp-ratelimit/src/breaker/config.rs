@@ -19,10 +19,10 @@ pub struct BreakerConfig {
     pub(super) lease: Duration,
 }
 
-fn wrong(option: &'static str, value: impl ToString, remedy: &'static str) -> ConfigError {
+fn wrong(option: &'static str, value: impl std::fmt::Display, remedy: &'static str) -> ConfigError {
     ConfigError::Option {
         option,
-        value: value.to_string(),
+        value: format!("{value}"),
         remedy,
     }
 }

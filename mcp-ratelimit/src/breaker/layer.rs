@@ -76,9 +76,8 @@ impl BreakerLayer {
     /// The default view of how a call went.
     #[must_use]
     pub fn classify(result: &Result<Response, Error>) -> Outcome {
-        let error = match result {
-            Ok(_) => return Outcome::Success,
-            Err(error) => error,
+        let Err(error) = result else {
+            return Outcome::Success;
         };
         match (error.class(), error.kind()) {
             (ErrorClass::RateLimited, _) => Outcome::RateLimited(error.retry_after()),
