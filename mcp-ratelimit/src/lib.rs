@@ -3,6 +3,10 @@
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(feature = "coalesce")]
+pub mod coalesce;
+#[cfg(feature = "hedge")]
+pub mod hedge;
 #[cfg(any(
     feature = "rate-limit",
     feature = "cache",
@@ -10,6 +14,8 @@ pub mod breaker;
     feature = "retry"
 ))]
 mod keys;
+#[cfg(feature = "meter")]
+pub mod meter;
 #[cfg(feature = "queue")]
 pub mod queue;
 #[cfg(feature = "rate-limit")]
