@@ -34,12 +34,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
-use mcp_core::{Error, Method, Partition, Request, Response};
+use mcp_core::{Error, Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::keys::{Key, KeyBuilder, call_key, random_secret};
+use crate::keys::{Key, identity, random_secret};
 
 type Outcome = Result<Response, Error>;
 type Call = Shared<BoxFuture<'static, Outcome>>;
@@ -135,19 +135,6 @@ fn share_key(secret: [u64; 2], request: &Request) -> Option<Key> {
         && request.visibility().is_all()
         && request.progress_token().is_none();
     (reads && plain).then(|| identity(secret, &request.principal().partition(), request))
-}
-
-/// The key of a call with everything about its caller that may change the answer.
-pub(crate) fn identity(secret: [u64; 2], owner: &Partition, request: &Request) -> Key {
-    let mut key = KeyBuilder::new(secret);
-    let call = call_key(secret, owner, request).halves();
-    key.number(call[0])
-        .number(call[1])
-        .text(request.version().as_str());
-    for scope in request.principal().scopes() {
-        key.text(scope);
-    }
-    key.finish()
 }
 
 impl<S> Service<Request> for Coalesce<S>

@@ -88,3 +88,20 @@ pub(crate) fn call_key(secret: [u64; 2], owner: &Partition, request: &Request) -
     }
     key.finish()
 }
+
+/// The key of a call with everything about its caller that may change the answer.
+#[allow(
+    dead_code,
+    reason = "used by the layers that share answers, which are features"
+)]
+pub(crate) fn identity(secret: [u64; 2], owner: &Partition, request: &Request) -> Key {
+    let mut key = KeyBuilder::new(secret);
+    let call = call_key(secret, owner, request).halves();
+    key.number(call[0])
+        .number(call[1])
+        .text(request.version().as_str());
+    for scope in request.principal().scopes() {
+        key.text(scope);
+    }
+    key.finish()
+}

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(feature = "cache")]
+pub mod cache;
 #[cfg(feature = "coalesce")]
 pub mod coalesce;
 #[cfg(feature = "hedge")]

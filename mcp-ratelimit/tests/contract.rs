@@ -11,6 +11,7 @@ use std::time::Duration;
 use mcp_core::{Error, ErrorKind, IntoSeam, Method, Request, Response};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
+    cache::CacheLayer,
     coalesce::CoalesceLayer,
     hedge::HedgeLayer,
     meter::MeterLayer,
@@ -27,8 +28,12 @@ use tower_test::mock::{Handle, Mock, pair};
 #[derive(Debug, Clone)]
 struct Inner {
     mock: IntoSeam<Mock<Request, Response>>,
-    under_way: Arc<Arc<()>>,
+    under_way: Arc<Token>,
 }
+
+/// Shared by calls; the one around it by services.
+#[derive(Debug, Default)]
+struct Token(Arc<()>);
 
 impl Service<Request> for Inner {
     type Response = Response;
@@ -40,7 +45,7 @@ impl Service<Request> for Inner {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let (call, guard) = (self.mock.call(request), Arc::clone(&*self.under_way));
+        let (call, guard) = (self.mock.call(request), Arc::clone(&self.under_way.0));
         Box::pin(async move {
             let _guard = guard;
             call.await
@@ -132,7 +137,7 @@ where
     L::Service: Service<Request, Response = Response, Error = Error>,
 {
     let (inner, mut handle) = inner();
-    let under_way = Arc::clone(&*inner.under_way);
+    let under_way = Arc::clone(&inner.under_way.0);
     let mut service = layer.layer(inner);
     // More often than any limit allows at once: what a dropped call held is free for the next one.
     for _ in 0..5 {
@@ -177,4 +182,5 @@ contracts! {
     hedge: HedgeLayer::new(Duration::from_secs(1));
     coalesce: CoalesceLayer::new();
     meter: MeterLayer::new("m");
+    cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1)));
 }

@@ -47,6 +47,8 @@ mod limiter;
 mod quota;
 mod refusal;
 mod service;
+#[cfg(feature = "redis")]
+pub mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
