@@ -1,0 +1,136 @@
+//! What each layer adds to a call that goes through: subtract `bare` from the rest.
+#![allow(missing_docs, reason = "the macros of criterion make items without")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark of a broken set-up has no result"
+)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
+use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack};
+use mcp_ratelimit::{
+    breaker::{Breaker, BreakerConfig, BreakerLayer},
+    cache::CacheLayer,
+    meter::MeterLayer,
+    queue::QueueLayer,
+    rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
+    retry::{LoopGuardLayer, RetryLayer},
+    timeout::TimeoutLayer,
+};
+use tower::{Service, service_fn};
+
+/// A tool call of 100 bytes.
+fn request() -> Request {
+    let params = format!(
+        r#"{{"name":"search","arguments":{{"query":"{}"}}}}"#,
+        "x".repeat(58)
+    );
+    Request::new(Method::TOOLS_CALL, Some(Json::parse(params).unwrap()))
+        .unwrap()
+        .with_principal(Principal::authenticated("https://issuer.example", "alice"))
+}
+
+fn inner() -> impl Seam {
+    let answer =
+        Response::new(Json::parse(r#"{"content":[{"type":"text","text":"ok"}]}"#).unwrap());
+    service_fn(move |request: Request| {
+        black_box(request);
+        std::future::ready(Ok::<_, Error>(answer.clone()))
+    })
+}
+
+fn limit() -> RateLimitLayer {
+    let quota = Quota::per_second(100_000_000).unwrap();
+    RateLimitLayer::new(Limit::new("l", quota).per([KeyPart::Principal, KeyPart::Tool]))
+}
+
+fn run(c: &mut Criterion, name: &str, mut service: impl Seam) {
+    let request = request();
+    c.bench_function(name, |b| {
+        b.iter(|| {
+            let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).now_or_never();
+            ready.unwrap().unwrap();
+            black_box(
+                service
+                    .call(request.clone())
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap(),
+            )
+        });
+    });
+}
+
+fn layers(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let second = Duration::from_secs(1);
+    let breaker = || BreakerLayer::new(Breaker::new("b", BreakerConfig::new()));
+    let timeout = || TimeoutLayer::new(second * 30).with_idle(second * 10);
+    run(c, "bare", inner());
+    run(
+        c,
+        "rate_limit",
+        Stack::new(inner()).layer(limit()).into_service(),
+    );
+    run(
+        c,
+        "breaker",
+        Stack::new(inner()).layer(breaker()).into_service(),
+    );
+    run(
+        c,
+        "timeout",
+        Stack::new(inner()).layer(timeout()).into_service(),
+    );
+    run(
+        c,
+        "retry",
+        Stack::new(inner())
+            .layer(RetryLayer::safe_only())
+            .into_service(),
+    );
+    let guard = || LoopGuardLayer::new(3, second).unwrap();
+    run(
+        c,
+        "loop_guard",
+        Stack::new(inner()).layer(guard()).into_service(),
+    );
+    let queue = || QueueLayer::new("q", 8, 8).unwrap();
+    run(
+        c,
+        "bulkhead",
+        Stack::new(inner()).layer(queue()).into_service(),
+    );
+    run(
+        c,
+        "meter",
+        Stack::new(inner())
+            .layer(MeterLayer::new("m"))
+            .into_service(),
+    );
+    let cache = CacheLayer::new(1 << 20).with_tool("search", second * 3600);
+    run(
+        c,
+        "cache_hit",
+        Stack::new(inner()).layer(cache).into_service(),
+    );
+    let all = Stack::new(inner())
+        .layer(MeterLayer::new("m"))
+        .layer(limit())
+        .layer(guard())
+        .layer(RetryLayer::safe_only())
+        .layer(breaker())
+        .layer(queue())
+        .layer(timeout());
+    run(c, "stack", all.into_service());
+}
+
+criterion_group!(benches, layers);
+criterion_main!(benches);

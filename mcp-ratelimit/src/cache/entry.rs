@@ -1,0 +1,131 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use mcp_core::{Json, Method, Object, Request, Response, ResultType, UpstreamId};
+use tokio::time::Instant;
+
+/// What a cached answer is about, for invalidation.
+#[derive(Debug, Clone)]
+pub(super) struct Topic {
+    pub(super) method: Method,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) upstream: Option<UpstreamId>,
+}
+
+impl Topic {
+    pub(super) fn of(request: &Request) -> Self {
+        Self {
+            method: request.method().clone(),
+            name: request.name().map(Arc::from),
+            upstream: request.upstream().cloned(),
+        }
+    }
+}
+
+/// One cached answer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) response: Response,
+    pub(super) topic: Topic,
+    pub(super) stored: Instant,
+    pub(super) fresh_for: Duration,
+    /// Whether somebody fetches a new one already.
+    pub(super) refreshing: AtomicBool,
+}
+
+impl Entry {
+    pub(super) fn new(
+        mut response: Response,
+        topic: Topic,
+        now: Instant,
+        fresh_for: Duration,
+    ) -> Self {
+        response.extensions_mut().clear();
+        Self {
+            response,
+            topic,
+            stored: now,
+            fresh_for,
+            refreshing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.stored)
+    }
+
+    /// For how long it has been stale; `None` while it is fresh.
+    pub(super) fn stale_for(&self, now: Instant) -> Option<Duration> {
+        let age = self.age(now);
+        (age >= self.fresh_for).then(|| age - self.fresh_for)
+    }
+
+    /// The answer, with a `ttlMs` that tells what is left of it.
+    pub(super) fn serve(&self, now: Instant) -> Response {
+        let age = self.age(now);
+        if age < Duration::from_secs(1) {
+            return self.response.clone();
+        }
+        let Ok(mut result) = Object::index(self.response.result()) else {
+            return self.response.clone();
+        };
+        if !result.contains("ttlMs") {
+            return self.response.clone();
+        }
+        let left =
+            u64::try_from(self.fresh_for.saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
+        result.set("ttlMs", Json::from(serde_json::json!(left)));
+        self.response.clone().with_result(result.to_json())
+    }
+
+    pub(super) fn weight(&self) -> u32 {
+        let name = self.topic.name.as_ref().map_or(0, |name| name.len());
+        u32::try_from(self.response.result().len() + name + 256).unwrap_or(u32::MAX)
+    }
+}
+
+/// What an answer says about how long it may be kept (revision 2026-07-28, "Caching").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hints {
+    pub(super) ttl: Duration,
+    pub(super) public: bool,
+}
+
+impl Hints {
+    pub(super) fn of(response: &Response) -> Self {
+        let result = response.result();
+        let millis = result
+            .member("ttlMs")
+            .and_then(|ttl| ttl.decode::<f64>().ok());
+        let ttl = millis
+            .filter(|ms| *ms > 0.0)
+            .map_or(0, |ms| ms.min(1e15) as u64);
+        let public = result
+            .member("cacheScope")
+            .is_some_and(|scope| scope.as_str() == "\"public\"");
+        Self {
+            ttl: Duration::from_millis(ttl),
+            public,
+        }
+    }
+}
+
+/// Whether a method's answers say how long they may be kept.
+pub(super) fn has_hints(method: &Method) -> bool {
+    matches!(
+        method.as_str(),
+        "server/discover"
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "resources/read"
+    )
+}
+
+/// Whether an answer is one that may be kept at all.
+pub(super) fn is_final(request_is_tool: bool, response: &Response) -> bool {
+    *response.result_type() == ResultType::Complete
+        && !(request_is_tool && response.is_tool_error())
+}

@@ -1,0 +1,143 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use mcp_core::{Error, Notifier, Request, Response};
+use tower::ServiceExt;
+use tower_service::Service;
+
+use super::entry::{Entry, Hints, Topic, is_final};
+use super::future::Fill;
+use super::layer::Plan;
+use super::shelf::Found;
+use super::{CacheLayer, ResponseFuture};
+
+/// Answers calls from earlier answers.
+#[derive(Debug, Clone)]
+pub struct CacheService<S> {
+    inner: S,
+    layer: CacheLayer,
+}
+
+impl<S> CacheService<S> {
+    pub(super) const fn new(inner: S, layer: CacheLayer) -> Self {
+        Self { inner, layer }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S> Service<Request> for CacheService<S>
+where
+    S: Service<Request, Response = Response, Error = Error, Future: Send> + Clone + Send + 'static,
+{
+    type Response = Response;
+    type Error = Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Some(plan) = self.layer.plan(&request) else {
+            return ResponseFuture::forward(self.inner.call(request));
+        };
+        let layer = &self.layer;
+        let now = layer.settings.clock.now();
+        let found = layer.cache.get(&plan.own);
+        let found = found.or_else(|| plan.public.and_then(|key| layer.cache.get(&key)));
+        if let Some(entry) = &found {
+            match entry.stale_for(now) {
+                None => {
+                    layer.cache.count(Found::Hit);
+                    return ResponseFuture::served(entry.serve(now));
+                }
+                Some(stale) if stale < layer.settings.while_revalidate => {
+                    layer.cache.count(Found::Stale);
+                    let response = entry.serve(now);
+                    self.refresh(request, plan, Arc::clone(entry));
+                    return ResponseFuture::served(response);
+                }
+                Some(_) => {}
+            }
+        }
+        layer.cache.count(Found::Miss);
+        let stale = found.filter(|_| !layer.settings.on_error.is_zero());
+        let fill = Fill {
+            layer: layer.clone(),
+            plan,
+            topic: Topic::of(&request),
+            stale,
+        };
+        ResponseFuture::fill(self.inner.call(request), fill)
+    }
+}
+
+impl<S> CacheService<S>
+where
+    S: Service<Request, Response = Response, Error = Error, Future: Send> + Clone + Send + 'static,
+{
+    /// Fetches a new answer in the background, unless somebody does so already.
+    fn refresh(&self, request: Request, plan: Plan, old: Arc<Entry>) {
+        if old.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (service, layer) = (self.inner.clone(), self.layer.clone());
+        let topic = Topic::of(&request);
+        self.layer.cache.spawn(async move {
+            match service
+                .oneshot(request.with_notifier(Notifier::none()))
+                .await
+            {
+                Ok(response) => layer.store(&plan, topic, &response),
+                Err(error) => {
+                    tracing::debug!(%error, "a cached answer could not be renewed");
+                    old.refreshing.store(false, Ordering::Release);
+                }
+            }
+        });
+    }
+}
+
+impl CacheLayer {
+    /// Keeps an answer if it may be kept.
+    pub(super) fn store(&self, plan: &Plan, topic: Topic, response: &Response) {
+        let settings = &self.settings;
+        if response.result().len() > settings.max_entry || !is_final(plan.is_tool, response) {
+            return;
+        }
+        let hints = if plan.ttl.is_none() || plan.public.is_some() {
+            Some(Hints::of(response))
+        } else {
+            None
+        };
+        let ttl = plan
+            .ttl
+            .or(hints.map(|hints| hints.ttl))
+            .unwrap_or_default()
+            .min(settings.longest);
+        if ttl.is_zero() {
+            return;
+        }
+        let key = match plan.public {
+            Some(key) if hints.is_some_and(|hints| hints.public) => key,
+            _ => plan.own,
+        };
+        let entry = Entry::new(response.clone(), topic, settings.clock.now(), ttl);
+        self.cache.put(key, entry, plan.epoch);
+    }
+}

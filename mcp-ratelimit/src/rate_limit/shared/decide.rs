@@ -1,0 +1,99 @@
+//! The decision on Redis: the same algorithm, with the server's clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_core::ConfigError;
+use mcp_core::store::RedisConnection;
+use redis::{RedisError, Script};
+
+use crate::rate_limit::Quota;
+
+/// KEYS\[1\] arrival time of the next call; ARGV: interval in microseconds, burst, cost.
+/// Answers whether the call is allowed, what is left, and after how many microseconds to come back.
+///
+/// One key, so it runs on any node of a cluster; the server's time, so the callers' clocks do not matter; and the
+/// key ends by itself when its burst has refilled. A clock of the server that jumps back cannot lock anybody out
+/// for longer than a burst takes to refill.
+const GCRA: &str = r"
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local interval, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local room = interval * burst
+local arrival = tonumber(redis.call('GET', KEYS[1]) or now) or now
+if arrival < now then arrival = now end
+if arrival > now + room then arrival = now + room end
+local after = arrival + interval * cost
+local wait = after - room - now
+if wait > 0 then return {0, 0, wait} end
+redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
+return {1, math.floor((room - (after - now)) / interval), 0}";
+
+/// One quota, as Redis is asked about it.
+pub(super) struct Decider {
+    connection: RedisConnection,
+    script: Script,
+    prefix: String,
+    interval: u64,
+    burst: u32,
+    timeout: Duration,
+}
+
+/// What Redis decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Allowed,
+    Refused(Duration),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Away {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("no usable answer")]
+    Redis(#[from] RedisError),
+}
+
+impl Decider {
+    pub(super) fn new(
+        connection: RedisConnection,
+        prefix: String,
+        quota: Quota,
+        timeout: Duration,
+    ) -> Result<Arc<Self>, ConfigError> {
+        // Rounded up, so that rounding never allows more.
+        let interval = quota.interval().as_nanos().div_ceil(1000);
+        let wrong = || ConfigError::Option {
+            option: "shared quota",
+            value: format!("{quota:?}"),
+            remedy: "a quota counted on Redis refills within 366 days",
+        };
+        let interval = u64::try_from(interval).map_err(|_| wrong())?;
+        let burst = quota.burst().get();
+        Ok(Arc::new(Self {
+            connection,
+            script: Script::new(GCRA),
+            prefix,
+            interval,
+            burst,
+            timeout,
+        }))
+    }
+
+    pub(super) async fn ask(&self, key: [u64; 2], cost: u32) -> Result<Decision, Away> {
+        let name = format!("{}{:016x}{:016x}", self.prefix, key[0], key[1]);
+        let mut connection = self.connection.manager();
+        let mut call = self.script.key(name);
+        call.arg(self.interval).arg(self.burst).arg(cost);
+        let asked = call.invoke_async::<(bool, i64, u64)>(&mut connection);
+        let answer = tokio::time::timeout(self.timeout, asked)
+            .await
+            .map_err(|_| Away::Timeout)?;
+        let (allowed, _left, wait) = answer?;
+        Ok(if allowed {
+            Decision::Allowed
+        } else {
+            Decision::Refused(Duration::from_micros(wait.max(1)))
+        })
+    }
+}

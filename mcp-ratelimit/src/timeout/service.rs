@@ -1,0 +1,73 @@
+use std::task::{Context, Poll};
+
+use mcp_core::{Error, Notifier, Request};
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::future::Watch;
+use super::{ResponseFuture, TimeoutLayer};
+
+/// Ends calls that take too long.
+#[derive(Debug, Clone)]
+pub struct Timeout<S> {
+    inner: S,
+    layer: TimeoutLayer,
+}
+
+impl<S> Timeout<S> {
+    pub(super) const fn new(inner: S, layer: TimeoutLayer) -> Self {
+        Self { inner, layer }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S> Service<Request> for Timeout<S>
+where
+    S: Service<Request, Error = Error>,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let TimeoutLayer { longest, idle } = self.layer;
+        let now = Instant::now();
+        let carried = request.deadline().map(|deadline| deadline.instant());
+        let own = longest.and_then(|longest| now.checked_add(longest));
+        let deadline = match (carried, own) {
+            (Some(carried), Some(own)) => Some(carried.min(own)),
+            (carried, own) => carried.or(own),
+        };
+        let notifier = if idle.is_some() {
+            request.notifier().clone()
+        } else {
+            Notifier::none()
+        };
+        let watch = Watch {
+            deadline,
+            idle,
+            seen: notifier.sent(),
+            notifier,
+            alive: now,
+        };
+        ResponseFuture::new(self.inner.call(request), watch)
+    }
+}
