@@ -1,5 +1,7 @@
 //! Requests of the two eras, and replies compared with what was asked.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use clap::ValueEnum;
 use http::{HeaderValue, Method, Request, Uri, header};
@@ -47,8 +49,8 @@ pub struct Call {
 enum Expected {
     /// The echo, cut where the mark goes.
     Echo(Shape, String, String),
-    /// A list of so many tools.
-    Tools(usize),
+    /// A list of so many tools; once one was counted, the others need only be the same.
+    Tools(usize, Arc<OnceLock<Vec<u8>>>),
 }
 
 impl Call {
@@ -85,7 +87,7 @@ impl Call {
             method: "tools/list",
             name: None,
             params: (params(era, json!({})), String::new()),
-            expected: Expected::Tools(count),
+            expected: Expected::Tools(count, Arc::default()),
         }
     }
 
@@ -94,7 +96,7 @@ impl Call {
         let (head, tail) = &self.params;
         let mark = match self.expected {
             Expected::Echo(..) => mark(id),
-            Expected::Tools(_) => String::new(),
+            Expected::Tools(..) => String::new(),
         };
         let method = self.method;
         let body = format!(
@@ -112,7 +114,18 @@ impl Call {
                 let quick = whole && has_id(reply, id) && has_echo(reply, head, &mark(id), tail);
                 quick || self.is_answered_by_value(id, reply)
             }
-            Expected::Tools(_) => self.is_answered_by_value(id, reply),
+            Expected::Tools(_, counted) => {
+                let message = without_id(reply, id);
+                if message.is_some() && message.as_ref() == counted.get() {
+                    return true;
+                }
+                let right = self.is_answered_by_value(id, reply);
+                if let (true, Some(message)) = (right, message) {
+                    // If another reply was first, this one differs from it, and is right as well.
+                    let _ = counted.set(message);
+                }
+                right
+            }
         }
     }
 
@@ -131,7 +144,7 @@ impl Call {
                 let wanted = format!("{head}{}{tail}", mark(id));
                 serde_json::from_str::<Value>(&wanted).is_ok_and(|wanted| *found == wanted)
             }
-            Expected::Tools(count) => {
+            Expected::Tools(count, _) => {
                 let tools = result["tools"].as_array();
                 result.get("nextCursor").is_none_or(Value::is_null)
                     && tools.is_some_and(|tools| tools.len() == *count)
@@ -199,6 +212,16 @@ impl Client {
         self.session = reply.headers().get(SESSION_ID).cloned();
         let body = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         self.post(body.to_string().into())
+    }
+
+    /// The request that opens the event stream of the session.
+    #[must_use]
+    pub fn listen(&self) -> Request<Full<Bytes>> {
+        let mut request = self.post(Bytes::new());
+        *request.method_mut() = Method::GET;
+        let events = HeaderValue::from_static("text/event-stream");
+        request.headers_mut().insert(header::ACCEPT, events);
+        request
     }
 
     /// The request that ends the session, if there is one.
@@ -302,6 +325,16 @@ fn has_echo(reply: &[u8], head: &str, mark: &str, tail: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(tail.as_bytes()))
 }
 
+/// The message in `reply` with this id, as bytes without the id.
+fn without_id(reply: &[u8], id: u64) -> Option<Vec<u8>> {
+    let start = memchr::memchr(b'{', reply)?;
+    let end = memchr::memrchr(b'}', reply)?;
+    let message = reply.get(start..=end)?;
+    let id = format!(r#""id":{id},"#);
+    let at = memmem::find(message, id.as_bytes())?;
+    Some([&message[..at], &message[at + id.len()..]].concat())
+}
+
 /// The message with this id, out of JSON or an event stream.
 fn message(reply: &[u8], id: u64) -> Option<Value> {
     let is_it = |message: &Value| message["id"] == json!(id);
@@ -384,7 +417,14 @@ mod tests {
         let call = Call::list(Era::Session, 2);
         let reply =
             |tools: Value| json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": tools } });
-        assert!(call.is_answered(1, reply(json!([{}, {}])).to_string().as_bytes()));
+        let right = reply(json!([{}, {}])).to_string();
+        for id in 1..4 {
+            let right = right.replace(r#""id":1"#, &format!(r#""id":{id}"#));
+            assert!(call.is_answered(id, right.as_bytes()), "{id}");
+            assert!(!call.is_answered(id + 1, right.as_bytes()), "{id}");
+        }
+        let other = reply(json!([{}, { "a": 1 }])).to_string();
+        assert!(call.is_answered(1, other.as_bytes()), "another list of two");
         assert!(!call.is_answered(1, reply(json!([{}])).to_string().as_bytes()));
     }
 }

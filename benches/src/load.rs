@@ -72,6 +72,9 @@ pub struct Plan {
     /// Open this many sessions instead, print `ready`, and keep them until stdin ends.
     #[arg(long)]
     pub idle_sessions: Option<u32>,
+    /// Let each idle session have its event stream open, as clients do.
+    #[arg(long)]
+    pub idle_streams: bool,
     /// Write the first reply's body to this file.
     #[arg(long)]
     pub save_reply: Option<PathBuf>,
@@ -117,12 +120,15 @@ impl Plan {
     }
 }
 
-/// Runs the plan.
+/// Runs the plan; `mark` hears when the measurement starts and stops.
 ///
 /// # Errors
 ///
-/// Fails when the connections cannot be set up; what fails later is counted.
-pub async fn run(plan: &Plan) -> Result<Report, Failure> {
+/// Fails when the connections cannot be set up, and when `mark` does; what fails later is counted.
+pub async fn run(
+    plan: &Plan,
+    mut mark: impl FnMut(&str) -> io::Result<()>,
+) -> Result<Report, Failure> {
     let call = Arc::new(plan.call());
     let mut connections = Vec::new();
     for number in 0..plan.connections {
@@ -143,13 +149,13 @@ pub async fn run(plan: &Plan) -> Result<Report, Failure> {
         workers.spawn(work(connection, Arc::clone(&call), watched.clone()));
     }
     tokio::time::sleep(Duration::from_secs_f64(plan.warmup)).await;
-    say("start")?;
+    mark("start")?;
     phase.send_replace(Phase::Measured);
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs_f64(plan.seconds)).await;
     phase.send_replace(Phase::Over);
     let seconds = start.elapsed().as_secs_f64();
-    say("stop")?;
+    mark("stop")?;
     let mut total = Tally::default();
     while let Some(tally) = workers.join_next().await {
         total.add(tally?);
@@ -161,12 +167,23 @@ pub async fn run(plan: &Plan) -> Result<Report, Failure> {
 ///
 /// # Errors
 ///
-/// Fails when a session cannot be opened.
+/// Fails when a session or its stream cannot be opened.
 pub async fn idle(plan: &Plan, sessions: u32) -> Result<(), Failure> {
     let mut connection = Connection::open(plan, 0).await?;
-    for _ in 1..sessions {
-        connection.client = Client::new(plan.era, plan.url.clone(), 0);
-        connection.initialize().await?;
+    let mut streams = Vec::new();
+    for number in 0..sessions {
+        if number > 0 {
+            connection.client = Client::new(plan.era, plan.url.clone(), 0);
+            connection.initialize().await?;
+        }
+        if plan.idle_streams {
+            let mut sender = connect(&plan.url).await?;
+            let response = sender.send_request(connection.client.listen()).await?;
+            if response.status() != StatusCode::OK {
+                return Err(format!("stream: status {}", response.status()).into());
+            }
+            streams.push((sender, response));
+        }
     }
     say("ready")?;
     let stdin = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));

@@ -16,7 +16,7 @@ struct Arguments {
     /// Address to listen on; the URL is printed on stdout.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The upstream, as URL or NAME=URL; the name is not used.
+    /// The upstream, as URL or NAME=URL, as gateways take it; the name is not used.
     #[arg(long)]
     upstream: String,
 }

@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(sessions) = plan.idle_sessions {
         return load::idle(&plan, sessions).await;
     }
-    let report = load::run(&plan).await?;
+    let report = load::run(&plan, |mark| say(mark)).await?;
     say(serde_json::to_string(&report)?)?;
     Ok(())
 }
