@@ -17,54 +17,11 @@
 
 import assert from 'node:assert/strict';
 
+import { bytes, expected, same, sleep, text, until } from './harness.mjs';
+
 const WATCHED = 'test://watched-resource';
-const TOOLS = `
-    big_text cancellation_record confirm_delete echo echo_json elicitation_url failing_job greet
-    json_schema_2020_12_tool list_roots log_all_levels mirrored_arguments multi_input
-    progress_steps protocol_error protocol_error_job raw_result report_client report_meta
-    resource_link sampling_all_parameters session_counter slow_cancellable slow_compute
-    structured_weather test_audio_content test_elicitation test_elicitation_sep1034_defaults
-    test_elicitation_sep1330_enums test_embedded_resource test_error_handling test_image_content
-    test_input_required_result_capabilities test_input_required_result_elicitation
-    test_input_required_result_list_roots test_input_required_result_multi_round
-    test_input_required_result_multiple_inputs test_input_required_result_request_state
-    test_input_required_result_sampling test_input_required_result_tampered_state
-    test_logging_tool test_missing_capability test_multiple_content_types test_reconnection
-    test_sampling test_simple_text test_streaming_elicitation test_tool_with_logging
-    test_tool_with_progress test_tool_with_task test_trigger_prompt_change
-    test_trigger_tool_change trigger_resource_change update_watched_resource`
-    .trim().split(/\s+/);
-const PROMPTS = `
-    test_input_required_result_prompt test_prompt_with_arguments
-    test_prompt_with_embedded_resource test_prompt_with_image test_simple_prompt`
-    .trim().split(/\s+/);
-const RESOURCES = ['test://static-binary', 'test://static-text', 'test://unicode/gr%C3%BC%C3%9Fe', WATCHED];
-const TEMPLATES = ['test://template/{id}/data', 'test://numbered/{n}'];
-const LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];
-const AWKWARD = 'Grüße, 世界 🦀 \u2028 "quoted" back\\slash\n\ttab \u0001 e\u0301';
-
-const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
-
-/** Waits until `condition` holds, or fails after five seconds. */
-async function until(what, condition) {
-    for (const end = Date.now() + 5000; Date.now() < end; await sleep(20)) if (await condition()) return;
-    assert.fail(`never happened: ${what}`);
-}
-
-const text = result => {
-    assert.notEqual(result.isError, true, JSON.stringify(result.content));
-    assert.equal(result.content[0].type, 'text');
-    return result.content[0].text;
-};
-
-/** Fails unless each of `wanted` is in `found` exactly once, and nothing else has the prefix. */
-function same(found, wanted, prefix) {
-    for (const name of wanted) assert.equal(found.filter(other => other === name).length, 1, `${name} is not there once`);
-    const strange = found.filter(name => prefix && name.startsWith(prefix) && !wanted.includes(name));
-    assert.deepEqual(strange, [], 'unknown entries');
-}
-
-const bytes = base64 => Buffer.from(base64, 'base64').subarray(0, 4).toString('latin1');
+const LEVELS = expected.levels;
+const AWKWARD = expected.awkward;
 
 /** What every era can do. Each takes (peer, prefix). */
 const common = {
@@ -76,10 +33,10 @@ const common = {
     },
     async 'lists are complete over all pages'({ listAll }, prefix) {
         const [tools, prompts] = [await listAll('tools'), await listAll('prompts')];
-        same(tools.map(tool => tool.name), TOOLS.map(name => prefix + name), prefix);
-        same(prompts.map(prompt => prompt.name), PROMPTS.map(name => prefix + name), prefix);
-        same((await listAll('resources')).map(resource => resource.uri), RESOURCES);
-        same((await listAll('resourceTemplates')).map(template => template.uriTemplate), TEMPLATES);
+        same(tools.map(tool => tool.name), expected.tools.map(name => prefix + name), prefix);
+        same(prompts.map(prompt => prompt.name), expected.prompts.map(name => prefix + name), prefix);
+        same((await listAll('resources')).map(resource => resource.uri), expected.resources);
+        same((await listAll('resourceTemplates')).map(template => template.uriTemplate), expected.templates);
     },
     async 'lists keep what entries say'({ listAll }, prefix) {
         const tools = Object.fromEntries((await listAll('tools')).map(tool => [tool.name, tool]));
@@ -456,58 +413,8 @@ const apartInSessions = {
     },
 };
 
-const SECONDS = 30;
-
-async function attempt(name, check) {
-    let timer;
-    const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`not done after ${SECONDS} s`)), SECONDS * 1000);
-    });
-    try {
-        await Promise.race([check(), late]);
-        console.log(`pass  ${name}`);
-        return true;
-    } catch (error) {
-        console.log(`FAIL  ${name}: ${String(error?.message ?? error).split('\n').slice(0, 12).join(' ')}`);
-        return false;
-    } finally {
-        clearTimeout(timer);
-    }
-}
-
-/** Runs all checks in each of `eras`, prints the count, and exits. */
-export async function run(eras, connect) {
-    const [url, prefix = ''] = process.argv.slice(2);
-    if (!url) {
-        console.error('usage: URL [PREFIX]');
-        process.exit(2);
-    }
-    const results = [];
-    for (const era of eras) {
-        const alone = { ...common, ...(era === 'session' ? session : stateless) };
-        for (const [name, check] of Object.entries(alone)) {
-            results.push(await attempt(`${era}: ${name}`, async () => {
-                const peer = await connect(url, era, prefix);
-                try {
-                    await check(peer, prefix);
-                } finally {
-                    await peer.client.close();
-                }
-            }));
-        }
-        const together = { ...apart, ...(era === 'session' ? apartInSessions : {}) };
-        for (const [name, check] of Object.entries(together)) {
-            results.push(await attempt(`${era}: two clients apart: ${name}`, async () => {
-                const peers = [await connect(url, era, prefix), await connect(url, era, prefix)];
-                try {
-                    await check(...peers);
-                } finally {
-                    for (const { client } of peers) await client.close();
-                }
-            }));
-        }
-    }
-    const passed = results.filter(Boolean).length;
-    console.log(`${passed} passed, ${results.length - passed} failed`);
-    process.exit(passed === results.length ? 0 : 1);
-}
+/** All checks, as the harness wants them. */
+export const checks = {
+    alone: era => ({ ...common, ...(era === 'session' ? session : stateless) }),
+    together: era => ({ ...apart, ...(era === 'session' ? apartInSessions : {}) }),
+};

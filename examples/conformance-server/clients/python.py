@@ -5,191 +5,19 @@
 Every check runs on a connection of its own, once for each era: sessions, and stateless requests.
 """
 
-from __future__ import annotations
-
-import base64
 import json
-import logging
 import re
 import sys
 import uuid
-import warnings
-from contextlib import asynccontextmanager
 
 import anyio
 import mcp_types as types
-from mcp import Client, MCPError
-from mcp.shared.exceptions import MCPDeprecationWarning
-
-# The checks are about what clients still use.
-warnings.simplefilter("ignore", MCPDeprecationWarning)
-# The client warns of tools that are not on the first page of the list, and of a session ended
-# with status 202.
-logging.disable(logging.WARNING)
+from harness import accept, answer, at_once, check, equal, expected, head, main, same, until
+from mcp import MCPError
 
 WATCHED = "test://watched-resource"
-TOOLS = """
-    big_text cancellation_record confirm_delete echo echo_json elicitation_url failing_job greet
-    json_schema_2020_12_tool list_roots log_all_levels mirrored_arguments multi_input
-    progress_steps protocol_error protocol_error_job raw_result report_client report_meta
-    resource_link sampling_all_parameters session_counter slow_cancellable slow_compute
-    structured_weather test_audio_content test_elicitation test_elicitation_sep1034_defaults
-    test_elicitation_sep1330_enums test_embedded_resource test_error_handling test_image_content
-    test_input_required_result_capabilities test_input_required_result_elicitation
-    test_input_required_result_list_roots test_input_required_result_multi_round
-    test_input_required_result_multiple_inputs test_input_required_result_request_state
-    test_input_required_result_sampling test_input_required_result_tampered_state
-    test_logging_tool test_missing_capability test_multiple_content_types test_reconnection
-    test_sampling test_simple_text test_streaming_elicitation test_tool_with_logging
-    test_tool_with_progress test_tool_with_task test_trigger_prompt_change
-    test_trigger_tool_change trigger_resource_change update_watched_resource
-""".split()
-PROMPTS = """
-    test_input_required_result_prompt test_prompt_with_arguments
-    test_prompt_with_embedded_resource test_prompt_with_image test_simple_prompt
-""".split()
-RESOURCES = ["test://static-binary", "test://static-text", "test://unicode/gr%C3%BC%C3%9Fe", WATCHED]
-TEMPLATES = ["test://template/{id}/data", "test://numbered/{n}"]
-LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
-AWKWARD = 'Grüße, 世界 🦀 \u2028 "quoted" back\\slash\n\ttab \u0001 e\u0301'
-# Discovery falls back to a session where it must; the first check notices.
-ERAS = {"session": "legacy", "stateless": "auto"}
-
-
-class Peer:
-    """One client, and what reached it."""
-
-    def __init__(self, url: str, era: str, prefix: str) -> None:
-        self.url, self.era, self.prefix = url, era, prefix
-        self.logs: list[types.LoggingMessageNotificationParams] = []
-        self.updated: list[str] = []
-        self.changed: list[str] = []
-        self.tokens: list[object] = []
-        self.asked: list[dict] = []
-        self.sampled = self.elicited = self.rooted = None
-        self.client: Client
-
-    @asynccontextmanager
-    async def connected(self):
-        async with Client(
-            self.url,
-            mode=ERAS[self.era],
-            sampling_callback=self._sampling,
-            elicitation_callback=self._elicitation,
-            list_roots_callback=self._roots,
-            logging_callback=self._log,
-            message_handler=self._notice,
-            read_timeout_seconds=30,
-        ) as self.client:
-            yield self
-
-    async def _sampling(self, _context, params):
-        self.asked.append(params.model_dump(by_alias=True, exclude_none=True))
-        return await self.sampled() if callable(self.sampled) else self.sampled
-
-    async def _elicitation(self, _context, params):
-        self.asked.append(params.model_dump(by_alias=True, exclude_none=True))
-        return self.elicited(params) if callable(self.elicited) else self.elicited
-
-    async def _roots(self, _context):
-        return self.rooted
-
-    async def _log(self, params):
-        self.logs.append(params)
-
-    async def _notice(self, message):
-        match message:
-            case types.ResourceUpdatedNotification():
-                self.updated.append(str(message.params.uri))
-            case types.ToolListChangedNotification():
-                self.changed.append("tools")
-            case types.PromptListChangedNotification():
-                self.changed.append("prompts")
-            case types.ResourceListChangedNotification():
-                self.changed.append("resources")
-            case types.ProgressNotification():
-                self.tokens.append(message.params.progress_token)
-
-    async def call(self, name: str, arguments: dict | None = None, **options):
-        return await self.client.call_tool(self.prefix + name, arguments or {}, **options)
-
-    async def text(self, name: str, arguments: dict | None = None, **options) -> str:
-        result = await self.call(name, arguments, **options)
-        assert not result.is_error, result.content
-        assert isinstance(result.content[0], types.TextContent)
-        return result.content[0].text
-
-    async def list_all(self, kind: str) -> list:
-        entries, cursor = [], None
-        while True:
-            page = await getattr(self.client, f"list_{kind}")(cursor=cursor)
-            entries += getattr(page, kind)
-            cursor = page.next_cursor
-            if cursor is None:
-                return entries
-
-    async def read(self, uri: str):
-        return (await self.client.read_resource(uri)).contents[0]
-
-    @asynccontextmanager
-    async def watching(self, *, resources: tuple[str, ...] = (), lists: bool = False):
-        """Asks for change notifications while it is open."""
-        if self.era == "session":
-            for uri in resources:
-                await self.client.subscribe_resource(uri)
-            yield
-            for uri in resources:
-                await self.client.unsubscribe_resource(uri)
-            return
-        async with self.client.listen(
-            tools_list_changed=lists,
-            prompts_list_changed=lists,
-            resources_list_changed=lists,
-            resource_subscriptions=resources,
-        ):
-            yield
-
-
-async def until(what: str, condition) -> None:
-    for _ in range(250):
-        if condition():
-            return
-        await anyio.sleep(0.02)
-    raise AssertionError(f"never happened: {what}")
-
-
-def equal(found, wanted) -> None:
-    assert found == wanted, f"{found!r} is not {wanted!r}"
-
-
-def head(data: str) -> bytes:
-    return base64.b64decode(data)[:4]
-
-
-def same(found: list[str], wanted: list[str], prefix: str = "") -> None:
-    for name in wanted:
-        assert found.count(name) == 1, f"{name} is not there once"
-    equal([name for name in found if prefix and name.startswith(prefix) and name not in wanted], [])
-
-
-def answer(text: str) -> types.CreateMessageResult:
-    content = types.TextContent(type="text", text=text)
-    return types.CreateMessageResult(role="assistant", model="m", content=content)
-
-
-def accept(**content) -> types.ElicitResult:
-    return types.ElicitResult(action="accept", content=content)
-
-
-CHECKS: list = []
-
-
-def check(name: str, *eras: str, peers: int = 1):
-    def add(function):
-        CHECKS.append((name, eras or tuple(ERAS), peers, function))
-        return function
-
-    return add
+LEVELS = expected["levels"]
+AWKWARD = expected["awkward"]
 
 
 @check("the era is the one asked for")
@@ -209,10 +37,10 @@ async def _(peer):
 @check("lists are complete over all pages")
 async def _(peer):
     named = lambda names: [peer.prefix + name for name in names]
-    same([tool.name for tool in await peer.list_all("tools")], named(TOOLS), peer.prefix)
-    same([prompt.name for prompt in await peer.list_all("prompts")], named(PROMPTS), peer.prefix)
-    same([str(resource.uri) for resource in await peer.list_all("resources")], RESOURCES)
-    same([entry.uri_template for entry in await peer.list_all("resource_templates")], TEMPLATES)
+    same([tool.name for tool in await peer.list_all("tools")], named(expected["tools"]), peer.prefix)
+    same([prompt.name for prompt in await peer.list_all("prompts")], named(expected["prompts"]), peer.prefix)
+    same([str(resource.uri) for resource in await peer.list_all("resources")], expected["resources"])
+    same([entry.uri_template for entry in await peer.list_all("resource_templates")], expected["templates"])
 
 
 @check("lists keep what entries say")
@@ -555,12 +383,6 @@ async def _(peer):
     equal(reply, "region=Köln limit=42 query=q")
 
 
-async def at_once(work, *peers) -> None:
-    async with anyio.create_task_group() as group:
-        for index, peer in enumerate(peers):
-            group.start_soon(work, peer, index)
-
-
 @check("two clients apart: progress", peers=2)
 async def _(*peers):
     async def work(peer, index):
@@ -625,44 +447,6 @@ async def _(one, two):
 async def _(one, two):
     counts = [await peer.text("session_counter") for peer in (one, one, two, one)]
     equal(counts, ["1", "2", "1", "3"])
-
-
-def cause(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"[:600]
-
-
-async def attempt(function, peers) -> str | None:
-    """Runs one check; returns why it failed."""
-    try:
-        with anyio.fail_after(30):
-            if len(peers) == 1:
-                async with peers[0].connected() as one:
-                    await function(one)
-            else:
-                async with peers[0].connected() as one, peers[1].connected() as two:
-                    await function(one, two)
-    except Exception as error:
-        return cause(error)
-    return None
-
-
-async def main() -> int:
-    if len(sys.argv) not in (2, 3):
-        print("usage: python.py URL [PREFIX]", file=sys.stderr)
-        return 2
-    url, prefix = sys.argv[1], "".join(sys.argv[2:])
-    passed = failed = 0
-    for era in ERAS:
-        for name, eras, count, function in CHECKS:
-            if era not in eras:
-                continue
-            why = await attempt(function, [Peer(url, era, prefix) for _ in range(count)])
-            passed, failed = passed + (why is None), failed + (why is not None)
-            print(f"pass  {era}: {name}" if why is None else f"FAIL  {era}: {name}: {why}")
-    print(f"{passed} passed, {failed} failed")
-    return 0 if failed == 0 else 1
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import * as types from '@modelcontextprotocol/sdk/types.js';
 
-import { run } from './checks.mjs';
+import { checks } from './checks.mjs';
+import { run } from './harness.mjs';
 
 const LISTS = {
     tools: 'listTools',
@@ -70,4 +71,4 @@ async function end(transport) {
     await transport.close();
 }
 
-await run(['session'], connect);
+await run(['session'], connect, checks);

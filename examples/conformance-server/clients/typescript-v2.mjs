@@ -4,7 +4,8 @@
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 
-import { run } from './checks.mjs';
+import { checks } from './checks.mjs';
+import { run } from './harness.mjs';
 
 const LISTS = {
     tools: 'listTools',
@@ -76,4 +77,4 @@ async function end(transport, era) {
     await transport.close();
 }
 
-await run(['session', 'stateless'], connect);
+await run(['session', 'stateless'], connect, checks);

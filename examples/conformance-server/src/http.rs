@@ -92,7 +92,6 @@ pub fn router(fixture: &Fixture, options: &HttpOptions) -> Router {
 }
 
 /// Serves `fixture` at `/mcp` through the front of `mcp-core`, with a handler for each session.
-#[must_use]
 pub fn front_router(fixture: &Fixture) -> Router {
     let fixture = fixture.clone();
     let service =
