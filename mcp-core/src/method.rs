@@ -81,8 +81,7 @@ impl Method {
         }
     }
 
-    /// Returns the member of `params` that names what the method acts on, as `Mcp-Name` mirrors it
-    /// (revision 2026-07-28, Streamable HTTP; for tasks SEP-2663).
+    /// Returns the member of `params` that names what the method acts on, in any revision.
     #[must_use]
     pub fn name_member(&self) -> Option<&'static str> {
         match self.as_str() {
@@ -91,6 +90,18 @@ impl Method {
             "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => Some("taskId"),
             _ => None,
         }
+    }
+
+    /// Returns the member of `params` that the header `Mcp-Name` mirrors (revision 2026-07-28, Streamable HTTP;
+    /// for tasks SEP-2663).
+    #[must_use]
+    pub fn mirrored_member(&self) -> Option<&'static str> {
+        self.name_member().filter(|_| {
+            !matches!(
+                self.as_str(),
+                "resources/subscribe" | "resources/unsubscribe" | "tasks/result"
+            )
+        })
     }
 
     /// Returns whether the method only reads, by its definition, so that repeating it is harmless.

@@ -23,6 +23,9 @@ use crate::catalogue::{Entry, ListKind, Snapshot};
 /// How long upstreams are waited for that one call is brought to together.
 const TOGETHER: Duration = Duration::from_secs(5);
 
+/// The extension that tasks belong to since revision 2026-07-28 (SEP-2663).
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
 /// The innermost service of a gateway.
 #[derive(Clone)]
 pub(super) struct Router(Arc<Core>);
@@ -259,6 +262,13 @@ impl Router {
     }
 
     async fn task(&self, mut request: Request) -> Result<Response, Error> {
+        if request.era() == Era::Modern && !request.capabilities().has_extension(TASKS) {
+            return Err(Error::new(
+                ErrorKind::MissingCapability,
+                "the request does not declare the tasks extension that it uses",
+            )
+            .with_data(json!({ "requiredCapabilities": { "extensions": { TASKS: {} } } }).into()));
+        }
         let owner = request.principal().partition();
         let public = request.name().unwrap_or_default().to_owned();
         let (upstream, task) = self.0.task_ids.unwrap(owner, &public)?;

@@ -12,8 +12,13 @@
 //! # Eras
 //!
 //! A handler is shown the revision that the client of each call speaks. A stateless call runs in the caller's
-//! future: dropping the call drops the handler's future. Calls of a session share one rmcp peer, which lives as
-//! long as the session; a dropped call cancels the handler's token, as rmcp does.
+//! future. Calls of a session share one rmcp peer, which lives as long as the session.
+//!
+//! # Cancellation
+//!
+//! A dropped call cancels the `ct` of the handler's `RequestContext`, as rmcp does. The handler of a stateless call
+//! then has 5 s to see it and tidy up, after which its future is dropped; that of a session call ends itself. What
+//! either still sends goes nowhere.
 
 mod convert;
 mod params;

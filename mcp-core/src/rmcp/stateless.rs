@@ -2,14 +2,20 @@
 
 use std::{future::Future, io, sync::Arc};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use rmcp::{
     RoleServer, ServerHandler,
+    model::{ErrorData, ServerResult},
     service::{
         RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage, serve_directly_with_ct,
     },
     transport::Transport,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::{Duration, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::convert;
@@ -17,11 +23,15 @@ use crate::{
     Error, ErrorKind, Method, Notification, Request, Response, jsonrpc::Message, protocol::meta,
 };
 
+/// How long a handler whose call was dropped may go on, to see that and to tidy up.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Calls a handler in the caller's own future.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the handler's future and cancels its token.
+/// Dropping the future cancels the handler's token. The handler goes on for [`GRACE`] at most; what it still
+/// sends goes nowhere.
 pub(super) async fn call<H: ServerHandler>(
     handler: Arc<H>,
     request: Request,
@@ -44,9 +54,7 @@ pub(super) async fn call<H: ServerHandler>(
         RequestContext::<RoleServer>::new(convert::request_id(1), running.peer().clone());
     context.meta = convert::request_meta(&request);
     context.extensions = convert::extensions(&request);
-    let _cancelled = context.ct.clone().drop_guard();
-    let answer = Service::<RoleServer>::handle_request(&*handler, typed, context);
-    tokio::pin!(answer);
+    let mut handling = Handling::start(handler, typed, context);
     loop {
         tokio::select! {
             biased;
@@ -54,12 +62,54 @@ pub(super) async fn call<H: ServerHandler>(
                 forward(&request, message).await?;
                 let _ = taken.send(());
             }
-            answer = &mut answer => {
+            answer = handling.finish() => {
                 while let Ok((message, _)) = outgoing.try_recv() {
                     forward(&request, message).await?;
                 }
                 return convert::answer(answer);
             }
+        }
+    }
+}
+
+/// A handler at work. Dropped before it is done, it is cancelled and goes on for [`GRACE`].
+struct Handling {
+    answer: Option<BoxFuture<'static, Result<ServerResult, ErrorData>>>,
+    cancel: CancellationToken,
+}
+
+impl Handling {
+    fn start<H: ServerHandler>(
+        handler: Arc<H>,
+        request: rmcp::model::ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Self {
+        let cancel = context.ct.clone();
+        let answer =
+            async move { Service::<RoleServer>::handle_request(&*handler, request, context).await };
+        Self {
+            answer: Some(answer.boxed()),
+            cancel,
+        }
+    }
+
+    /// Awaits the handler's answer, once.
+    async fn finish(&mut self) -> Result<ServerResult, ErrorData> {
+        let Some(answer) = &mut self.answer else {
+            return std::future::pending().await;
+        };
+        let answer = answer.await;
+        self.answer = None;
+        answer
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        // Without a runtime nobody can go on, and the handler's future is dropped here.
+        if let (Some(answer), Ok(runtime)) = (self.answer.take(), Handle::try_current()) {
+            runtime.spawn(timeout(GRACE, answer));
         }
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn check_mirrors(
             "Mcp-Method and the body's `method` differ; they must be the same",
         ));
     }
-    let Some(member) = method.name_member() else {
+    let Some(member) = method.mirrored_member() else {
         return Ok(());
     };
     // A body without the name is told so by the check of its parameters.
@@ -284,6 +284,27 @@ mod tests {
         ] {
             let result = check_mirrors(&headers(pairs), &Method::TOOLS_CALL, Some(&call));
             assert_eq!(result.is_ok(), ok, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn methods_of_other_revisions_mirror_no_name() {
+        let params = Object::parse(r#"{"uri":"u:x","taskId":"t","name":"n"}"#).unwrap();
+        for (method, mirrored) in [
+            ("tools/call", true),
+            ("prompts/get", true),
+            ("resources/read", true),
+            ("tasks/get", true),
+            ("tasks/update", true),
+            ("tasks/cancel", true),
+            ("tasks/result", false),
+            ("resources/subscribe", false),
+            ("resources/unsubscribe", false),
+            ("vendor/method", false),
+        ] {
+            let headers = headers(&[(METHOD, method)]);
+            let checked = check_mirrors(&headers, &Method::new(method), Some(&params));
+            assert_eq!(checked.is_err(), mirrored, "{method}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Methods of the session era, which revision 2026-07-28 removed.
-const REMOVED: [&str; 9] = [
+const REMOVED: [&str; 10] = [
     "initialize",
     "ping",
     "logging/setLevel",
@@ -31,6 +31,7 @@ const REMOVED: [&str; 9] = [
     "elicitation/create",
     "roots/list",
     "tasks/list",
+    "tasks/result",
 ];
 
 /// Answers a POST.
