@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, request::Parts};
-use tokio::time::{Duration, timeout};
 
 use super::{
     body::ResponseBody,
+    pulse::Pulse,
     reply::{self, HttpResponse},
     rules,
 };
@@ -40,7 +40,7 @@ pub(super) async fn post<S: Seam>(
     parts: &Parts,
     message: Result<Message, Malformed>,
     default_principal: fn() -> Principal,
-    keep_alive: Duration,
+    pulse: &Pulse,
 ) -> HttpResponse {
     let (id, method, params) = match message {
         Ok(Message::Request(id, method, params)) => (id, method, params),
@@ -69,20 +69,20 @@ pub(super) async fn post<S: Seam>(
     };
     let subscription = method == Method::SUBSCRIPTIONS_LISTEN;
     let mut exchange = Exchange::start(service, request, false);
-    let first = match timeout(keep_alive, exchange.next()).await {
-        Ok(Step::Answer(answer)) if subscription => {
+    let first = match pulse.within(exchange.next()).await {
+        Some(Step::Answer(answer)) if subscription => {
             return reply::answer(&id, answer.map(|answer| end_of(answer, &id)), Era::Modern);
         }
-        Ok(Step::Answer(answer)) => return reply::answer(&id, answer, Era::Modern),
-        Ok(Step::Outgoing(outgoing)) => Some(outgoing),
-        Err(_) => None,
+        Some(Step::Answer(answer)) => return reply::answer(&id, answer, Era::Modern),
+        Some(Step::Outgoing(outgoing)) => Some(outgoing),
+        None => None,
     };
     reply::events(ResponseBody::stream(events(Streaming {
         exchange,
         first,
         id,
         subscription,
-        keep_alive,
+        pulse: pulse.clone(),
         done: false,
     })))
 }
@@ -127,7 +127,7 @@ struct Streaming {
     first: Option<Outgoing>,
     id: Id,
     subscription: bool,
-    keep_alive: Duration,
+    pulse: Pulse,
     done: bool,
 }
 
@@ -139,17 +139,17 @@ fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Sen
                 return None;
             }
             let step = match state.first.take() {
-                Some(outgoing) => Ok(Step::Outgoing(outgoing)),
-                None => timeout(state.keep_alive, state.exchange.next()).await,
+                Some(outgoing) => Some(Step::Outgoing(outgoing)),
+                None => state.pulse.within(state.exchange.next()).await,
             };
             let bytes = match step {
-                Err(_) => Bytes::from_static(b": keep-alive\n\n"),
-                Ok(Step::Outgoing(Outgoing::Notification(notification))) => {
+                None => Bytes::from_static(b": keep-alive\n\n"),
+                Some(Step::Outgoing(Outgoing::Notification(notification))) => {
                     state.notification(notification)
                 }
                 // There is no asker on a stateless call: nobody can have put a question.
-                Ok(Step::Outgoing(Outgoing::Question(_))) => continue,
-                Ok(Step::Answer(answer)) => {
+                Some(Step::Outgoing(Outgoing::Question(_))) => continue,
+                Some(Step::Answer(answer)) => {
                     state.done = true;
                     let answer = match state.subscription {
                         true => answer.map(|answer| end_of(answer, &state.id)),
