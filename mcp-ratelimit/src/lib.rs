@@ -7,6 +7,8 @@ pub mod breaker;
 pub mod cache;
 #[cfg(feature = "coalesce")]
 pub mod coalesce;
+#[cfg(feature = "diagnose")]
+pub mod diagnose;
 #[cfg(feature = "hedge")]
 pub mod hedge;
 #[cfg(any(

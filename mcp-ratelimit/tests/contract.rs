@@ -182,5 +182,5 @@ contracts! {
     hedge: HedgeLayer::new(Duration::from_secs(1));
     coalesce: CoalesceLayer::new();
     meter: MeterLayer::new("m");
-    cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1)));
+    cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1))).with_longest_ttl(Duration::ZERO);
 }

@@ -186,13 +186,23 @@ impl Cache {
     }
 
     pub(super) fn count(&self, found: Found) {
-        let (number, result) = match found {
-            Found::Hit => (&self.0.hits, "hit"),
-            Found::Stale => (&self.0.stale, "stale"),
-            Found::Miss => (&self.0.misses, "miss"),
+        // Literals: a label made at run time would be allocated on each call.
+        let (number, counter) = match found {
+            Found::Hit => (
+                &self.0.hits,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "hit"),
+            ),
+            Found::Stale => (
+                &self.0.stale,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "stale"),
+            ),
+            Found::Miss => (
+                &self.0.misses,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "miss"),
+            ),
         };
         number.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("mcp_cache_lookups_total", "result" => result).increment(1);
+        counter.increment(1);
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
