@@ -49,7 +49,7 @@ pub mod hedge;
     feature = "coalesce",
     feature = "retry"
 ))]
-mod keys;
+pub mod keys;
 #[cfg(feature = "meter")]
 pub mod meter;
 #[cfg(feature = "preset")]

@@ -21,6 +21,7 @@ pub const LENGTH: Duration = Duration::from_secs(60);
 /// When the upstream goes away, and when it comes back.
 pub const OUTAGE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
 const CALLERS: u64 = 64;
+const GOOD_SECOND: usize = 30;
 
 /// What came of one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,8 +33,8 @@ pub struct Report {
     pub wasted: u64,
     /// Time that 99 of 100 answered calls took at most.
     pub p99: Duration,
-    /// Time from the end of the outage until a second has nine tenths of the answers that the seconds before the
-    /// outage had; `None` if none has, or if those had less than one.
+    /// Time from the end of the outage until a second with 30 answers, of the 50 that the upstream allows; `None`
+    /// if there is none.
     pub recovery: Option<Duration>,
 }
 
@@ -140,11 +141,8 @@ fn report(answers: &[(Duration, Duration)], calls: u64) -> Report {
             .filter(|(at, _)| at.as_secs() == second)
             .count()
     };
-    let before = (5..OUTAGE.0.as_secs()).map(in_second).sum::<usize>() as f64
-        / (OUTAGE.0.as_secs() - 5) as f64;
     let back = OUTAGE.1.as_secs();
-    let recovered =
-        (back..LENGTH.as_secs()).find(|second| in_second(*second) as f64 >= 0.9 * before);
+    let recovered = (back..LENGTH.as_secs()).find(|second| in_second(*second) >= GOOD_SECOND);
     let mut times: Vec<Duration> = answers.iter().map(|(_, took)| *took).collect();
     times.sort_unstable();
     Report {
