@@ -33,8 +33,8 @@ pub struct Report {
     pub wasted: u64,
     /// Time that 99 of 100 answered calls took at most.
     pub p99: Duration,
-    /// Time from the end of the outage until a second with 30 answers, of the 50 that the upstream allows; `None`
-    /// if there is none.
+    /// Time from the end of the outage until five seconds in a row have 30 answers each, of the 50 that the
+    /// upstream allows; `None` if there are none such.
     pub recovery: Option<Duration>,
 }
 
@@ -142,7 +142,8 @@ fn report(answers: &[(Duration, Duration)], calls: u64) -> Report {
             .count()
     };
     let back = OUTAGE.1.as_secs();
-    let recovered = (back..LENGTH.as_secs()).find(|second| in_second(*second) >= GOOD_SECOND);
+    let good = |second: &u64| (*second..second + 5).all(|second| in_second(second) >= GOOD_SECOND);
+    let recovered = (back..LENGTH.as_secs() - 5).find(good);
     let mut times: Vec<Duration> = answers.iter().map(|(_, took)| *took).collect();
     times.sort_unstable();
     Report {
