@@ -1,4 +1,50 @@
 //! Many MCP servers behind one endpoint.
+//!
+//! A [`Gateway`] puts [`Upstream`]s of every kind (Streamable HTTP, child processes, rmcp servers in this process,
+//! any service of the seam) behind one service, which the fronts of `mcp-core` serve. What passes through is kept
+//! byte for byte, but for the names that the [`NamingPolicy`] gives to tools and prompts, and task ids.
+//!
+//! # Features
+//!
+//! | Name | Adds | Default |
+//! |---|---|---|
+//! | `http` | servers over Streamable HTTP | yes |
+//! | `stdio` | servers that are child processes | yes |
+//! | `rmcp` | rmcp servers in this process | no |
+//! | `tls-aws-lc` | TLS with aws-lc-rs for servers over `https` | no |
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use mcp_aggregate::{Gateway, Upstream};
+//! use mcp_core::front::http::HttpConfig;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let gateway = Gateway::builder("gw")
+//!     .upstream(Upstream::npm("files", "@modelcontextprotocol/server-filesystem")?.arg("/data"))
+//!     .upstream(Upstream::http("crm", "https://crm.example/mcp")?)
+//!     .build()?;
+//! let running = gateway.start();
+//! let app = running.http(HttpConfig::default());
+//! // axum::serve(listener, axum::Router::new().route_service("/mcp", app)).await?;
+//! # drop(app);
+//! running.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod catalogue;
 pub mod connector;
+mod gateway;
+mod upstream;
+
+pub use self::{
+    catalogue::{Bare, NamingPolicy, Prefixed, Withheld},
+    connector::SessionScope,
+    gateway::{
+        Gateway, GatewayBuilder, HealthReport, HealthService, Running, UpstreamHealth,
+        UpstreamState,
+    },
+    upstream::Upstream,
+};

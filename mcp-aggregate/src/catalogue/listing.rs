@@ -146,10 +146,17 @@ fn is_missing(error: &Error) -> bool {
 impl List {
     /// Adds a page and returns the cursor of the next one. An empty string is a cursor like any other.
     fn add(&mut self, page: &Object, kind: ListKind) -> Option<Json> {
-        for item in page.get(kind.member()).map(|list| list.elements()).unwrap_or_default() {
+        for item in page
+            .get(kind.member())
+            .map(|list| list.elements())
+            .unwrap_or_default()
+        {
             match Item::read(&item, kind) {
                 Some(item) => self.items.push(item),
-                None => tracing::warn!(list = kind.member(), "an entry cannot stand and is left out"),
+                None => tracing::warn!(
+                    list = kind.member(),
+                    "an entry cannot stand and is left out"
+                ),
             }
         }
         let ttl = page.get("ttlMs").and_then(|ttl| ttl.decode::<i64>().ok());
@@ -160,7 +167,13 @@ impl List {
         self.private |= page
             .text("cacheScope")
             .is_some_and(|scope| scope != "public");
-        let known = [kind.member(), "nextCursor", "ttlMs", "cacheScope", "resultType"];
+        let known = [
+            kind.member(),
+            "nextCursor",
+            "ttlMs",
+            "cacheScope",
+            "resultType",
+        ];
         for key in page.keys() {
             let new = !known.contains(&&*key) && !self.extra.iter().any(|(own, _)| *own == key);
             if let (true, Some(value)) = (new, page.get(&key)) {
@@ -193,7 +206,10 @@ impl Item {
 }
 
 /// Returns the mirrored arguments of a tool; the outer `None` for annotations that cannot stand.
-#[allow(clippy::option_option, reason = "there may be none, and there may be bad ones")]
+#[allow(
+    clippy::option_option,
+    reason = "there may be none, and there may be bad ones"
+)]
 fn read_mirrors(tool: &Json) -> Option<Option<Arc<Mirrors>>> {
     let Some(schema) = tool.member("inputSchema") else {
         return Some(None);

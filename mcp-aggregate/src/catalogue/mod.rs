@@ -7,7 +7,7 @@ mod snapshot;
 mod uri;
 
 pub(crate) use self::{
-    listing::{Interner, Item, Listing, fetch},
+    listing::{Interner, Listing, fetch},
     page::ListKind,
     snapshot::{Entry, Snapshot, Source},
 };

@@ -67,7 +67,10 @@ mod tests {
     #[test]
     fn plain_names_are_prefixed_and_others_shortened_the_same_way_every_time() {
         let policy = Prefixed;
-        assert_eq!(policy.public_name(&id("crm"), "find_user"), "crm__find_user");
+        assert_eq!(
+            policy.public_name(&id("crm"), "find_user"),
+            "crm__find_user"
+        );
         let long = "x".repeat(80);
         let short = policy.public_name(&id("crm"), &long);
         assert_eq!(short.len(), 64);

@@ -70,7 +70,11 @@ pub struct Withheld {
 
 impl Snapshot {
     /// Composes what upstreams offer, in their order.
-    pub(crate) fn compose(sources: Vec<Source>, naming: &dyn NamingPolicy, generation: u64) -> Self {
+    pub(crate) fn compose(
+        sources: Vec<Source>,
+        naming: &dyn NamingPolicy,
+        generation: u64,
+    ) -> Self {
         let mut withheld = Vec::new();
         let tables = ListKind::ALL.map(|kind| {
             let mut table = Table::default();
@@ -110,7 +114,10 @@ impl Snapshot {
     /// Finds an entry by its public name.
     pub(crate) fn find(&self, kind: ListKind, public: &str) -> Option<&Entry> {
         let table = self.table(kind);
-        table.by_name.get(public).map(|index| &table.entries[*index])
+        table
+            .by_name
+            .get(public)
+            .map(|index| &table.entries[*index])
     }
 
     /// Finds the upstreams that may have a resource, the likeliest first: who lists it, who has a template for
@@ -251,10 +258,12 @@ impl Snapshot {
     pub(crate) fn discovered(&self, info: &Json, instructions: Option<&str>) -> Json {
         let mut own = Object::default();
         let single = match &self.sources[..] {
-            [Source {
-                listing: Some(listing),
-                ..
-            }] => Some(listing),
+            [
+                Source {
+                    listing: Some(listing),
+                    ..
+                },
+            ] => Some(listing),
             _ => None,
         };
         let info = single
@@ -352,13 +361,18 @@ fn frame(kind: ListKind, sources: &[Source]) -> Frame {
         .map(|source| source.id.as_str().to_owned())
         .collect();
     Frame {
-        ttl_ms: lists().map(|list| list.ttl_ms.unwrap_or(0)).min().unwrap_or(0),
+        ttl_ms: lists()
+            .map(|list| list.ttl_ms.unwrap_or(0))
+            .min()
+            .unwrap_or(0),
         private: lists().any(|list| list.private || list.ttl_ms.is_none()),
         extra: match sources {
-            [Source {
-                listing: Some(listing),
-                ..
-            }] => listing.list(kind).extra.clone(),
+            [
+                Source {
+                    listing: Some(listing),
+                    ..
+                },
+            ] => listing.list(kind).extra.clone(),
             _ => Vec::new(),
         },
         degraded,
@@ -391,8 +405,7 @@ impl Table {
                 });
                 continue;
             }
-            self.by_name
-                .insert(Arc::clone(&public), self.entries.len());
+            self.by_name.insert(Arc::clone(&public), self.entries.len());
             self.entries.push(Entry {
                 json: renamed(&item.json, kind, &item.name, &public),
                 public,

@@ -93,6 +93,12 @@ impl HttpConnector {
         }
     }
 
+    /// Returns whether calls carry credentials, so that what is offered may differ by principal.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        self.0.wire.has_credentials()
+    }
+
     async fn answer(self, request: Request) -> Result<Response, Error> {
         let answer = match self.era_for(&request).await? {
             Era::Modern => modern::call(&self.0.wire, request).await,

@@ -72,6 +72,10 @@ impl Wire {
         })
     }
 
+    pub(super) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
+    }
+
     /// Returns an id that no other request to this server has.
     pub(super) fn next_id(&self) -> Id {
         Id::number(self.next.fetch_add(1, Ordering::Relaxed))

@@ -1,0 +1,240 @@
+//! `subscriptions/listen` over all upstreams.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use mcp_core::{
+    CatalogueChange, ChangeEvent, ChangeFeed, EntryKind, Era, Error, ErrorKind, Json, Method,
+    Notification, Notifier, Object, Request, Response, RpcCode, pipe::Filter,
+};
+use serde_json::json;
+use tokio::{
+    sync::oneshot,
+    time::{Duration, sleep},
+};
+use tower::ServiceExt;
+
+use super::Core;
+
+/// How long to wait before an upstream that was lost is listened to again: doubled each time, up to the second.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Listens until the client goes away: to changes of the catalogue, to what upstreams tell this client, and to the
+/// resources that it subscribed to.
+pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response, Error> {
+    let filter = Filter::read(&request);
+    let feed = core.feed.subscribe();
+    let mut listening = FuturesUnordered::new();
+    if filter.is_general() {
+        for index in 0..core.upstreams.len() {
+            if !core.is_shared(index, &request) {
+                let general = general(core, index, &request);
+                listening.push(boxed(keep_listening(core, index, general)));
+            }
+        }
+    }
+    let mut honoured = Vec::new();
+    for (index, uris) in by_upstream(core, &request, &filter).await {
+        let (listen, acknowledged) = subscription(core, index, &request, &uris);
+        let mut subscribed = boxed(keep_listening(core, index, listen));
+        tokio::select! {
+            // An upstream that refuses says so at once; one resource of one is the refusal of all.
+            ended = &mut subscribed => return ended.map(|()| Response::empty()),
+            _ = acknowledged => honoured.extend(uris),
+        }
+        listening.push(subscribed);
+    }
+    acknowledge(&request, &filter, &honoured).await?;
+    let changes = tell_changes(feed, &request, &filter);
+    tokio::pin!(changes);
+    loop {
+        tokio::select! {
+            error = &mut changes => return Err(error),
+            Some(ended) = listening.next(), if !listening.is_empty() => {
+                // One that refuses for good leaves the others.
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "an upstream is not listened to");
+                }
+            }
+        }
+    }
+}
+
+type Listening<'a> = futures_util::future::BoxFuture<'a, Result<(), Error>>;
+
+fn boxed<'a>(future: impl Future<Output = Result<(), Error>> + Send + 'a) -> Listening<'a> {
+    Box::pin(future)
+}
+
+/// Sorts the resources of a filter by the upstream that has each.
+async fn by_upstream(
+    core: &Arc<Core>,
+    request: &Request,
+    filter: &Filter,
+) -> BTreeMap<usize, Vec<String>> {
+    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    if filter.uris().is_empty() {
+        return sorted;
+    }
+    let snapshot = core.snapshot(request).await;
+    for uri in filter.uris() {
+        if let Some(index) = snapshot.find_resource(uri).first() {
+            sorted.entry(*index).or_default().push(uri.clone());
+        }
+    }
+    sorted
+}
+
+/// A listener for everything that an upstream tells this client.
+fn general(core: &Arc<Core>, index: usize, request: &Request) -> Request {
+    let core = Arc::clone(core);
+    let owner = request.principal().partition();
+    let facts = request.clone();
+    let notifier = request.notifier().map(move |notification| {
+        let changed = [
+            Method::TOOLS_CHANGED,
+            Method::PROMPTS_CHANGED,
+            Method::RESOURCES_CHANGED,
+        ]
+        .contains(notification.method());
+        if *notification.method() == Method::ACKNOWLEDGED {
+            return None;
+        }
+        if changed && let Some(view) = core.view(&facts) {
+            view.invalidate(index);
+        }
+        let id = &core.upstreams[index].id;
+        Some(core.task_ids.wrap_notification(owner, id, notification))
+    });
+    let mut listen = request.clone().with_notifier(notifier);
+    listen.params_mut().set(
+        "notifications",
+        Json::from(json!({
+            "toolsListChanged": true,
+            "promptsListChanged": true,
+            "resourcesListChanged": true,
+        })),
+    );
+    listen
+}
+
+/// A listener for some resources of an upstream, and word of its acknowledgement.
+fn subscription(
+    core: &Arc<Core>,
+    index: usize,
+    request: &Request,
+    uris: &[String],
+) -> (Request, oneshot::Receiver<()>) {
+    let (sender, acknowledged) = oneshot::channel();
+    let sender = std::sync::Mutex::new(Some(sender));
+    let notifier = request.notifier().map(move |notification| {
+        if *notification.method() != Method::ACKNOWLEDGED {
+            return Some(notification);
+        }
+        let mut sender = sender
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(sender) = sender.take() {
+            // Whoever waited may be gone.
+            let _ = sender.send(());
+        }
+        None
+    });
+    let mut listen = request
+        .clone()
+        .with_notifier(notifier)
+        .with_upstream(core.upstreams[index].id.clone());
+    let filter = json!({ "resourceSubscriptions": uris });
+    listen.params_mut().set("notifications", filter.into());
+    (listen, acknowledged)
+}
+
+/// Listens to an upstream, again whenever it was lost. Ends when the upstream refuses for good.
+async fn keep_listening(core: &Arc<Core>, index: usize, listen: Request) -> Result<(), Error> {
+    let mut pause = AGAIN.0;
+    loop {
+        let service = core.upstreams[index].service.clone();
+        let started = tokio::time::Instant::now();
+        match service.oneshot(listen.clone()).await {
+            Ok(_) => {}
+            Err(error) if is_for_good(&error) => return Err(error),
+            Err(error) => tracing::debug!(%error, "lost while listening"),
+        }
+        if started.elapsed() > AGAIN.1 {
+            pause = AGAIN.0;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(AGAIN.1);
+    }
+}
+
+fn is_for_good(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Answered => true,
+        ErrorKind::Stalled
+        | ErrorKind::Cancelled
+        | ErrorKind::MethodNotFound
+        | ErrorKind::PermissionDenied
+        | ErrorKind::Unauthenticated
+        | ErrorKind::ConsentRequired => true,
+        _ => error.code(Era::Session) == RpcCode::METHOD_NOT_FOUND,
+    }
+}
+
+async fn acknowledge(request: &Request, filter: &Filter, uris: &[String]) -> Result<(), Error> {
+    let mut honoured = match Object::try_from(filter.to_json()) {
+        Ok(filter) => filter,
+        Err(error) => return Err(error.into()),
+    };
+    match uris.is_empty() {
+        true => honoured.remove("resourceSubscriptions"),
+        false => honoured.set("resourceSubscriptions", Json::from(json!(uris))),
+    }
+    let mut params = Object::default();
+    params.set("notifications", honoured.to_json());
+    let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
+    request.notifier().notify(acknowledged).await
+}
+
+/// Tells the client of changes of the catalogue. Ends when the client is gone or the gateway stops.
+async fn tell_changes(
+    mut feed: mcp_core::ChangeStream,
+    request: &Request,
+    filter: &Filter,
+) -> Error {
+    loop {
+        let everything = |_: EntryKind| true;
+        let told = match feed.recv().await {
+            None => return Error::new(ErrorKind::Unavailable, "the gateway is stopping"),
+            Some(ChangeEvent::Changed(change)) => {
+                tell(request.notifier(), filter, |kind| {
+                    CatalogueChange::touches(&change, kind)
+                })
+                .await
+            }
+            Some(_) => tell(request.notifier(), filter, everything).await,
+        };
+        if let Err(error) = told {
+            return error;
+        }
+    }
+}
+
+async fn tell(
+    notifier: &Notifier,
+    filter: &Filter,
+    touches: impl Fn(EntryKind) -> bool,
+) -> Result<(), Error> {
+    let resources = touches(EntryKind::Resource) || touches(EntryKind::ResourceTemplate);
+    for (touched, method) in [
+        (touches(EntryKind::Tool), Method::TOOLS_CHANGED),
+        (touches(EntryKind::Prompt), Method::PROMPTS_CHANGED),
+        (resources, Method::RESOURCES_CHANGED),
+    ] {
+        let notification = Notification::new(method, None);
+        if touched && filter.wants(&notification) {
+            notifier.notify(notification).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! What one client is offered.
+//!
+//! Upstreams of the session era may offer each session something else, by its capabilities or by what it has done.
+//! A client's view is composed of what every upstream offers *it*; views that say the same share one snapshot.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::join_all;
+use mcp_core::{Era, Error, Partition, Request, SessionKey};
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+
+use super::Core;
+use crate::{
+    catalogue::{self, Listing, Snapshot, Source},
+    upstream::SharedLists,
+};
+
+/// How many views of clients without a session are kept.
+const KEPT: usize = 4096;
+
+/// All views of a gateway.
+#[derive(Default)]
+pub(crate) struct Views {
+    by_client: RwLock<HashMap<Client, Arc<View>>>,
+    /// Snapshots by the listings that they were composed of.
+    composed: Mutex<Vec<(Vec<usize>, Weak<Snapshot>)>>,
+    generation: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    Session(SessionKey),
+    Principal(Partition),
+}
+
+/// What one client is offered.
+#[derive(Default)]
+pub(crate) struct View {
+    snapshot: ArcSwapOption<Snapshot>,
+    /// Held while the view is composed. Callers that come meanwhile wait.
+    composing: AsyncMutex<Vec<Slot>>,
+    /// Upstreams that the client has been in touch with.
+    changed: Mutex<Vec<bool>>,
+}
+
+/// What an upstream offers to one client.
+#[derive(Clone, Default)]
+struct Slot(Option<Arc<Listing>>);
+
+impl Views {
+    /// Returns the view of the client of a request, if it has one already.
+    fn known(&self, client: &Client) -> Option<Arc<View>> {
+        let views = self
+            .by_client
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        views.get(client).cloned()
+    }
+
+    fn insert(&self, client: Client) -> Arc<View> {
+        let mut views = self
+            .by_client
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if views.len() >= KEPT && matches!(client, Client::Principal(_)) {
+            // They are composed again when they are needed.
+            views.retain(|client, _| matches!(client, Client::Session(_)));
+        }
+        Arc::clone(views.entry(client).or_default())
+    }
+
+    fn remove(&self, client: &Client) {
+        self.by_client
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(client);
+    }
+
+    /// Composes a snapshot, or finds the one that was composed of the same listings.
+    pub(crate) fn compose(&self, core: &Core, listings: &[Option<Arc<Listing>>]) -> Arc<Snapshot> {
+        let key: Vec<_> = listings
+            .iter()
+            .map(|listing| listing.as_ref().map_or(0, |own| Arc::as_ptr(own) as usize))
+            .collect();
+        let mut composed = self.composed.lock().unwrap_or_else(PoisonError::into_inner);
+        composed.retain(|(_, snapshot)| snapshot.strong_count() > 0);
+        let same = composed
+            .iter()
+            .find(|(known, _)| *known == key)
+            .and_then(|(_, snapshot)| snapshot.upgrade());
+        if let Some(same) = same {
+            return same;
+        }
+        let sources = core
+            .upstreams
+            .iter()
+            .zip(listings)
+            .map(|(upstream, listing)| Source {
+                id: upstream.id.clone(),
+                listing: listing.clone(),
+            })
+            .collect();
+        let generation = self
+            .generation
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            + 1;
+        let snapshot = Arc::new(Snapshot::compose(sources, &*core.naming, generation));
+        composed.push((key, Arc::downgrade(&snapshot)));
+        snapshot
+    }
+}
+
+impl Core {
+    /// Whether an upstream offers the client of a request what it offers everybody.
+    pub(crate) fn is_shared(&self, upstream: usize, request: &Request) -> bool {
+        match self.upstreams[upstream].shared_lists {
+            SharedLists::Always => true,
+            SharedLists::Modern => request.era() == Era::Modern,
+            SharedLists::Never => false,
+        }
+    }
+
+    /// Returns what is offered to the client of a request as far as it is known now, without asking anybody.
+    pub(crate) fn snapshot_now(&self, request: &Request) -> Arc<Snapshot> {
+        client(request)
+            .and_then(|client| self.views.known(&client))
+            .and_then(|view| view.snapshot.load_full())
+            .unwrap_or_else(|| self.base.load_full())
+    }
+
+    /// Returns the view of the client of a request.
+    pub(crate) fn view(self: &Arc<Self>, request: &Request) -> Option<Arc<View>> {
+        let client = client(request)?;
+        if let Some(view) = self.views.known(&client) {
+            return Some(view);
+        }
+        let view = self.views.insert(client.clone());
+        if let Client::Session(session) = &client {
+            let (session, core) = (session.clone(), Arc::downgrade(self));
+            tokio::spawn(async move {
+                session.closed().await;
+                if let Some(core) = core.upgrade() {
+                    core.views.remove(&client);
+                }
+            });
+        }
+        Some(view)
+    }
+
+    /// Returns what is offered to the client of a request, asking upstreams where it is not known.
+    pub(crate) async fn snapshot(self: &Arc<Self>, request: &Request) -> Arc<Snapshot> {
+        let all_shared = (0..self.upstreams.len()).all(|index| self.is_shared(index, request));
+        let view = match all_shared {
+            true => None,
+            false => self.view(request),
+        };
+        let Some(view) = view else {
+            self.wait_for_base().await;
+            return self.base.load_full();
+        };
+        if let Some(snapshot) = view.current(self, request) {
+            return snapshot;
+        }
+        view.compose(self, request).await
+    }
+
+    /// Waits until each upstream has been listed once or has failed to, at most the time it is given.
+    async fn wait_for_base(&self) {
+        let longest = self
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.list_timeout)
+            .max()
+            .unwrap_or_default();
+        // Those that are not there by then are left out, and reported.
+        let _ = timeout(longest, self.board.settled()).await;
+    }
+}
+
+fn client(request: &Request) -> Option<Client> {
+    match request.session() {
+        Some(session) => Some(Client::Session(session.clone())),
+        None => Some(Client::Principal(request.principal().partition())),
+    }
+}
+
+impl View {
+    /// Takes note that an upstream no longer offers this client what it did.
+    pub(crate) fn invalidate(&self, upstream: usize) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.len() <= upstream {
+            changed.resize(upstream + 1, false);
+        }
+        changed[upstream] = true;
+        self.snapshot.store(None);
+    }
+
+    /// Returns the snapshot unless something has changed since it was composed.
+    fn current(&self, core: &Core, request: &Request) -> Option<Arc<Snapshot>> {
+        let snapshot = self.snapshot.load_full()?;
+        let base = core.base.load();
+        let same = |(index, source): (usize, &Source)| {
+            let known = base
+                .sources()
+                .get(index)
+                .and_then(|own| own.listing.as_ref());
+            !core.is_shared(index, request)
+                || match (&source.listing, known) {
+                    (Some(own), Some(known)) => Arc::ptr_eq(own, known),
+                    (None, None) => true,
+                    _ => false,
+                }
+        };
+        let complete = snapshot
+            .sources()
+            .iter()
+            .enumerate()
+            .all(|(index, source)| source.listing.is_some() || core.board.is_away(index));
+        let fresh = snapshot.sources().iter().enumerate().all(same);
+        (complete && fresh).then_some(snapshot)
+    }
+
+    async fn compose(&self, core: &Arc<Core>, request: &Request) -> Arc<Snapshot> {
+        let mut slots = self.composing.lock().await;
+        if let Some(snapshot) = self.current(core, request) {
+            return snapshot;
+        }
+        slots.resize(core.upstreams.len(), Slot::default());
+        let changed =
+            std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (slot, _) in slots
+            .iter_mut()
+            .zip(changed)
+            .filter(|(_, changed)| *changed)
+        {
+            slot.0 = None;
+        }
+        let facts = request.clone().without_call();
+        let listings = slots.iter().enumerate().map(|(index, slot)| {
+            let facts = &facts;
+            async move {
+                match (core.is_shared(index, facts), &slot.0) {
+                    (true, _) => core.shared_listing(index).await,
+                    (false, Some(known)) => Some(Arc::clone(known)),
+                    (false, None) => core.own_listing(index, facts).await.ok(),
+                }
+            }
+        });
+        let listings = join_all(listings).await;
+        for (slot, listing) in slots.iter_mut().zip(&listings) {
+            slot.0.clone_from(listing);
+        }
+        let snapshot = core.views.compose(core, &listings);
+        self.snapshot.store(Some(Arc::clone(&snapshot)));
+        snapshot
+    }
+}
+
+impl Core {
+    /// Returns what an upstream offers everybody, waiting for the first listing.
+    async fn shared_listing(&self, index: usize) -> Option<Arc<Listing>> {
+        let known = || {
+            let base = self.base.load();
+            base.sources().get(index)?.listing.clone()
+        };
+        if let Some(listing) = known() {
+            return Some(listing);
+        }
+        let wait = self.board.settled_one(index);
+        let _ = timeout(self.upstreams[index].list_timeout, wait).await;
+        known()
+    }
+
+    /// Asks an upstream what it offers the client of a request.
+    async fn own_listing(&self, index: usize, facts: &Request) -> Result<Arc<Listing>, Error> {
+        // One that is known to be away is not waited for.
+        let longest = match self.board.is_away(index) {
+            true => Duration::from_millis(500),
+            false => self.upstreams[index].list_timeout,
+        };
+        let fetch = catalogue::fetch(&self.upstreams[index].service, facts);
+        let listing = timeout(longest, fetch).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                mcp_core::ErrorKind::Timeout,
+                "the upstream did not list in time",
+            ))
+        });
+        match listing {
+            Ok(listing) => Ok(self.interner.intern(listing)),
+            Err(error) => {
+                tracing::debug!(upstream = %self.upstreams[index].id, %error, "not listed");
+                Err(error)
+            }
+        }
+    }
+}

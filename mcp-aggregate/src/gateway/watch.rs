@@ -1,0 +1,177 @@
+//! Watching one upstream: lists it, listens to it, and comes back to it.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use mcp_core::{
+    CatalogueChange, Error, ErrorKind, Method, Notifier, Object, Principal, Request, SessionKey,
+};
+use serde_json::json;
+use tokio::{
+    sync::Notify,
+    time::{Duration, sleep, timeout},
+};
+use tower::ServiceExt;
+
+use super::{Core, health::UpstreamState};
+use crate::catalogue;
+
+/// How long to wait before an upstream that is away is tried again: doubled each time, up to the second.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// How often an upstream that cannot be listened to is listed again.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Watches one upstream until the task is aborted.
+pub(super) async fn run(core: Arc<Core>, index: usize) {
+    let mut pause = AGAIN.0;
+    let session = SessionKey::new(&format!("gateway-{:032x}", rand::random::<u128>()));
+    let _end = EndSession(session.clone());
+    loop {
+        let facts = match facts(&session) {
+            Ok(facts) => facts,
+            Err(error) => {
+                core.board.set(index, UpstreamState::Unhealthy, Some(error));
+                return;
+            }
+        };
+        match list(&core, index, &facts).await {
+            Ok(()) => {
+                core.board.set(index, UpstreamState::Healthy, None);
+                pause = AGAIN.0;
+                if let Err(error) = follow(&core, index, &facts).await {
+                    core.board.set(index, UpstreamState::Degraded, Some(error));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(upstream = %core.upstreams[index].id, %error, "not listed");
+                core.board.set(index, UpstreamState::Unhealthy, Some(error));
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(AGAIN.1);
+    }
+}
+
+/// Ends the gateway's own session with the upstream.
+struct EndSession(SessionKey);
+
+impl Drop for EndSession {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Describes the gateway as a client without capabilities.
+fn facts(session: &SessionKey) -> Result<Request, Error> {
+    Ok(Request::new(Method::DISCOVER, None)?
+        .with_principal(Principal::local())
+        .with_session(session.clone())
+        .with_client_info(
+            json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }).into(),
+        ))
+}
+
+/// Lists an upstream and brings the catalogue up to date.
+async fn list(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
+    let upstream = &core.upstreams[index];
+    let started = tokio::time::Instant::now();
+    let listing = timeout(
+        upstream.list_timeout * 6,
+        catalogue::fetch(&upstream.service, facts),
+    )
+    .await
+    .map_err(|_| Error::new(ErrorKind::Timeout, "the upstream did not list in time"))??;
+    core.board.listed(index, started.elapsed());
+    let listing = core.interner.intern(listing);
+    let before = core.base.load_full();
+    let same = before
+        .sources()
+        .get(index)
+        .and_then(|source| source.listing.as_ref())
+        .is_some_and(|known| known.is_same(&listing));
+    if same {
+        return Ok(());
+    }
+    // Others may have put theirs in meanwhile.
+    let mut after = None;
+    core.base.rcu(|base| {
+        let mut listings: Vec<_> = base
+            .sources()
+            .iter()
+            .map(|source| source.listing.clone())
+            .collect();
+        listings[index] = Some(Arc::clone(&listing));
+        let snapshot = core.views.compose(core, &listings);
+        after = Some(Arc::clone(&snapshot));
+        snapshot
+    });
+    if let Some(after) = after {
+        let changes = after.changes_since(&before);
+        if !changes.is_empty() {
+            core.feed
+                .publish(CatalogueChange::new(after.generation, changes));
+        }
+    }
+    Ok(())
+}
+
+/// Listens to an upstream and lists it again when it says that something changed. Returns when it is lost.
+async fn follow(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
+    let changed = Arc::new(Notify::new());
+    let (notifier, mut stream) = Notifier::channel(NonZeroUsize::MIN.saturating_add(31));
+    let told = Arc::clone(&changed);
+    let notifier = notifier.map(move |notification| {
+        let method = notification.method();
+        if [
+            Method::TOOLS_CHANGED,
+            Method::PROMPTS_CHANGED,
+            Method::RESOURCES_CHANGED,
+        ]
+        .contains(method)
+        {
+            told.notify_one();
+        }
+        None
+    });
+    let mut params = Object::default();
+    params.set(
+        "notifications",
+        json!({
+            "toolsListChanged": true,
+            "promptsListChanged": true,
+            "resourcesListChanged": true,
+        })
+        .into(),
+    );
+    let listen = Request::from_object(Method::SUBSCRIPTIONS_LISTEN, Some(params))?
+        .with_facts_of(facts)
+        .with_notifier(notifier);
+    let listening = core.upstreams[index].service.clone().oneshot(listen);
+    tokio::pin!(listening);
+    loop {
+        tokio::select! {
+            ended = &mut listening => {
+                return match ended {
+                    Ok(_) => Ok(()),
+                    Err(error) if cannot_listen(&error) => poll(core, index, facts).await,
+                    Err(error) => Err(error),
+                };
+            }
+            () = changed.notified() => list(core, index, facts).await?,
+            // Everything is dropped on the way here.
+            _ = stream.recv() => {}
+        }
+    }
+}
+
+fn cannot_listen(error: &Error) -> bool {
+    error.code(mcp_core::Era::Session) == mcp_core::RpcCode::METHOD_NOT_FOUND
+}
+
+/// Lists an upstream again from time to time, since it does not say when something changes.
+async fn poll(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
+    loop {
+        sleep(POLL).await;
+        list(core, index, facts).await?;
+    }
+}
