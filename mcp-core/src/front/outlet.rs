@@ -41,16 +41,19 @@ pub(super) async fn run(
     let mut first = first.map(Step::Outgoing);
     loop {
         let step = match first.take() {
-            Some(step) => step,
-            None => writer.with_withdrawals(call.next()).await?,
+            Some(step) => Ok(step),
+            None => writer.with_withdrawals(call.next()).await,
         };
         let answer = match step {
-            Step::Answer(answer) => answer,
-            Step::Outgoing(outgoing) => match writer.write(outgoing).await {
+            Ok(Step::Answer(answer)) => Ok(answer),
+            Ok(Step::Outgoing(outgoing)) => match writer.write(outgoing).await {
                 Ok(()) => continue,
-                Err(error) => Err(error),
+                Err(error) => Ok(Err(error)),
             },
+            Err(cancelled) => Err(cancelled),
         };
+        writer.withdraw_all().await;
+        let answer = answer?;
         return Ok(text::answer(id, answer, Era::Session).into());
     }
 }
@@ -91,6 +94,7 @@ pub(super) struct Writer<'a, O> {
     outlet: &'a O,
     /// Questions that are out, so that one that nobody waits for any more is withdrawn.
     questions: FuturesUnordered<BoxFuture<'static, u64>>,
+    open: Vec<u64>,
 }
 
 impl<'a, O: Outlet> Writer<'a, O> {
@@ -99,6 +103,7 @@ impl<'a, O: Outlet> Writer<'a, O> {
             session,
             outlet,
             questions: FuturesUnordered::new(),
+            open: Vec::new(),
         }
     }
 
@@ -119,6 +124,7 @@ impl<'a, O: Outlet> Writer<'a, O> {
         } = question;
         let (sender, answered) = oneshot::channel();
         let number = self.session.ask(sender);
+        self.open.push(number);
         self.questions.push(Box::pin(async move {
             tokio::select! {
                 answer = answered => {
@@ -140,18 +146,30 @@ impl<'a, O: Outlet> Writer<'a, O> {
         loop {
             tokio::select! {
                 biased;
-                Some(number) = self.questions.next() => {
-                    if self.session.withdraw(number) {
-                        let params = json!({
-                            "requestId": number,
-                            "reason": "the server no longer needs the answer",
-                        });
-                        let cancelled = Notification::new(Method::CANCELLED, Some(params.into()));
-                        self.outlet.push(cancelled.to_message().into_bytes()).await;
-                    }
-                }
+                Some(number) = self.questions.next() => self.withdraw(number).await,
                 step = &mut step => return step,
             }
+        }
+    }
+
+    /// Takes a question back, unless the client has answered it.
+    async fn withdraw(&mut self, number: u64) {
+        self.open.retain(|open| *open != number);
+        if !self.session.withdraw(number) {
+            return;
+        }
+        let params = json!({
+            "requestId": number,
+            "reason": "the server no longer needs the answer",
+        });
+        let cancelled = Notification::new(Method::CANCELLED, Some(params.into()));
+        self.outlet.push(cancelled.to_message().into_bytes()).await;
+    }
+
+    /// Takes every question back that is still out, at the end of the call that it belongs to.
+    async fn withdraw_all(&mut self) {
+        for number in std::mem::take(&mut self.open) {
+            self.withdraw(number).await;
         }
     }
 }

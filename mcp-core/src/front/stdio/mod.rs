@@ -54,9 +54,10 @@
 //! # }
 //! ```
 
+mod config;
+
 use std::{
     io,
-    num::NonZeroUsize,
     sync::{Arc, OnceLock},
 };
 
@@ -68,6 +69,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
+pub use self::config::StdioConfig;
 use super::{
     call::{Call, Calls, Cancelled},
     exchange::{Exchange, Step},
@@ -78,8 +80,8 @@ use super::{
     standing, text,
 };
 use crate::{
-    ConfigError, Era, Error, ErrorKind, Json, Method, Notification, Object, Principal,
-    ProtocolVersion, Request, Response, Seam, SessionKey,
+    Era, Error, ErrorKind, Json, Method, Notification, Object, Principal, ProtocolVersion, Request,
+    Response, Seam, SessionKey,
     jsonrpc::{self, Id, Malformed, Message},
     lines::{self, Line, Lines},
     notifier::Outgoing,
@@ -94,56 +96,6 @@ const STALL: Duration = Duration::from_secs(10);
 
 /// How long answers that are ready may take to be written after the end of the input.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// Settings of the stdio front.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct StdioConfig {
-    principal: Principal,
-    line_limit: usize,
-    calls: NonZeroUsize,
-}
-
-impl Default for StdioConfig {
-    fn default() -> Self {
-        Self {
-            principal: Principal::local(),
-            line_limit: 16 << 20,
-            calls: NonZeroUsize::MIN.saturating_add(1023),
-        }
-    }
-}
-
-impl StdioConfig {
-    /// Sets who calls. Default is [`Principal::local`], the user who started the process.
-    pub fn with_principal(mut self, principal: Principal) -> Self {
-        self.principal = principal;
-        self
-    }
-
-    /// Sets the longest line in bytes. Default is 16 MiB.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Option`] for 0.
-    pub fn with_line_limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::Option {
-                option: "line_limit",
-                value: "0".to_owned(),
-                remedy: "give the longest line to accept, in bytes",
-            });
-        }
-        self.line_limit = bytes;
-        Ok(self)
-    }
-
-    /// Sets how many requests may be in progress at once. Default is 1024.
-    pub fn with_max_calls(mut self, calls: NonZeroUsize) -> Self {
-        self.calls = calls;
-        self
-    }
-}
 
 /// Serves a stack on the standard input and output of this process until the input ends.
 ///
