@@ -42,7 +42,8 @@ pub(super) async fn post<S: Seam>(
             return reply::refusal(StatusCode::BAD_REQUEST, &error, Era::Modern);
         }
         Err(malformed) => {
-            return reply::failure(malformed.id.as_ref(), &malformed.error, Era::Modern);
+            let error = malformed.error.with_status(StatusCode::BAD_REQUEST);
+            return reply::failure(malformed.id.as_ref(), &error, Era::Modern);
         }
     };
     let request = match admit(parts, &method, params, default_principal) {
