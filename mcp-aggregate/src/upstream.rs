@@ -36,7 +36,7 @@ type Shutdown = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 enum Source {
     #[cfg(feature = "http")]
-    Http(crate::connector::http::HttpConnectorBuilder),
+    Http(Box<crate::connector::http::HttpConnectorBuilder>),
     #[cfg(feature = "stdio")]
     Stdio(crate::connector::stdio::Command),
     Service(BoxSeam),
@@ -86,7 +86,7 @@ impl Upstream {
             remedy: "give an absolute http or https address",
         })?;
         let builder = crate::connector::http::HttpConnector::builder(UpstreamId::new(id)?, parsed);
-        Self::new(id, Source::Http(builder))
+        Self::new(id, Source::Http(Box::new(builder)))
     }
 
     /// A server over Streamable HTTP with settings of its own.
@@ -99,7 +99,7 @@ impl Upstream {
         id: &str,
         connector: crate::connector::http::HttpConnectorBuilder,
     ) -> Result<Self, ConfigError> {
-        Self::new(id, Source::Http(connector))
+        Self::new(id, Source::Http(Box::new(connector)))
     }
 
     /// A server that a command starts.

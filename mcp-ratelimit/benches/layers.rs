@@ -20,7 +20,7 @@ use mcp_ratelimit::{
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
 };
-use tower::{Service, service_fn};
+use tower::service_fn;
 
 /// A tool call of 100 bytes.
 fn request() -> Request {
@@ -115,22 +115,35 @@ fn layers(c: &mut Criterion) {
             .layer(MeterLayer::new("m"))
             .into_service(),
     );
+}
+
+fn answers(c: &mut Criterion) {
+    let second = Duration::from_secs(1);
     let cache = CacheLayer::new(1 << 20).with_tool("search", second * 3600);
     run(
         c,
         "cache_hit",
         Stack::new(inner()).layer(cache).into_service(),
     );
+}
+
+fn stacks(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let second = Duration::from_secs(1);
     let all = Stack::new(inner())
         .layer(MeterLayer::new("m"))
         .layer(limit())
-        .layer(guard())
+        .layer(LoopGuardLayer::new(3, second).unwrap())
         .layer(RetryLayer::safe_only())
-        .layer(breaker())
-        .layer(queue())
-        .layer(timeout());
+        .layer(BreakerLayer::new(Breaker::new("b", BreakerConfig::new())))
+        .layer(QueueLayer::new("q", 8, 8).unwrap())
+        .layer(TimeoutLayer::new(second * 30).with_idle(second * 10));
     run(c, "stack", all.into_service());
 }
 
-criterion_group!(benches, layers);
+criterion_group!(benches, layers, answers, stacks);
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! Sends a slow call a second time and takes whichever answer comes first.
 //!
-//! 1. Only calls that [`Repeat`](crate::retry::Repeat) calls safe are sent twice, and only if their client has
+//! 1. Only calls that [`Repeat`] calls safe are sent twice, and only if their client has
 //!    seen no notification yet.
 //! 2. The second one is sent when the first has not answered after a delay. Its notifications are discarded.
 //! 3. At most a share of all calls is hedged, so that a slow service is not called twice as often.

@@ -8,17 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mcp_core::{Error, ErrorKind, IntoSeam, Method, Request, Response};
+use mcp_core::store::{MemoryStore, Namespace};
+use mcp_core::{Account, Amount, Error, ErrorKind, IntoSeam, Method, Request, Response};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
+    budget::{BudgetLayer, BudgetPlan, Period, StoreBudget},
     cache::CacheLayer,
     coalesce::CoalesceLayer,
+    diagnose::{MemoryRecorder, RecordLayer},
     hedge::HedgeLayer,
     meter::MeterLayer,
+    preset::{Preset, ProviderConfig},
     queue::QueueLayer,
     rate_limit::{Limit, Overflow, Quota, RateLimitLayer},
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
+    validate::{SchemaSource, ToolSchemas, ValidateLayer},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service};
@@ -159,6 +164,28 @@ where
     }
 }
 
+fn accounts() -> Arc<StoreBudget> {
+    let plan = BudgetPlan::new(Period::Day, Amount::units(100));
+    Arc::new(StoreBudget::new(
+        Arc::new(MemoryStore::new()),
+        Namespace::new("b").unwrap(),
+        plan,
+    ))
+}
+
+#[derive(Debug)]
+struct NoSchemas;
+
+impl SchemaSource for NoSchemas {
+    fn schemas(&self, _: &Request) -> Option<ToolSchemas> {
+        None
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
 macro_rules! contracts {
     ($($name:ident: $layer:expr;)*) => {
         $(
@@ -181,6 +208,12 @@ contracts! {
     queue: QueueLayer::new("q", 1, 1).unwrap();
     hedge: HedgeLayer::new(Duration::from_secs(1));
     coalesce: CoalesceLayer::new();
+    budget: BudgetLayer::new(accounts(), |request| {
+        Some((Account::new(request.principal().partition(), "s"), Amount::units(1)))
+    });
+    validate: ValidateLayer::new(Arc::new(NoSchemas));
+    record: RecordLayer::start(Arc::new(MemoryRecorder::new(10))).0;
+    preset: Preset::new("p", &ProviderConfig::default()).unwrap();
     meter: MeterLayer::new("m");
-    cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1)));
+    cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1))).with_longest_ttl(Duration::ZERO);
 }

@@ -1,5 +1,5 @@
 //! Limits that processes share, on a real Redis.
-#![cfg(feature = "redis")]
+#![cfg(feature = "full")]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::process::Stdio;
@@ -300,4 +300,40 @@ async fn throughput() {
         at(0.5),
         at(0.99)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_spend_from_one_account() {
+    use mcp_core::store::{Namespace, RedisStore};
+    use mcp_core::{Account, Amount, Budget};
+    use mcp_ratelimit::budget::{BudgetPlan, Period, StoreBudget};
+
+    let server = RedisServer::start().await;
+    let budget = || {
+        let store = RedisStore::new(connect(&server.url()), "app:").unwrap();
+        let plan = BudgetPlan::new(Period::Month, Amount::units(20));
+        Arc::new(StoreBudget::new(
+            Arc::new(store),
+            Namespace::new("budget").unwrap(),
+            plan,
+        ))
+    };
+    let account = Account::new(by("a").principal().partition(), "search");
+    let tasks: Vec<_> = [budget(), budget()]
+        .into_iter()
+        .flat_map(|budget| std::iter::repeat_n(budget, 15))
+        .map(|budget| {
+            let account = account.clone();
+            tokio::spawn(async move {
+                let held = budget.reserve(&account, Amount::units(1)).await.ok()?;
+                budget.settle(held, Amount::units(1)).await.ok()
+            })
+        })
+        .collect();
+    let mut spent = 0;
+    for task in tasks {
+        spent += usize::from(task.await.unwrap().is_some());
+    }
+    assert_eq!(spent, 20);
+    assert_eq!(budget().remaining(&account).await.unwrap(), Amount::ZERO);
 }

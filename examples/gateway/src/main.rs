@@ -8,6 +8,11 @@ use gateway_example::{UpstreamArgument, app, clock_beside, default_gateway, gate
 use mcp_aggregate::{Running, UpstreamState};
 use tokio::net::TcpListener;
 
+/// Many small, short-lived allocations on several threads are what this allocator is made for. The libraries leave the
+/// choice to the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Puts several MCP servers behind one endpoint.
 ///
 /// Without --upstream: a server in this process, a server built with this example, and official servers where npx

@@ -78,8 +78,8 @@ impl Snapshot {
         let mut withheld = Vec::new();
         let tables = ListKind::ALL.map(|kind| {
             let mut table = Table::default();
-            for (index, source) in sources.iter().enumerate() {
-                table.add(kind, index, source, &sources, naming, &mut withheld);
+            for upstream in 0..sources.len() {
+                table.add(kind, upstream, &sources, naming, &mut withheld);
             }
             table.frame = frame(kind, &sources);
             table
@@ -384,11 +384,11 @@ impl Table {
         &mut self,
         kind: ListKind,
         upstream: usize,
-        source: &Source,
         sources: &[Source],
         naming: &dyn NamingPolicy,
         withheld: &mut Vec<Withheld>,
     ) {
+        let source = &sources[upstream];
         let Some(listing) = &source.listing else {
             return;
         };

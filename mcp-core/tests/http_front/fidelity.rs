@@ -1,7 +1,5 @@
 //! Whatever a client and a server say to each other passes to the byte.
 
-use std::fmt::Write as _;
-
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::Value;
 
@@ -104,7 +102,7 @@ async fn echo(server: &Server, arguments: &str) -> [String; 2] {
 
 #[test]
 fn arguments_and_results_pass_to_the_byte() {
-    check(&value(), &async |server, value| {
+    check(&value(), &async |server: &Server, value| {
         // A result that says what it is needs nothing added.
         let arguments = format!(r#"{{"x":{value},"resultType":"complete"}}"#);
         let expected = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{arguments}}}"#);
@@ -116,7 +114,7 @@ fn arguments_and_results_pass_to_the_byte() {
 
 #[test]
 fn unknown_members_of_parameters_pass_to_the_byte() {
-    check(&(value(), value()), &async |server, (one, two)| {
+    check(&(value(), value()), &async |server: &Server, (one, two)| {
         let members = format!(r#""zz":{one},"aa" : {two}"#);
         let raw = Raw::modern("vendor/params", &members);
         let reply = raw.send(server.address).await;
@@ -132,7 +130,7 @@ fn unknown_members_of_parameters_pass_to_the_byte() {
 
 #[test]
 fn a_result_is_completed_and_else_left_alone() {
-    check(&value(), &async |server, value| {
+    check(&value(), &async |server: &Server, value| {
         let arguments = format!(r#"{{"b":{value}}}"#);
         let [modern, legacy] = echo(server, &arguments).await;
         assert!(modern.contains(&format!(r#""b":{value}"#)), "{modern}");
@@ -149,31 +147,25 @@ fn an_error_keeps_code_message_and_data() {
     let code = any::<i32>().prop_filter("codes that set a status", |code| {
         !(-32700..=-32000).contains(code)
     });
-    check(
-        &(code, string(), value()),
-        async |server, (code, message, data)| {
-            let mut error = String::new();
-            write!(
-                error,
-                r#"{{"code":{code},"message":{message},"data":{data}}}"#
-            )
-            .unwrap();
-            let body = format!(r#""name":"error","arguments":{error}"#);
-            let raw = Raw::modern("tools/call", &body).with("mcp-name", "error");
-            let reply = raw.send(server.address).await;
-            assert_eq!(reply.status, 200);
-            assert_eq!(
-                reply.body,
-                format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#)
-            );
-        },
-    );
+    let error = (code, string(), value()).prop_map(|(code, message, data)| {
+        format!(r#"{{"code":{code},"message":{message},"data":{data}}}"#)
+    });
+    check(&error, &async |server: &Server, error: String| {
+        let body = format!(r#""name":"error","arguments":{error}"#);
+        let raw = Raw::modern("tools/call", &body).with("mcp-name", "error");
+        let reply = raw.send(server.address).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            reply.body,
+            format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#)
+        );
+    });
 }
 
 #[test]
 fn an_id_comes_back_as_it_was_spelt() {
     let id = prop_oneof![string(), "-?(0|[1-9][0-9]{0,30})"];
-    check(&id, &async |server, id| {
+    check(&id, &async |server: &Server, id| {
         let body = crate::raw::modern_body("tools/list", "");
         let body = body.replacen(r#""id":1"#, &format!(r#""id":{id}"#), 1);
         let raw = Raw::modern("tools/list", "").with_body(body);

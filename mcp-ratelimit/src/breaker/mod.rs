@@ -13,7 +13,7 @@
 //!
 //! A rejected caller gets an error of kind `CircuitOpen` with a time to retry after, or the answer of a fallback
 //! service. All services of one layer share the breaker, and so does whoever holds a [`Breaker`] or the
-//! [`BreakerRegistry`]. Put this layer inside of retries, so that they see the rejection, and outside of
+//! [`BreakerRegistry`]. Breakers of several processes are connected by a [`SharedBreaker`]. Put this layer inside of retries, so that they see the rejection, and outside of
 //! timeouts, so that it sees them.
 //!
 //! # Examples
@@ -45,6 +45,7 @@ mod layer;
 mod machine;
 mod registry;
 mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -57,6 +58,7 @@ pub use self::handle::Breaker;
 pub use self::layer::BreakerLayer;
 pub use self::registry::BreakerRegistry;
 pub use self::service::BreakerService;
+pub use self::shared::SharedBreaker;
 
 /// What a breaker does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

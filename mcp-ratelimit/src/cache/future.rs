@@ -12,6 +12,8 @@ use super::entry::{Entry, Topic};
 use super::layer::Plan;
 use super::shelf::Found;
 
+type Asking = Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>;
+
 pin_project! {
     /// The answer of a [`CacheService`](super::CacheService).
     ///
@@ -32,6 +34,8 @@ pin_project! {
         Forward { #[pin] future: F },
         // The answer will be kept; boxed, since the call itself costs far more.
         Fill { #[pin] future: F, fill: Option<Box<Fill>> },
+        // The shared store is asked first; boxed, since it asks over the network.
+        Remote { future: Asking },
         // The answer was there.
         Served { response: Option<Response> },
     }
@@ -46,7 +50,7 @@ pub(super) struct Fill {
 }
 
 impl Fill {
-    fn finish(self, result: Result<Response, Error>) -> Result<Response, Error> {
+    pub(super) fn finish(self, result: Result<Response, Error>) -> Result<Response, Error> {
         let error = match result {
             Ok(response) => {
                 self.layer.store(&self.plan, self.topic, &response);
@@ -86,6 +90,12 @@ impl<F> ResponseFuture<F> {
         }
     }
 
+    pub(super) fn remote(future: Asking) -> Self {
+        Self {
+            state: State::Remote { future },
+        }
+    }
+
     pub(super) const fn served(response: Response) -> Self {
         Self {
             state: State::Served {
@@ -101,6 +111,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ResponseFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Forward { future } => future.poll(cx),
+            StateProj::Remote { future } => future.as_mut().poll(cx),
             StateProj::Served { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after it was ready")))
             }

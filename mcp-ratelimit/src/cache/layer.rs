@@ -3,10 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_core::clock::{Clock, SystemClock};
+use mcp_core::store::{Namespace, StateStore};
 use mcp_core::{Partition, Request, Shared};
 use tower_layer::Layer;
 
 use super::entry::has_hints;
+use super::remote::Remote;
 use super::shelf::FullKey;
 use super::{Cache, CacheService};
 use crate::keys::{call_key, identity, random_secret};
@@ -110,6 +112,12 @@ impl CacheLayer {
     /// may pass. Default is zero: never.
     pub fn with_stale_on_error(mut self, time: Duration) -> Self {
         self.edit().on_error = time.min(Duration::from_secs(86_400));
+        self
+    }
+
+    /// Keeps answers on a state store too, where other processes find them. Default is memory alone.
+    pub fn with_store(self, store: Arc<dyn StateStore>, namespace: Namespace) -> Self {
+        self.cache.set_remote(Remote::new(store, namespace));
         self
     }
 

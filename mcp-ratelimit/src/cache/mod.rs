@@ -11,6 +11,10 @@
 //! 4. Stale answers are served only where [`CacheLayer::with_stale_while_revalidate`] or
 //!    [`CacheLayer::with_stale_on_error`] say so.
 //!
+//! With [`CacheLayer::with_store`] answers are kept on a state store too, such as Redis, where other processes find
+//! them: for each principal, not for everybody. An invalidation reaches what is on the store within a second; what
+//! other processes hold in memory they have to invalidate themselves. A store that is away is done without.
+//!
 //! A served answer is the one that was kept, with `ttlMs` set to what is left. No notifications come with it.
 //! All services of one layer share the answers. Put it outside of limits for upstreams, and inside of whatever
 //! decides what a principal may do.
@@ -40,6 +44,7 @@
 mod entry;
 mod future;
 mod layer;
+mod remote;
 mod service;
 mod shelf;
 #[cfg(test)]

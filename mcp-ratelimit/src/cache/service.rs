@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use mcp_core::{Error, Notifier, Request, Response};
 use tower::ServiceExt;
@@ -9,6 +10,7 @@ use tower_service::Service;
 use super::entry::{Entry, Hints, Topic, is_final};
 use super::future::Fill;
 use super::layer::Plan;
+use super::remote::{Remote, digest};
 use super::shelf::Found;
 use super::{CacheLayer, ResponseFuture};
 
@@ -83,7 +85,14 @@ where
             topic: Topic::of(&request),
             stale,
         };
-        ResponseFuture::fill(self.inner.call(request), fill)
+        match layer.cache.remote().cloned() {
+            None => ResponseFuture::fill(self.inner.call(request), fill),
+            Some(remote) => {
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                ResponseFuture::remote(Box::pin(ask_remote(remote, ready, request, fill)))
+            }
+        }
     }
 }
 
@@ -113,31 +122,64 @@ where
     }
 }
 
+/// Looks on the shared store, and calls if nothing is there.
+async fn ask_remote<S>(
+    remote: Remote,
+    mut service: S,
+    request: Request,
+    fill: Fill,
+) -> Result<Response, Error>
+where
+    S: Service<Request, Response = Response, Error = Error>,
+{
+    let (digest, owner) = (digest(&request), request.principal().partition());
+    let settings = Arc::clone(&fill.layer.settings);
+    if let Some((response, left)) = remote.get(&owner, &digest).await {
+        fill.layer.cache.count(Found::Hit);
+        let entry = Entry::new(
+            response,
+            fill.topic,
+            settings.clock.now(),
+            left.min(settings.longest),
+        );
+        let response = entry.serve(settings.clock.now());
+        fill.layer.cache.put(fill.plan.own, entry, fill.plan.epoch);
+        return Ok(response);
+    }
+    let (layer, plan) = (fill.layer.clone(), fill.plan.clone());
+    let response = fill.finish(service.call(request).await)?;
+    if let Some((ttl, _)) = layer.may_keep(&plan, &response)
+        && layer.cache.epoch() == plan.epoch
+    {
+        remote.put(&owner, &digest, &response, ttl).await;
+    }
+    Ok(response)
+}
+
 impl CacheLayer {
     /// Keeps an answer if it may be kept.
     pub(super) fn store(&self, plan: &Plan, topic: Topic, response: &Response) {
+        let Some((ttl, public)) = self.may_keep(plan, response) else {
+            return;
+        };
+        let key = plan.public.filter(|_| public).unwrap_or(plan.own);
+        let entry = Entry::new(response.clone(), topic, self.settings.clock.now(), ttl);
+        self.cache.put(key, entry, plan.epoch);
+    }
+
+    /// For how long an answer may be kept, and whether for everybody.
+    fn may_keep(&self, plan: &Plan, response: &Response) -> Option<(Duration, bool)> {
         let settings = &self.settings;
         if response.result().len() > settings.max_entry || !is_final(plan.is_tool, response) {
-            return;
+            return None;
         }
-        let hints = if plan.ttl.is_none() || plan.public.is_some() {
-            Some(Hints::of(response))
-        } else {
-            None
-        };
+        let asks = plan.ttl.is_none() || plan.public.is_some();
+        let hints = asks.then(|| Hints::of(response));
         let ttl = plan
             .ttl
             .or(hints.map(|hints| hints.ttl))
             .unwrap_or_default()
             .min(settings.longest);
-        if ttl.is_zero() {
-            return;
-        }
-        let key = match plan.public {
-            Some(key) if hints.is_some_and(|hints| hints.public) => key,
-            _ => plan.own,
-        };
-        let entry = Entry::new(response.clone(), topic, settings.clock.now(), ttl);
-        self.cache.put(key, entry, plan.epoch);
+        (!ttl.is_zero()).then(|| (ttl, hints.is_some_and(|hints| hints.public)))
     }
 }

@@ -1,12 +1,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mcp_core::{ChangeEvent, ChangeStream, EntryKind, Method, Notification, Partition, UpstreamId};
 use tokio::task::JoinSet;
 
 use super::entry::{Entry, Topic};
+use super::remote::Remote;
 use crate::keys::Key;
 
 pub(super) type FullKey = (Partition, Key);
@@ -22,6 +23,7 @@ struct Inner {
     hits: AtomicU64,
     stale: AtomicU64,
     misses: AtomicU64,
+    remote: OnceLock<Remote>,
     /// Fetches in the background; dropping the cache ends them.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -64,6 +66,7 @@ impl Cache {
             hits: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            remote: OnceLock::new(),
             tasks: Mutex::default(),
         }))
     }
@@ -83,8 +86,28 @@ impl Cache {
 
     /// Forgets everything.
     pub fn clear(&self) {
-        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        self.begin_anew();
         self.0.entries.invalidate_all();
+    }
+
+    fn begin_anew(&self) {
+        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some(remote) = self.remote() {
+            let telling = remote.renew();
+            // Outside of a runtime the others are not told, and this process goes its own way.
+            if tokio::runtime::Handle::try_current().is_ok() {
+                self.spawn(telling);
+            }
+        }
+    }
+
+    pub(super) fn set_remote(&self, remote: Remote) {
+        // The first one stays: a cache has one store.
+        let _ = self.0.remote.set(remote);
+    }
+
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        self.0.remote.get()
     }
 
     /// Forgets all answers to a method.
@@ -156,7 +179,7 @@ impl Cache {
     }
 
     fn forget(&self, about: impl Fn(&Topic) -> bool + Send + Sync + 'static) {
-        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        self.begin_anew();
         let forgotten = self
             .0
             .entries
@@ -186,13 +209,23 @@ impl Cache {
     }
 
     pub(super) fn count(&self, found: Found) {
-        let (number, result) = match found {
-            Found::Hit => (&self.0.hits, "hit"),
-            Found::Stale => (&self.0.stale, "stale"),
-            Found::Miss => (&self.0.misses, "miss"),
+        // Literals: a label made at run time would be allocated on each call.
+        let (number, counter) = match found {
+            Found::Hit => (
+                &self.0.hits,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "hit"),
+            ),
+            Found::Stale => (
+                &self.0.stale,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "stale"),
+            ),
+            Found::Miss => (
+                &self.0.misses,
+                metrics::counter!("mcp_cache_lookups_total", "result" => "miss"),
+            ),
         };
         number.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("mcp_cache_lookups_total", "result" => result).increment(1);
+        counter.increment(1);
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

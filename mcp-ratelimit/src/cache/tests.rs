@@ -264,3 +264,46 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn processes_share_answers_on_a_store_and_invalidations_reach_it() {
+    use mcp_core::store::{MemoryStore, Namespace};
+
+    let store = Arc::new(MemoryStore::new());
+    let layer =
+        || CacheLayer::new(1 << 20).with_store(store.clone(), Namespace::new("cache").unwrap());
+    let (one, two) = (
+        setup(r#","ttlMs":500000"#, layer()),
+        setup(r#","ttlMs":500000"#, layer()),
+    );
+    assert_eq!(one.ask(read("a", "x")).await, Some(0));
+    assert_eq!(two.ask(read("a", "y")).await, Some(0));
+    assert_eq!(two.ask(read("a", "y")).await, Some(0));
+    assert_eq!(two.layer.cache().stats().hits, 1);
+    assert_eq!(two.ask(read("a", "x")).await, Some(0));
+    assert_eq!(
+        two.layer.cache().stats().hits,
+        2,
+        "found what the other one kept"
+    );
+    assert_eq!(
+        two.ask(read("b", "x")).await,
+        Some(1),
+        "but not somebody else's"
+    );
+    one.layer.cache().invalidate_name("x");
+    assert_eq!(one.ask(read("a", "x")).await, Some(1), "gone here at once");
+    tokio::task::yield_now().await;
+    let three = setup(r#","ttlMs":500000,"three":3"#, layer());
+    assert_eq!(
+        three.ask(read("a", "x")).await,
+        Some(1),
+        "and what is new is found"
+    );
+    assert_eq!(
+        three.ask(read("a", "y")).await,
+        Some(0),
+        "the rest has to be fetched again"
+    );
+    assert_eq!(three.layer.cache().stats().misses, 2);
+}

@@ -61,4 +61,3 @@ pub use self::limiter::{Allowance, Limiter};
 pub use self::quota::Quota;
 pub use self::refusal::Refusal;
 pub use self::service::RateLimit;
-pub use crate::keys::{Key, KeyBuilder};

@@ -89,7 +89,12 @@ impl BoundedStore {
     /// Gives back what one call took: exactly, since every call adds to the arrival time and nothing else does.
     pub(super) fn refund(&self, key: Key, taken: u64) {
         let mut shard = self.shard(key);
-        let slot = shard.slot(key, usize::MAX);
+        let own = Slot(key.halves());
+        let slot = if shard.arrivals.contains_key(&own) {
+            own
+        } else {
+            OVERFLOW
+        };
         if let Some(arrival) = shard.arrivals.get_mut(&slot) {
             *arrival = arrival.saturating_sub(taken);
         }

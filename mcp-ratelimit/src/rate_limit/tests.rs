@@ -286,3 +286,27 @@ async fn plain_http_is_limited_too() {
         200
     );
 }
+
+#[test]
+fn a_refusal_takes_nothing_from_keys_without_room_either() {
+    let wide = Limit::new("wide", Quota::per_hour(2).unwrap())
+        .per([KeyPart::Principal])
+        .with_max_keys(1);
+    let narrow = Limit::new("narrow", Quota::per_second(1).unwrap());
+    let (limiter, clock) = limiter(vec![wide, narrow]);
+    for n in 0..200 {
+        let _ = limiter.check(&call(&n.to_string(), "t"));
+    }
+    clock.advance(Duration::from_secs(3600));
+    for user in ["a", "a", "b"] {
+        let refusals = (0..5)
+            .filter(|_| limiter.check(&call(user, "t")).is_err())
+            .count();
+        assert!(refusals >= 4);
+        clock.advance(Duration::from_secs(3600));
+        limiter
+            .check(&call(user, "t"))
+            .expect("an hour later there is room again");
+        clock.advance(Duration::from_secs(3600));
+    }
+}

@@ -273,3 +273,31 @@ async fn the_same_call_in_vain_is_stopped_and_explained() {
     );
     assert!(LoopGuardLayer::new(0, Duration::from_secs(1)).is_err());
 }
+
+proptest! {
+    /// Whatever a call is and however it fails: it is sent twice only if it is safe to repeat, or if nobody has seen
+    /// it.
+    #[test]
+    fn never_repeats_an_unsafe_call(
+        method in 0usize..5, read_only: Option<bool>, idempotent: Option<bool>, destructive: Option<bool>,
+        kind in 0usize..8, failures in 0u32..4, notification: bool,
+    ) {
+        let name = ["tools/call", "tools/list", "resources/read", "logging/setLevel", "vendor/thing"][method];
+        let params = Json::parse(r#"{"name":"t","uri":"u"}"#).unwrap();
+        let request = match notification {
+            true => Request::notification(Method::new(name), Some(params)),
+            false => Request::new(Method::new(name), Some(params)),
+        };
+        let mut hints = ToolAnnotations::default();
+        (hints.read_only, hints.idempotent, hints.destructive) = (read_only, idempotent, destructive);
+        let request = request.unwrap().with_annotations(hints);
+        use ErrorKind as K;
+        let kind = [K::Unavailable, K::NotSent, K::Timeout, K::RateLimited, K::InvalidParams, K::Overloaded, K::CircuitOpen, K::Internal][kind];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let layer = RetryLayer::safe_only().with_budget(10.0, 1000).unwrap();
+        let (_, calls) = runtime.block_on(run(&layer, request, kind, failures));
+        let hinted = name == "tools/call" && (read_only == Some(true) || idempotent == Some(true));
+        let safe = matches!(name, "tools/list" | "resources/read") || hinted;
+        prop_assert!(calls == 1 || (!notification && (safe || kind == K::NotSent)), "{calls}");
+    }
+}

@@ -28,7 +28,7 @@ pub(super) struct Watch {
     pub(super) notifier: Notifier,
     /// How many notifications had been sent at the last sign of life, and when that was.
     pub(super) seen: u64,
-    pub(super) alive: Instant,
+    pub(super) alive: Option<Instant>,
 }
 
 impl Watch {
@@ -40,9 +40,9 @@ impl Watch {
         let sent = self.notifier.sent();
         if sent != self.seen {
             self.seen = sent;
-            self.alive = Instant::now();
+            self.alive = Some(Instant::now());
         }
-        let silent = self.alive.checked_add(idle);
+        let silent = self.alive.and_then(|alive| alive.checked_add(idle));
         match (self.deadline, silent) {
             (Some(deadline), Some(silent)) => Some(deadline.min(silent)),
             (deadline, silent) => deadline.or(silent),

@@ -49,13 +49,20 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let TimeoutLayer { longest, idle } = self.layer;
-        let now = Instant::now();
         let carried = request.deadline().map(|deadline| deadline.instant());
+        if longest.is_none() && idle.is_none() {
+            let watch = Watch {
+                deadline: carried,
+                idle,
+                seen: 0,
+                notifier: Notifier::none(),
+                alive: None,
+            };
+            return ResponseFuture::new(self.inner.call(request), watch);
+        }
+        let now = Instant::now();
         let own = longest.and_then(|longest| now.checked_add(longest));
-        let deadline = match (carried, own) {
-            (Some(carried), Some(own)) => Some(carried.min(own)),
-            (carried, own) => carried.or(own),
-        };
+        let deadline = own.into_iter().chain(carried).min();
         let notifier = if idle.is_some() {
             request.notifier().clone()
         } else {
@@ -66,7 +73,7 @@ where
             idle,
             seen: notifier.sent(),
             notifier,
-            alive: now,
+            alive: Some(now),
         };
         ResponseFuture::new(self.inner.call(request), watch)
     }

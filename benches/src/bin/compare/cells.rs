@@ -86,7 +86,7 @@ pub(crate) async fn stdio(
     rounds: &Rounds,
 ) -> Outcome<u64> {
     let command = programs.path("echo-upstream");
-    let upstream = format!("up=stdio:{} --stdio", command.display());
+    let upstream = format!("up={} --stdio", command.display());
     let gateway = programs.gateway(&[upstream]).await?;
     table::head("Calls to an upstream on stdio, child included")?;
     let mut failures = 0;

@@ -5,7 +5,7 @@
 //! requests per second and latencies say what is left over.
 //!
 //! The gateway is started as `GATEWAY --listen ADDR --upstream NAME=URL ...`, and with
-//! `--upstream NAME=stdio:COMMAND ARGUMENT...` for an upstream on stdio; it serves `/mcp` and puts
+//! `--upstream NAME="COMMAND ARGUMENT..."` for an upstream on stdio; it serves `/mcp` and puts
 //! `NAME__` in front of tool names. Anything else can be measured by a script that takes these
 //! arguments.
 

@@ -57,77 +57,31 @@ pub(super) struct Process {
 impl Process {
     /// Starts a process for the client of a request, and shakes hands.
     pub(super) async fn start(settings: &Settings, request: &Request) -> Result<Arc<Self>, Error> {
-        let mut child = spawn(settings)?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (
-            child.stdin().take(),
-            child.stdout().take(),
-            child.stderr().take(),
-        ) else {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "the process has no standard streams",
-            ));
-        };
-        let tail = Tail::default();
-        let secrets = settings.command.secrets();
-        let errors = tokio::spawn(stderr::read(
-            stderr,
-            tail.clone(),
-            settings.id.clone(),
-            secrets.clone(),
-        ));
-        let (sender, messages) = mpsc::channel(WAITING);
-        let pipe = Pipe::new(Lined(sender.downgrade()));
-        let stop = CancellationToken::new();
-        let (ended, has_ended) = watch::channel(false);
-        let last_used = Arc::new(AtomicU64::new(0));
-        let epoch = Instant::now();
-        let (broken, writing) = (stop.clone(), lines::write(stdin, messages));
-        tokio::spawn(async move {
-            if writing.await.is_err() {
-                broken.cancel();
-            }
-        });
-        tokio::spawn(
-            Supervisor {
-                id: settings.id.clone(),
-                child,
-                pipe: pipe.clone(),
-                sender: Some(sender),
-                errors,
-                stop: stop.clone(),
-                tail,
-                secrets,
-                ended,
-                idle: settings.idle,
-                last_used: Arc::clone(&last_used),
-                epoch,
-            }
-            .run(stdout, settings.limit),
+        let started = Started::run(settings)?;
+        // Whatever fails from here on stops the process.
+        let guard = started.stop.clone().drop_guard();
+        let hands = timeout(
+            settings.start,
+            shake_hands(&started.pipe, settings, request),
         );
-        let guard = stop.clone().drop_guard();
-        let hands = timeout(settings.start, shake_hands(&pipe, settings, request)).await;
-        let (era, discovered) = match hands {
-            Ok(hands) => hands?,
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::NotSent,
-                    format!(
-                        "the server did not answer the handshake within {:?}",
-                        settings.start
-                    ),
-                ));
-            }
-        };
+        let (era, discovered) = hands.await.map_err(|_| {
+            Error::new(
+                ErrorKind::NotSent,
+                format!(
+                    "the server did not answer the handshake within {:?}",
+                    settings.start
+                ),
+            )
+        })??;
         Ok(Arc::new(Self {
-            pipe,
+            pipe: started.pipe,
             era,
             discovered,
-            epoch,
-            last_used,
-            ended: has_ended,
+            epoch: started.epoch,
+            last_used: started.last_used,
+            ended: started.ended,
             _stop: guard,
-            stop,
+            stop: started.stop,
         }))
     }
 
@@ -159,6 +113,69 @@ impl Process {
         let mut ended = self.ended.clone();
         // An error says that the supervisor is gone, and the process with it.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+/// A process with its tasks, before anything was said.
+struct Started {
+    pipe: Pipe,
+    stop: CancellationToken,
+    ended: watch::Receiver<bool>,
+    last_used: Arc<AtomicU64>,
+    epoch: Instant,
+}
+
+impl Started {
+    fn run(settings: &Settings) -> Result<Self, Error> {
+        let mut child = spawn(settings)?;
+        let streams = (
+            child.stdin().take(),
+            child.stdout().take(),
+            child.stderr().take(),
+        );
+        let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the process has no standard streams",
+            ));
+        };
+        let tail = Tail::default();
+        let secrets = settings.command.secrets();
+        let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets.clone());
+        let (sender, messages) = mpsc::channel(WAITING);
+        let pipe = Pipe::new(Lined(sender.downgrade()));
+        let stop = CancellationToken::new();
+        let (ended, has_ended) = watch::channel(false);
+        let last_used = Arc::new(AtomicU64::new(0));
+        let epoch = Instant::now();
+        let (broken, writing) = (stop.clone(), lines::write(stdin, messages));
+        tokio::spawn(async move {
+            if writing.await.is_err() {
+                broken.cancel();
+            }
+        });
+        let supervisor = Supervisor {
+            id: settings.id.clone(),
+            child,
+            pipe: pipe.clone(),
+            sender: Some(sender),
+            errors: tokio::spawn(reading),
+            stop: stop.clone(),
+            tail,
+            secrets,
+            ended,
+            idle: settings.idle,
+            last_used: Arc::clone(&last_used),
+            epoch,
+        };
+        tokio::spawn(supervisor.run(stdout, settings.limit));
+        Ok(Self {
+            pipe,
+            stop,
+            ended: has_ended,
+            last_used,
+            epoch,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
+use super::pulse::Pulse;
 use crate::{Error, ErrorKind, front::outlet::Outlet, sse};
 
 /// How many events and bytes of a stream are kept for a client that comes back.
@@ -103,7 +104,7 @@ impl StreamLog {
         self: &Arc<Self>,
         from: From,
         priming: Option<Bytes>,
-        keep_alive: Duration,
+        pulse: &Pulse,
     ) -> impl futures_core::Stream<Item = Bytes> + Send + use<> {
         let reader = {
             let mut state = self.lock();
@@ -122,9 +123,10 @@ impl StreamLog {
             reader,
             priming,
             changed: self.changed.subscribe(),
+            pulse: pulse.clone(),
         };
-        stream::unfold(reader, move |mut reader| async move {
-            let bytes = reader.next(keep_alive).await?;
+        stream::unfold(reader, |mut reader| async move {
+            let bytes = reader.next().await?;
             Some((bytes, reader))
         })
     }
@@ -198,11 +200,12 @@ struct Reader {
     reader: u64,
     priming: Option<Bytes>,
     changed: watch::Receiver<()>,
+    pulse: Pulse,
 }
 
 impl Reader {
     /// Returns the next bytes; `None` at the end of the stream or when another reader took over.
-    async fn next(&mut self, keep_alive: Duration) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Bytes> {
         if let Some(priming) = self.priming.take() {
             return Some(priming);
         }
@@ -216,10 +219,10 @@ impl Reader {
                 Taken::End => return None,
                 Taken::Nothing => {}
             }
-            match timeout(keep_alive, self.changed.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
-                Err(_) => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            match self.pulse.within(self.changed.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) => return None,
+                None => return Some(Bytes::from_static(b": keep-alive\n\n")),
             }
         }
     }
@@ -269,7 +272,9 @@ mod tests {
 
     use super::*;
 
-    const KEEP_ALIVE: Duration = Duration::from_secs(3600);
+    fn pulse() -> Pulse {
+        Pulse::new(Duration::from_secs(3600))
+    }
 
     fn text(bytes: &Bytes) -> String {
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -280,7 +285,7 @@ mod tests {
         let log = StreamLog::new(7);
         log.add(b"a");
         log.add(b"b");
-        let mut first = Box::pin(log.read(From::Start, None, KEEP_ALIVE));
+        let mut first = Box::pin(log.read(From::Start, None, &pulse()));
         let seen = text(&first.next().await.unwrap());
         assert_eq!(seen, "id: 7_0\ndata: a\n\n");
         let (stream, from) = parse_event_id("7_0").unwrap();
@@ -289,7 +294,7 @@ mod tests {
         log.add(b"c");
         log.finish();
         let second: Vec<_> = log
-            .read(from, None, KEEP_ALIVE)
+            .read(from, None, &pulse())
             .map(|bytes| text(&bytes))
             .collect()
             .await;
@@ -300,7 +305,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connected_client_that_does_not_read_stalls_the_call() {
         let log = StreamLog::new(1);
-        let reader = log.read(From::Start, None, KEEP_ALIVE);
+        let reader = log.read(From::Start, None, &pulse());
         for _ in 0..UNREAD {
             log.push_paced(Bytes::from_static(b"x")).await.unwrap();
         }

@@ -66,6 +66,7 @@ mod body;
 mod config;
 mod guard;
 mod log;
+mod pulse;
 mod pump;
 mod registry;
 mod reply;
@@ -89,7 +90,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
 pub use self::{body::ResponseBody, config::HttpConfig};
-use self::{registry::Registry, reply::HttpResponse, stateful::Stateful};
+use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, stateful::Stateful};
 use crate::{
     Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
     front::modern,
@@ -102,6 +103,7 @@ pub struct HttpFront<S> {
     service: S,
     config: Arc<HttpConfig>,
     registry: Arc<Registry>,
+    pulse: Pulse,
 }
 
 impl<S: Seam> HttpFront<S> {
@@ -110,6 +112,7 @@ impl<S: Seam> HttpFront<S> {
     pub fn new(service: S, config: HttpConfig) -> Self {
         Self {
             service,
+            pulse: Pulse::new(config.keep_alive),
             config: Arc::new(config),
             registry: Arc::default(),
         }
@@ -172,6 +175,7 @@ impl<S: Seam> HttpFront<S> {
             service: &self.service,
             config: &self.config,
             registry: &self.registry,
+            pulse: &self.pulse,
         };
         match parts.method {
             Method::POST => self.post(&stateful, &parts, body).await,
@@ -210,8 +214,7 @@ impl<S: Seam> HttpFront<S> {
                 true => Principal::local,
                 false => Principal::anonymous,
             };
-            let keep_alive = self.config.keep_alive;
-            return stateless::post(&self.service, parts, message, principal, keep_alive).await;
+            return stateless::post(&self.service, parts, message, principal, &self.pulse).await;
         }
         stateful.post(parts, &body, message).await
     }

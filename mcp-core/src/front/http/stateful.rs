@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
-use tokio::time::timeout;
 
 use super::{
     HttpConfig,
     body::ResponseBody,
     log::{From, parse_event_id, priming_id},
+    pulse::Pulse,
     pump::{self, Detach},
     registry::Registry,
     reply::{self, HttpResponse},
@@ -37,6 +37,7 @@ pub(super) struct Stateful<'a, S> {
     pub(super) service: &'a S,
     pub(super) config: &'a HttpConfig,
     pub(super) registry: &'a Arc<Registry>,
+    pub(super) pulse: &'a Pulse,
 }
 
 impl<S: Seam> Stateful<'_, S> {
@@ -103,7 +104,7 @@ impl<S: Seam> Stateful<'_, S> {
         let Some(log) = session.stream(stream) else {
             return bad_request("the stream of Last-Event-ID is no longer kept");
         };
-        let body = log.read(from, None, self.config.keep_alive);
+        let body = log.read(from, None, self.pulse);
         reply::events(ResponseBody::stream(body))
     }
 
@@ -215,21 +216,18 @@ impl<S: Seam> Stateful<'_, S> {
             Ok(call) => Detach::new(call),
             Err(error) => return reply::failure(Some(&id), &error, Era::Session),
         };
-        let first = match timeout(self.config.keep_alive, call.next()).await {
-            Ok(Ok(Step::Answer(answer))) => return reply::answer(&id, answer, Era::Session),
+        let first = match self.pulse.within(call.next()).await {
+            Some(Ok(Step::Answer(answer))) => return reply::answer(&id, answer, Era::Session),
             // A cancelled request gets no answer: the stream ends without one.
-            Ok(Err(Cancelled)) => {
+            Some(Err(Cancelled)) => {
                 return reply::events(ResponseBody::stream(futures_util::stream::empty()));
             }
-            Ok(Ok(Step::Outgoing(outgoing))) => Some(outgoing),
-            Err(_) => None,
+            Some(Ok(Step::Outgoing(outgoing))) => Some(outgoing),
+            None => None,
         };
         let log = session.open_stream();
-        let body = log.read(
-            From::Start,
-            priming(&session.session, log.id()),
-            self.config.keep_alive,
-        );
+        let first_id = priming(&session.session, log.id());
+        let body = log.read(From::Start, first_id, self.pulse);
         if let Some(call) = call.take() {
             let session = Arc::clone(&session.session);
             tokio::spawn(pump::run(session, call, id, first, log));
@@ -259,7 +257,7 @@ impl<S: Seam> Stateful<'_, S> {
             return reply::status(StatusCode::ACCEPTED);
         }
         let log = session.open_stream();
-        let body = log.read(From::Start, None, self.config.keep_alive);
+        let body = log.read(From::Start, None, self.pulse);
         let (service, session) = (self.service.clone(), Arc::clone(session));
         tokio::spawn(async move { pump::batch(&service, &session, messages, &log).await });
         reply::events(ResponseBody::stream(body))

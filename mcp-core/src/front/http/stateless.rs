@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, request::Parts};
-use tokio::time::{Duration, timeout};
 
 use super::{
     body::ResponseBody,
+    pulse::Pulse,
     reply::{self, HttpResponse},
     rules,
 };
@@ -28,7 +28,7 @@ pub(super) async fn post<S: Seam>(
     parts: &Parts,
     message: Result<Message, Malformed>,
     default_principal: fn() -> Principal,
-    keep_alive: Duration,
+    pulse: &Pulse,
 ) -> HttpResponse {
     let (id, method, params) = match message {
         Ok(Message::Request(id, method, params)) => (id, method, params),
@@ -58,18 +58,18 @@ pub(super) async fn post<S: Seam>(
     };
     let origin = Origin::new(id, &method);
     let mut exchange = Exchange::start(service, request, false);
-    let first = match timeout(keep_alive, exchange.next()).await {
-        Ok(Step::Answer(answer)) => {
+    let first = match pulse.within(exchange.next()).await {
+        Some(Step::Answer(answer)) => {
             return reply::answer(&origin.id, origin.answer(answer), Era::Modern);
         }
-        Ok(Step::Outgoing(outgoing)) => Some(outgoing),
-        Err(_) => None,
+        Some(Step::Outgoing(outgoing)) => Some(outgoing),
+        None => None,
     };
     reply::events(ResponseBody::stream(events(Streaming {
         exchange,
         first,
         origin,
-        keep_alive,
+        pulse: pulse.clone(),
         done: false,
     })))
 }
@@ -99,7 +99,7 @@ struct Streaming {
     exchange: Exchange,
     first: Option<Outgoing>,
     origin: Origin,
-    keep_alive: Duration,
+    pulse: Pulse,
     done: bool,
 }
 
@@ -111,18 +111,18 @@ fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Sen
                 return None;
             }
             let step = match state.first.take() {
-                Some(outgoing) => Ok(Step::Outgoing(outgoing)),
-                None => timeout(state.keep_alive, state.exchange.next()).await,
+                Some(outgoing) => Some(Step::Outgoing(outgoing)),
+                None => state.pulse.within(state.exchange.next()).await,
             };
             let bytes = match step {
-                Err(_) => Bytes::from_static(b": keep-alive\n\n"),
-                Ok(Step::Outgoing(Outgoing::Notification(notification))) => {
+                None => Bytes::from_static(b": keep-alive\n\n"),
+                Some(Step::Outgoing(Outgoing::Notification(notification))) => {
                     let message = state.origin.notification(notification).to_message();
                     sse::write_event(None, &[message.as_bytes()])
                 }
                 // There is no asker on a stateless call: nobody can have put a question.
-                Ok(Step::Outgoing(Outgoing::Question(_))) => continue,
-                Ok(Step::Answer(answer)) => {
+                Some(Step::Outgoing(Outgoing::Question(_))) => continue,
+                Some(Step::Answer(answer)) => {
                     state.done = true;
                     let answer = state.origin.answer(answer);
                     let text = text::answer(&state.origin.id, answer, Era::Modern);

@@ -1,0 +1,53 @@
+//! Checks a tool's arguments before the upstream sees them, and its results before the caller does.
+//!
+//! 1. The arguments of `tools/call` must fit the tool's `inputSchema`, and have neither more bytes nor more
+//!    levels than allowed. A call that does not is answered with an error of kind `InvalidParams` that tells the
+//!    model which members are wrong, and why.
+//! 2. The `structuredContent` of a result that is no error must fit the `outputSchema`; else the caller gets an
+//!    error of kind `BadUpstream`. [`ValidateLayer::without_results`] turns this off.
+//! 3. Schemas are JSON Schema 2020-12. References to other documents are not followed, and patterns run in time
+//!    linear in the text. A schema that cannot be used is logged and checks nothing.
+//!
+//! Schemas come from a [`SchemaSource`] and are compiled once for each generation of its catalogue. Put this
+//! layer inside of policy and outside of anything that costs something.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::sync::Arc;
+//! use mcp_core::{Error, ErrorKind, Json, Method, Request, Response, Stack};
+//! use mcp_ratelimit::validate::{SchemaSource, ToolSchemas, ValidateLayer};
+//! use tower::{ServiceExt, service_fn};
+//!
+//! #[derive(Debug)]
+//! struct Catalogue(Json);
+//!
+//! impl SchemaSource for Catalogue {
+//!     fn schemas(&self, _: &Request) -> Option<ToolSchemas> {
+//!         Some(ToolSchemas::new(1, Some(self.0.clone()), None))
+//!     }
+//!     fn generation(&self) -> u64 {
+//!         1
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let schema = Json::parse(r#"{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}"#)?;
+//! let service = Stack::new(service_fn(|_: Request| async { Ok::<_, Error>(Response::empty()) }))
+//!     .layer(ValidateLayer::new(Arc::new(Catalogue(schema))))
+//!     .into_service();
+//! let call = Json::parse(r#"{"name":"count","arguments":{"n":"three"}}"#)?;
+//! let error = service.oneshot(Request::new(Method::TOOLS_CALL, Some(call))?).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::InvalidParams);
+//! assert!(error.message().contains("/n"));
+//! # Ok(()) }
+//! ```
+
+mod layer;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use self::layer::{ResponseFuture, Validate, ValidateLayer};
+pub use self::schema::{SchemaSource, ToolSchemas};
