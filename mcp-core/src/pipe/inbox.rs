@@ -170,35 +170,55 @@ impl Inbox {
         message: Message,
         cause: Option<u64>,
     ) -> Option<(Id, Result<Json, Error>)> {
+        self.lock().deliver(message, cause)
+    }
+
+    /// Takes a message that came on a stream beside those of the calls. Log messages go to the listener of the one
+    /// client there is, so that they keep their order: those that come after the answer to a call would else
+    /// overtake, on their own way, those that came before it.
+    pub fn deliver_apart(&self, message: Message) -> Option<(Id, Result<Json, Error>)> {
         let mut state = self.lock();
+        if let Message::Notification(Method::MESSAGE, _) = &message
+            && let Some(listener) = state.listener(|entry| entry.wants_log)
+        {
+            return state.deliver(message, Some(listener));
+        }
+        state.deliver(message, None)
+    }
+}
+
+impl State {
+    fn deliver(
+        &mut self,
+        message: Message,
+        cause: Option<u64>,
+    ) -> Option<(Id, Result<Json, Error>)> {
         match message {
             Message::Response(id, response) => {
-                state.answer(&id, Ok(response));
+                self.answer(&id, Ok(response));
                 None
             }
             Message::Error(Some(id), error) => {
-                state.answer(&id, Err(error));
+                self.answer(&id, Err(error));
                 None
             }
             Message::Error(None, _) => None,
             Message::Notification(method, params) => {
-                state.notification(method, params, cause);
+                self.notification(method, params, cause);
                 None
             }
             Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
                 let refused = (id.clone(), Err(cannot_ask(&method)));
                 let question = Arrival::Question(id, method, params.map(Json::from));
-                match state.whose(cause, |_| true) {
-                    Some(owner) if state.send(owner, question) => None,
+                match self.whose(cause, |_| true) {
+                    Some(owner) if self.send(owner, question) => None,
                     _ => Some(refused),
                 }
             }
         }
     }
-}
 
-impl State {
     fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
         let Some(id) = id.as_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
@@ -293,13 +313,18 @@ impl State {
             return Some(cause);
         }
         let calls = |entry: &Entry| entry.listens.is_none() && fits(entry);
-        let listeners =
-            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
         match self.newest_of_one_client(calls) {
             Err(Several) => None,
             Ok(Some(id)) => Some(id),
-            Ok(None) => self.newest_of_one_client(listeners).ok().flatten(),
+            Ok(None) => self.listener(fits),
         }
+    }
+
+    /// Finds the general listener, if there is one client.
+    fn listener(&self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let general =
+            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
+        self.newest_of_one_client(general).ok().flatten()
     }
 
     fn newest_of_one_client(&self, fits: impl Fn(&Entry) -> bool) -> Result<Option<u64>, Several> {
