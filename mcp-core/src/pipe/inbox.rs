@@ -16,8 +16,19 @@ use crate::{
 /// Brings arriving messages to the calls and listeners that they belong to. Never waits.
 pub struct Inbox(Mutex<State>);
 
+/// What becomes of log messages that name no call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unaddressed {
+    /// All messages come over one stream: they belong to the newest call.
+    #[default]
+    ToCalls,
+    /// They came over a stream of their own and stay on one, so that their order is kept.
+    ToListeners,
+}
+
 #[derive(Default)]
 struct State {
+    unaddressed: Unaddressed,
     last: u64,
     calls: HashMap<u64, Entry>,
     closed: Option<Error>,
@@ -74,6 +85,16 @@ impl Inbox {
     #[must_use]
     pub fn new() -> Self {
         Self(Mutex::default())
+    }
+
+    /// Creates an empty inbox for a server that has a stream of its own for what belongs to no call: log messages on
+    /// it go to the listener, if there is one.
+    #[must_use]
+    pub fn with_standing_stream() -> Self {
+        Self(Mutex::new(State {
+            unaddressed: Unaddressed::ToListeners,
+            ..State::default()
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -240,7 +261,7 @@ impl State {
                 if let Some(subscription) = subscription {
                     self.send(subscription, Arrival::Notification(notification));
                 } else if *notification.method() == Method::MESSAGE {
-                    if let Some(owner) = self.whose(cause, |entry| entry.wants_log) {
+                    if let Some(owner) = self.who_logs(cause) {
                         self.send(owner, Arrival::Notification(notification));
                     }
                 } else {
@@ -325,6 +346,19 @@ impl State {
         let general =
             |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
         self.newest_of_one_client(general).ok().flatten()
+    }
+
+    /// Finds whom a log message is for.
+    fn who_logs(&self, cause: Option<u64>) -> Option<u64> {
+        if cause.is_none() && self.unaddressed == Unaddressed::ToListeners {
+            let general = |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general);
+            match self.newest_of_one_client(general) {
+                Err(Several) => return None,
+                Ok(Some(listener)) => return Some(listener),
+                Ok(None) => {}
+            }
+        }
+        self.whose(cause, |entry| entry.wants_log)
     }
 
     fn newest_of_one_client(&self, fits: impl Fn(&Entry) -> bool) -> Result<Option<u64>, Several> {

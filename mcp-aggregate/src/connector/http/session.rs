@@ -203,7 +203,7 @@ impl Session {
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
         let session = Self {
             wire: Arc::clone(wire),
-            inbox: Inbox::new(),
+            inbox: Inbox::with_standing_stream(),
             headers,
             discovered: opened.discovered,
             opener,
