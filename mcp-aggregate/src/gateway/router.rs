@@ -298,7 +298,10 @@ impl Router {
             None => (0, None),
             Some(cursor) => {
                 let (index, inner) = cursor.split_once(':').ok_or_else(bad)?;
-                let inner = (!inner.is_empty()).then(|| inner[1..].to_owned());
+                let inner = match inner {
+                    "" => None,
+                    inner => Some(inner.strip_prefix('=').ok_or_else(bad)?.to_owned()),
+                };
                 (index.parse::<usize>().map_err(|_| bad())?, inner)
             }
         };

@@ -8,7 +8,7 @@ use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     pipe::{Filter, Replies},
 };
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     error::Failed,
@@ -30,18 +30,18 @@ pub(super) async fn call(
     let mut acknowledged = false;
     let mut pause = AGAIN.0;
     loop {
+        let started = Instant::now();
         match listen_once(slot, wire, request, &filter, &mut acknowledged).await {
             Err(Failed::Expired) => {}
             // Once it listens, it goes on listening: the server may come back.
             Err(Failed::Error(error)) if acknowledged && is_away(&error) => {}
             other => return other,
         }
+        if started.elapsed() > AGAIN.1 {
+            pause = AGAIN.0;
+        }
         sleep(pause).await;
         pause = (pause * 2).min(AGAIN.1);
-        if acknowledged && slot.session(wire, request).await.is_ok() {
-            pause = AGAIN.0;
-            tell_of_gap(request, &filter).await?;
-        }
     }
 }
 
@@ -81,7 +81,10 @@ async fn listen_once(
             Err(other) => return Err(other),
         }
     }
-    if !*acknowledged {
+    if *acknowledged {
+        // Not sooner: what changes from here on is told by the server.
+        tell_of_gap(request, filter).await?;
+    } else {
         let mut params = Object::default();
         params.set("notifications", filter.to_json());
         let notification = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
