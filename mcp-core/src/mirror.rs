@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::Method;
 
-    fn schema(property: Value) -> Value {
+    fn schema(property: &Value) -> Value {
         json!({ "type": "object", "properties": { "a": property } })
     }
 
@@ -237,17 +237,14 @@ mod tests {
             json!({ "type": "object", "x-mcp-header": "a" }),
             json!({ "type": "array", "items": { "type": "string", "x-mcp-header": "a" } }),
         ] {
-            assert!(
-                Mirrors::read(&schema(property.clone())).is_err(),
-                "{property}"
-            );
+            assert!(Mirrors::read(&schema(&property)).is_err(), "{property}");
         }
         let twice = json!({ "properties": {
             "a": { "type": "string", "x-mcp-header": "Same" },
             "b": { "type": "string", "x-mcp-header": "same" },
         }});
         assert!(Mirrors::read(&twice).is_err());
-        let nested = schema(json!({ "type": "object", "properties": {
+        let nested = schema(&json!({ "type": "object", "properties": {
             "b": { "type": "boolean", "x-mcp-header": "B" },
         }}));
         assert_eq!(Mirrors::read(&nested).unwrap().0.len(), 1);
@@ -266,8 +263,9 @@ mod tests {
 
     #[test]
     fn headers_and_arguments_must_agree() {
-        let text = Mirrors::of_schema(&schema(json!({ "type": "string", "x-mcp-header": "A" })));
-        let number = Mirrors::of_schema(&schema(json!({ "type": "integer", "x-mcp-header": "A" })));
+        let text = Mirrors::of_schema(&schema(&json!({ "type": "string", "x-mcp-header": "A" })));
+        let number =
+            Mirrors::of_schema(&schema(&json!({ "type": "integer", "x-mcp-header": "A" })));
         for (mirrors, arguments, headers, ok) in [
             (&text, r#"{"a":"x"}"#, &[("a", "x")][..], true),
             (&text, r#"{"a":"x"}"#, &[("a", "X")], false),

@@ -1,5 +1,6 @@
 //! An rmcp server as a service of the seam.
 #![cfg(feature = "rmcp")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::{
     sync::{

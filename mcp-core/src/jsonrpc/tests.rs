@@ -26,69 +26,79 @@ fn escaped_names_are_read() {
     assert_eq!(method, Method::TOOLS_LIST);
 }
 
+/// Texts that are refused, the kind of the refusal, and the id that it is sent back with.
+const REFUSED: &[(&str, ErrorKind, Option<&str>)] = &[
+    ("", ErrorKind::Parse, None),
+    ("{", ErrorKind::Parse, None),
+    ("[]", ErrorKind::InvalidRequest, None),
+    (r#"[1,"tools/call",{}]"#, ErrorKind::InvalidRequest, None),
+    ("7", ErrorKind::InvalidRequest, None),
+    ("{}", ErrorKind::InvalidRequest, None),
+    (
+        r#"{"jsonrpc":"2.0","id":1}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+        ErrorKind::InvalidRequest,
+        None,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
+        ErrorKind::InvalidRequest,
+        None,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"x"}"#,
+        ErrorKind::InvalidRequest,
+        None,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}"#,
+        ErrorKind::InvalidRequest,
+        None,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"x","\u006dethod":"y"}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[1]}"#,
+        ErrorKind::InvalidParams,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"a":2}}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"x","result":{}}"#,
+        ErrorKind::InvalidRequest,
+        Some("1"),
+    ),
+    (
+        r#"{"jsonrpc":"2.0","result":{}}"#,
+        ErrorKind::InvalidRequest,
+        None,
+    ),
+];
+
 #[test]
 fn bad_messages_are_refused_with_kind_and_id() {
-    use ErrorKind::{InvalidParams, InvalidRequest, Parse};
-    for (text, kind, id) in [
-        ("", Parse, None),
-        ("{", Parse, None),
-        ("[]", InvalidRequest, None),
-        (r#"[1,"tools/call",{}]"#, InvalidRequest, None),
-        ("7", InvalidRequest, None),
-        ("{}", InvalidRequest, None),
-        (r#"{"jsonrpc":"2.0","id":1}"#, InvalidRequest, Some("1")),
-        (
-            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
-            InvalidRequest,
-            Some("1"),
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
-            InvalidRequest,
-            None,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
-            InvalidRequest,
-            None,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1.5,"method":"x"}"#,
-            InvalidRequest,
-            None,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
-            InvalidRequest,
-            Some("1"),
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}"#,
-            InvalidRequest,
-            None,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","\u006dethod":"y"}"#,
-            InvalidRequest,
-            Some("1"),
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[1]}"#,
-            InvalidParams,
-            Some("1"),
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"a":2}}"#,
-            InvalidRequest,
-            Some("1"),
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","result":{}}"#,
-            InvalidRequest,
-            Some("1"),
-        ),
-        (r#"{"jsonrpc":"2.0","result":{}}"#, InvalidRequest, None),
-    ] {
+    for &(text, kind, id) in REFUSED {
         let malformed = parse(text).expect_err(text);
         assert_eq!(malformed.error.kind(), kind, "{text}");
         let seen = malformed.id.as_ref().map(|id| id.as_json().as_str());
