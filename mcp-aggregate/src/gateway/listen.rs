@@ -28,7 +28,7 @@ pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response,
     if filter.is_general() {
         for index in 0..core.upstreams.len() {
             if !core.is_shared(index, &request) {
-                let general = general(core, index, &request);
+                let general = general(core, index, &request, &filter);
                 listening.push(boxed(keep_listening(core, index, general)));
             }
         }
@@ -86,8 +86,8 @@ async fn by_upstream(
 }
 
 /// A listener for everything that an upstream tells this client.
-fn general(core: &Arc<Core>, index: usize, request: &Request) -> Request {
-    let core = Arc::clone(core);
+fn general(core: &Arc<Core>, index: usize, request: &Request, filter: &Filter) -> Request {
+    let (core, filter) = (Arc::clone(core), filter.clone());
     let owner = request.principal().partition();
     let facts = request.clone();
     let notifier = request.notifier().map(move |notification| {
@@ -102,6 +102,10 @@ fn general(core: &Arc<Core>, index: usize, request: &Request) -> Request {
         }
         if changed && let Some(view) = core.view(&facts) {
             view.invalidate(index);
+        }
+        // The view is kept up to date whatever the client wants to hear of it.
+        if !filter.wants(&notification) {
+            return None;
         }
         let id = &core.upstreams[index].id;
         Some(core.task_ids.wrap_notification(owner, id, notification))
