@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 /// Converts temperatures: a server on rmcp's macros, as one that is there already.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Units;
 
 #[derive(Debug, Deserialize, JsonSchema)]

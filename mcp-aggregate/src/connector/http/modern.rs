@@ -14,14 +14,11 @@ use super::{
 };
 use crate::connector::meta;
 
-/// The revision that is spoken here.
-const REVISION: &str = "2026-07-28";
-
 /// Finds out whether the server speaks the revision.
 pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error> {
     let probe = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
     match exchange(wire, probe).await {
-        Ok(answer) => Ok(lists_the_revision(&answer)),
+        Ok(answer) => Ok(meta::is_discovery(&answer)),
         Err(refused) if error::is_modern(refused.status, &refused.error) => Ok(true),
         // Not there, or there and in need of a credential: that says nothing about what it speaks.
         Err(refused)
@@ -38,16 +35,6 @@ pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error>
         }
         Err(_) => Ok(false),
     }
-}
-
-/// Whether an answer to `server/discover` is one: servers of the session era may answer anything to what they do not
-/// know.
-fn lists_the_revision(answer: &Response) -> bool {
-    let versions = answer.result().member("supportedVersions");
-    versions.is_some_and(|versions| {
-        let mut listed = versions.elements().into_iter();
-        listed.any(|version| version.to_text().as_deref() == Some(REVISION))
-    })
 }
 
 /// Makes a call.
@@ -85,7 +72,10 @@ fn headers(request: &Request) -> Vec<(&'static str, HeaderValue)> {
         other => mirror::encode(other.as_str()),
     };
     let mut headers = vec![
-        ("mcp-protocol-version", HeaderValue::from_static(REVISION)),
+        (
+            "mcp-protocol-version",
+            HeaderValue::from_static("2026-07-28"),
+        ),
         ("mcp-method", method),
     ];
     if let Some(name) = request.name() {
@@ -138,23 +128,5 @@ fn settle(message: Message, id: &Id) -> Result<Result<Response, Error>, Error> {
             ErrorKind::BadUpstream,
             "the server answered another call than the one that was made",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_to_anything_does_not_make_a_server_modern() {
-        for (result, modern) in [
-            ("{}", false),
-            (r#"{"supportedVersions":"2026-07-28"}"#, false),
-            (r#"{"supportedVersions":["2025-11-25"]}"#, false),
-            (r#"{"supportedVersions":["2025-11-25","2026-07-28"]}"#, true),
-        ] {
-            let answer = Response::new(Json::parse(result).unwrap());
-            assert_eq!(lists_the_revision(&answer), modern, "{result}");
-        }
     }
 }
