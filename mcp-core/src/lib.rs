@@ -33,6 +33,8 @@ pub mod front;
 pub mod http_client;
 mod json;
 pub mod jsonrpc;
+#[cfg(feature = "stdio")]
+pub mod lines;
 mod method;
 pub mod mirror;
 mod notifier;

@@ -1,6 +1,6 @@
 //! An rmcp server as a service of the seam.
 #![cfg(feature = "rmcp")]
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{

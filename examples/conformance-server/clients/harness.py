@@ -118,6 +118,8 @@ class Peer:
             resources_list_changed=lists,
             resource_subscriptions=resources,
         ):
+            # rmcp acknowledges a subscription just before its handler takes note of it.
+            await anyio.sleep(0.1)
             yield
 
 

@@ -69,6 +69,8 @@ async function listen(client, { resources, lists }) {
         promptsListChanged: lists,
         resourcesListChanged: lists,
     });
+    // rmcp acknowledges a subscription just before its handler takes note of it.
+    await new Promise(resolve => setTimeout(resolve, 100));
     return () => subscription.close();
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use mcp_core::{
-    Stack,
+    BoxSeam, Stack,
     front::http::{HttpConfig, HttpFront},
     rmcp::RmcpService,
 };
@@ -91,10 +91,16 @@ pub fn router(fixture: &Fixture, options: &HttpOptions) -> Router {
     Router::new().route_service("/mcp", service)
 }
 
-/// Serves `fixture` at `/mcp` through the front of `mcp-core`, with a handler for each session.
-pub fn front_router(fixture: &Fixture) -> Router {
+/// Makes `fixture` a service of `mcp-core`, with a handler for each session.
+#[must_use]
+pub fn front_service(fixture: &Fixture) -> BoxSeam {
     let fixture = fixture.clone();
-    let service =
-        Stack::new(RmcpService::per_session(move || Ok(fixture.handler()))).into_service();
-    Router::new().route_service("/mcp", HttpFront::new(service, HttpConfig::default()))
+    let service = RmcpService::per_session(move || Ok(fixture.handler()));
+    Stack::new(service).boxed()
+}
+
+/// Serves `fixture` at `/mcp` through the front of `mcp-core`.
+pub fn front_router(fixture: &Fixture) -> Router {
+    let front = HttpFront::new(front_service(fixture), HttpConfig::default());
+    Router::new().route_service("/mcp", front)
 }

@@ -5,8 +5,9 @@ use std::{error::Error, io::Write as _, net::SocketAddr, num::NonZeroUsize};
 use axum::{Router, serve::ListenerExt as _};
 use clap::Parser;
 use conformance_server::{
-    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, front_router, router,
+    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, front_router, front_service, router,
 };
+use mcp_core::front::stdio::{StdioConfig, serve_process};
 use rmcp::{ServiceExt as _, transport::stdio};
 use tokio::net::TcpListener;
 
@@ -25,7 +26,7 @@ struct Arguments {
     /// Serve without sessions.
     #[arg(long)]
     stateless: bool,
-    /// Serve through the front of mcp-core instead of rmcp's own HTTP service.
+    /// Serve through the fronts of mcp-core instead of rmcp's own.
     #[arg(long, conflicts_with_all = ["stateless", "json"])]
     front: bool,
     /// Answer with JSON instead of an event stream; implies --stateless.
@@ -37,6 +38,9 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let fixture = Fixture::new(FixtureOptions::default().with_page_size(arguments.page_size));
+    if arguments.stdio && arguments.front {
+        return Ok(serve_process(front_service(&fixture), StdioConfig::default()).await?);
+    }
     if arguments.stdio {
         let service = fixture.handler().serve(stdio()).await?;
         service.waiting().await?;

@@ -1,6 +1,7 @@
 use std::{
     future::{Future, poll_fn},
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -8,7 +9,8 @@ use std::{
 use tower::ServiceExt;
 
 use crate::{
-    Asker, Error, NotificationStream, Notifier, Request, Response, Seam, notifier::Outgoing,
+    Asker, Error, ErrorKind, NotificationStream, Notifier, Request, Response, Seam,
+    notifier::Outgoing,
 };
 
 /// How many notifications of one call may wait for its client.
@@ -51,10 +53,21 @@ impl Exchange {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Awaits the answer; what is sent before goes nowhere.
+    pub(super) async fn answer(mut self) -> Result<Response, Error> {
+        loop {
+            if let Step::Answer(answer) = self.next().await {
+                return answer;
+            }
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.answer.is_none() {
             // The call first: most calls answer without sending anything before.
-            if let Poll::Ready(answer) = self.call.as_mut().poll(cx) {
+            let call = &mut self.call;
+            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)));
+            if let Poll::Ready(answer) = polled.unwrap_or_else(|_| Poll::Ready(Err(panicked()))) {
                 self.answer = Some(answer);
             } else {
                 return match self.outgoing.receiver().poll_recv(cx) {
@@ -76,4 +89,9 @@ impl Exchange {
             None => Poll::Pending,
         }
     }
+}
+
+/// A call that panics is answered and takes no other call of its client with it.
+fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "the server panicked")
 }

@@ -4,10 +4,22 @@
 //! turns each call into a [`Request`](crate::Request) for the stack behind it.
 
 #[cfg(any(feature = "http", feature = "stdio"))]
+mod call;
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod exchange;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
 pub(crate) mod initialize;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod modern;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod outlet;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod session;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod standing;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod text;

@@ -26,8 +26,8 @@ fn escaped_names_are_read() {
     assert_eq!(method, Method::TOOLS_LIST);
 }
 
-/// Texts that are refused, the kind of the refusal, and the id that it is sent back with.
-const REFUSED: &[(&str, ErrorKind, Option<&str>)] = &[
+/// A text, why it is refused, and the id that the refusal carries.
+const BAD: &[(&str, ErrorKind, Option<&str>)] = &[
     ("", ErrorKind::Parse, None),
     ("{", ErrorKind::Parse, None),
     ("[]", ErrorKind::InvalidRequest, None),
@@ -98,7 +98,7 @@ const REFUSED: &[(&str, ErrorKind, Option<&str>)] = &[
 
 #[test]
 fn bad_messages_are_refused_with_kind_and_id() {
-    for &(text, kind, id) in REFUSED {
+    for &(text, kind, id) in BAD {
         let malformed = parse(text).expect_err(text);
         assert_eq!(malformed.error.kind(), kind, "{text}");
         let seen = malformed.id.as_ref().map(|id| id.as_json().as_str());

@@ -16,8 +16,19 @@ use crate::{
 /// Brings arriving messages to the calls and listeners that they belong to. Never waits.
 pub struct Inbox(Mutex<State>);
 
+/// What becomes of log messages that name no call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unaddressed {
+    /// All messages come over one stream: they belong to the newest call.
+    #[default]
+    ToCalls,
+    /// They came over a stream of their own and stay on one, so that their order is kept.
+    ToListeners,
+}
+
 #[derive(Default)]
 struct State {
+    unaddressed: Unaddressed,
     last: u64,
     calls: HashMap<u64, Entry>,
     closed: Option<Error>,
@@ -74,6 +85,16 @@ impl Inbox {
     #[must_use]
     pub fn new() -> Self {
         Self(Mutex::default())
+    }
+
+    /// Creates an empty inbox for a server that has a stream of its own for what belongs to no call: log messages on
+    /// it go to the listener, if there is one.
+    #[must_use]
+    pub fn with_standing_stream() -> Self {
+        Self(Mutex::new(State {
+            unaddressed: Unaddressed::ToListeners,
+            ..State::default()
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -170,35 +191,55 @@ impl Inbox {
         message: Message,
         cause: Option<u64>,
     ) -> Option<(Id, Result<Json, Error>)> {
+        self.lock().deliver(message, cause)
+    }
+
+    /// Takes a message that came on a stream beside those of the calls. Log messages go to the listener of the one
+    /// client there is, so that they keep their order: those that come after the answer to a call would else
+    /// overtake, on their own way, those that came before it.
+    pub fn deliver_apart(&self, message: Message) -> Option<(Id, Result<Json, Error>)> {
         let mut state = self.lock();
+        if let Message::Notification(Method::MESSAGE, _) = &message
+            && let Some(listener) = state.listener(|entry| entry.wants_log)
+        {
+            return state.deliver(message, Some(listener));
+        }
+        state.deliver(message, None)
+    }
+}
+
+impl State {
+    fn deliver(
+        &mut self,
+        message: Message,
+        cause: Option<u64>,
+    ) -> Option<(Id, Result<Json, Error>)> {
         match message {
             Message::Response(id, response) => {
-                state.answer(&id, Ok(response));
+                self.answer(&id, Ok(response));
                 None
             }
             Message::Error(Some(id), error) => {
-                state.answer(&id, Err(error));
+                self.answer(&id, Err(error));
                 None
             }
             Message::Error(None, _) => None,
             Message::Notification(method, params) => {
-                state.notification(method, params, cause);
+                self.notification(method, params, cause);
                 None
             }
             Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
                 let refused = (id.clone(), Err(cannot_ask(&method)));
                 let question = Arrival::Question(id, method, params.map(Json::from));
-                match state.whose(cause, |_| true) {
-                    Some(owner) if state.send(owner, question) => None,
+                match self.whose(cause, |_| true) {
+                    Some(owner) if self.send(owner, question) => None,
                     _ => Some(refused),
                 }
             }
         }
     }
-}
 
-impl State {
     fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
         let Some(id) = id.as_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
@@ -220,7 +261,7 @@ impl State {
                 if let Some(subscription) = subscription {
                     self.send(subscription, Arrival::Notification(notification));
                 } else if *notification.method() == Method::MESSAGE {
-                    if let Some(owner) = self.whose(cause, |entry| entry.wants_log) {
+                    if let Some(owner) = self.who_logs(cause) {
                         self.send(owner, Arrival::Notification(notification));
                     }
                 } else {
@@ -293,13 +334,31 @@ impl State {
             return Some(cause);
         }
         let calls = |entry: &Entry| entry.listens.is_none() && fits(entry);
-        let listeners =
-            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
         match self.newest_of_one_client(calls) {
             Err(Several) => None,
             Ok(Some(id)) => Some(id),
-            Ok(None) => self.newest_of_one_client(listeners).ok().flatten(),
+            Ok(None) => self.listener(fits),
         }
+    }
+
+    /// Finds the general listener, if there is one client.
+    fn listener(&self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let general =
+            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
+        self.newest_of_one_client(general).ok().flatten()
+    }
+
+    /// Finds whom a log message is for.
+    fn who_logs(&self, cause: Option<u64>) -> Option<u64> {
+        if cause.is_none() && self.unaddressed == Unaddressed::ToListeners {
+            let general = |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general);
+            match self.newest_of_one_client(general) {
+                Err(Several) => return None,
+                Ok(Some(listener)) => return Some(listener),
+                Ok(None) => {}
+            }
+        }
+        self.whose(cause, |entry| entry.wants_log)
     }
 
     fn newest_of_one_client(&self, fits: impl Fn(&Entry) -> bool) -> Result<Option<u64>, Several> {

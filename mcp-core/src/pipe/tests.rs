@@ -252,3 +252,32 @@ async fn list_changes_reach_every_listener_and_updates_only_theirs() {
     task_a.abort();
     task_b.abort();
 }
+
+#[tokio::test]
+async fn log_messages_of_the_standing_stream_go_to_its_listener() {
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#;
+    let inbox = Inbox::new();
+    let session = SessionKey::new("s");
+    let of = |request: Request| request.with_session(session.clone());
+    let speaks = of(call("{}")).with_log_level(Some(crate::LogLevel::Debug));
+    let mut calling = inbox.admit(&speaks).unwrap();
+    inbox.deliver_apart(message(log));
+    assert!(calling.arrivals().try_recv().is_ok(), "nobody listens");
+    let all = r#"{"notifications":{"toolsListChanged":true}}"#;
+    let listens = of(call(all));
+    let mut listening = inbox.attach(&listens, Filter::read(&listens)).unwrap();
+    inbox.deliver_apart(message(log));
+    assert!(calling.arrivals().try_recv().is_err());
+    assert!(listening.arrivals().try_recv().is_ok());
+    inbox.deliver(message(log), None);
+    assert!(calling.arrivals().try_recv().is_ok(), "one stream for all");
+    let other = call(all).with_session(SessionKey::new("other"));
+    let mut foreign = inbox.attach(&other, Filter::read(&other)).unwrap();
+    drop(calling);
+    inbox.deliver_apart(message(log));
+    assert!(
+        listening.arrivals().try_recv().is_err(),
+        "it may be the other's"
+    );
+    assert!(foreign.arrivals().try_recv().is_err());
+}

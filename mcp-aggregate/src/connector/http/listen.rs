@@ -212,7 +212,7 @@ async fn read_events(
         retry = event.retry.map(Duration::from_millis).or(retry);
         // What is not a message is the server's mistake, and nobody's loss but its own.
         if let Ok(Some(message)) = event_message(&event) {
-            weak.upgrade()?.deliver(message, None);
+            weak.upgrade()?.deliver_apart(message);
         }
     }
     retry

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
-    ClientCapabilities, Error, ErrorKind, Method, Notification, Object, Request, Response,
+    ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
     pipe::{CancelOnDrop, Inbox, Outbound, Replies},
 };
@@ -203,7 +203,7 @@ impl Session {
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
         let session = Self {
             wire: Arc::clone(wire),
-            inbox: Inbox::new(),
+            inbox: Inbox::with_standing_stream(),
             headers,
             discovered,
             opener,
@@ -312,9 +312,19 @@ impl Session {
         reply.is_events().then(|| reply.events())
     }
 
-    /// Takes a message that has arrived, and answers questions that need no client.
-    pub(super) fn deliver(&self, message: Message, cause: Option<u64>) {
-        if let Some((id, answer)) = self.inbox.deliver(message, cause) {
+    /// Takes a message that has arrived.
+    fn deliver(&self, message: Message, cause: Option<u64>) {
+        self.reply(self.inbox.deliver(message, cause));
+    }
+
+    /// Takes a message that has arrived on the standing stream.
+    pub(super) fn deliver_apart(&self, message: Message) {
+        self.reply(self.inbox.deliver_apart(message));
+    }
+
+    /// Answers a question that needed no client.
+    fn reply(&self, answer: Option<(Id, Result<Json, Error>)>) {
+        if let Some((id, answer)) = answer {
             let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
             let headers = self.headers.clone();
             tokio::spawn(async move {

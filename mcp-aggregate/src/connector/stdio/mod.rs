@@ -9,7 +9,6 @@
 //! none else, so that secrets of this process do not reach it.
 
 mod command;
-mod lines;
 mod process;
 mod stderr;
 

@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp_core::{
     ClientCapabilities, Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
     UpstreamId,
     jsonrpc::{self, Id, Message},
+    lines::{self, Line, Lines},
     pipe::{Outbound, Pipe, Replies, Wire},
 };
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
@@ -27,7 +29,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Settings,
-    lines::{self, Lines},
     stderr::{self, Tail},
 };
 use crate::connector::{SessionScope, handshake, meta};
@@ -37,6 +38,9 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a process that ought to speak revision 2026-07-28 may take to say so before it is asked otherwise.
 const PROBE: Duration = Duration::from_secs(10);
+
+/// How many messages may wait to be written.
+const WAITING: usize = 64;
 
 pub(super) struct Process {
     pipe: Pipe,
@@ -138,7 +142,7 @@ impl Started {
         let tail = Tail::default();
         let secrets = settings.command.secrets();
         let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets.clone());
-        let (sender, messages) = mpsc::channel(lines::WAITING);
+        let (sender, messages) = mpsc::channel(WAITING);
         let pipe = Pipe::new(Lined(sender.downgrade()));
         let stop = CancellationToken::new();
         let (ended, has_ended) = watch::channel(false);
@@ -250,10 +254,10 @@ async fn initialize(
 }
 
 /// Writes messages as lines. The supervisor has the only sender that keeps the input of the process open.
-struct Lined(mpsc::WeakSender<Vec<u8>>);
+struct Lined(mpsc::WeakSender<Bytes>);
 
 impl Lined {
-    fn push(&self, line: Vec<u8>) -> BoxFuture<'_, Result<(), Error>> {
+    fn push(&self, line: Bytes) -> BoxFuture<'_, Result<(), Error>> {
         let sender = self.0.upgrade();
         Box::pin(async move {
             let closed = || Error::new(ErrorKind::NotSent, "the server has ended");
@@ -268,11 +272,8 @@ impl Lined {
 
 impl Wire for Lined {
     fn request<'a>(&'a self, id: u64, request: &'a Request) -> BoxFuture<'a, Result<(), Error>> {
-        self.push(jsonrpc::write_request(
-            &Id::number(id),
-            request.method(),
-            request.params(),
-        ))
+        let id = Id::number(id);
+        self.push(jsonrpc::write_request(&id, request.method(), request.params()).into())
     }
 }
 
@@ -289,14 +290,14 @@ impl Replies for Lined {
     }
 }
 
-fn encode(message: &Outbound) -> Vec<u8> {
+fn encode(message: &Outbound) -> Bytes {
     match message {
-        Outbound::Notification(notification) => notification.to_message().as_bytes().to_vec(),
-        Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(id, result),
+        Outbound::Notification(notification) => notification.to_message().into_bytes(),
+        Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(id, result).into(),
         Outbound::Answer(id, Err(error)) => {
-            jsonrpc::write_error(Some(id), &error.to_rpc(Era::Session))
+            jsonrpc::write_error(Some(id), &error.to_rpc(Era::Session)).into()
         }
-        _ => Vec::new(),
+        _ => Bytes::new(),
     }
 }
 
@@ -306,7 +307,7 @@ struct Supervisor {
     child: Box<dyn ChildWrapper>,
     pipe: Pipe,
     /// Taken out to close the input of the process.
-    sender: Option<mpsc::Sender<Vec<u8>>>,
+    sender: Option<mpsc::Sender<Bytes>>,
     errors: JoinHandle<()>,
     stop: CancellationToken,
     tail: Tail,
@@ -325,11 +326,12 @@ impl Supervisor {
         let reason = loop {
             tokio::select! {
                 line = lines.next() => match line {
-                    Ok(Some(line)) => match Message::parse(&line) {
+                    Ok(Some(Line::Whole(line))) => match Message::parse(&line) {
                         Ok(message) => self.pipe.receive(message, None),
                         // Some servers print what is not a message; nobody waits for it.
                         Err(_) => tracing::debug!(upstream = %self.id, "a line that is not a message"),
                     },
+                    Ok(Some(_)) => break Some("a line is longer than allowed".to_owned()),
                     Ok(None) => break None,
                     Err(error) => break Some(error.to_string()),
                 },

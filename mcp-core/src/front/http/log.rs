@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::pulse::Pulse;
-use crate::{Error, ErrorKind, sse};
+use crate::{Error, ErrorKind, front::outlet::Outlet, sse};
 
 /// How many events and bytes of a stream are kept for a client that comes back.
 const KEPT_EVENTS: usize = 256;
@@ -65,7 +65,7 @@ impl StreamLog {
     }
 
     /// Adds an event, dropping the oldest where too many are kept.
-    pub(super) fn push(&self, message: &[u8]) {
+    pub(super) fn add(&self, message: &[u8]) {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -83,35 +83,15 @@ impl StreamLog {
         self.changed.send_replace(());
     }
 
-    /// Adds an event once a connected client has read enough of the earlier ones.
-    pub(super) async fn push_paced(&self, message: &[u8]) -> Result<(), Error> {
-        let mut changed = self.changed.subscribe();
-        let room = async {
-            loop {
-                changed.borrow_and_update();
-                let full = {
-                    let state = self.lock();
-                    state.connected && state.next.saturating_sub(state.read) >= UNREAD
-                };
-                if !full || changed.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        if timeout(STALL, room).await.is_err() {
-            return Err(Error::new(
-                ErrorKind::Stalled,
-                "the client did not read the events of this call for 10 s; the call was ended",
-            ));
-        }
-        self.push(message);
-        Ok(())
-    }
-
     /// Says that no event will follow.
     pub(super) fn finish(&self) {
         self.lock().finished = true;
         self.changed.send_replace(());
+    }
+
+    /// Returns whether a client reads the stream.
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().connected
     }
 
     /// Returns whether no event will follow.
@@ -149,6 +129,36 @@ impl StreamLog {
             let bytes = reader.next().await?;
             Some((bytes, reader))
         })
+    }
+}
+
+impl Outlet for StreamLog {
+    async fn push(&self, message: Bytes) {
+        self.add(&message);
+    }
+
+    async fn push_paced(&self, message: Bytes) -> Result<(), Error> {
+        let mut changed = self.changed.subscribe();
+        let room = async {
+            loop {
+                changed.borrow_and_update();
+                let full = {
+                    let state = self.lock();
+                    state.connected && state.next.saturating_sub(state.read) >= UNREAD
+                };
+                if !full || changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout(STALL, room).await.is_err() {
+            return Err(Error::new(
+                ErrorKind::Stalled,
+                "the client did not read the events of this call for 10 s; the call was ended",
+            ));
+        }
+        self.add(&message);
+        Ok(())
     }
 }
 
@@ -273,15 +283,15 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_comes_back_gets_what_it_missed() {
         let log = StreamLog::new(7);
-        log.push(b"a");
-        log.push(b"b");
+        log.add(b"a");
+        log.add(b"b");
         let mut first = Box::pin(log.read(From::Start, None, &pulse()));
         let seen = text(&first.next().await.unwrap());
         assert_eq!(seen, "id: 7_0\ndata: a\n\n");
         let (stream, from) = parse_event_id("7_0").unwrap();
         assert_eq!((stream, from), (7, From::After(0)));
         assert_eq!(parse_event_id(&priming_id(7)), Some((7, From::Start)));
-        log.push(b"c");
+        log.add(b"c");
         log.finish();
         let second: Vec<_> = log
             .read(from, None, &pulse())
@@ -297,13 +307,13 @@ mod tests {
         let log = StreamLog::new(1);
         let reader = log.read(From::Start, None, &pulse());
         for _ in 0..UNREAD {
-            log.push_paced(b"x").await.unwrap();
+            log.push_paced(Bytes::from_static(b"x")).await.unwrap();
         }
-        let error = log.push_paced(b"x").await.unwrap_err();
+        let error = log.push_paced(Bytes::from_static(b"x")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Stalled);
         drop(reader);
         for _ in 0..3 * KEPT_EVENTS {
-            log.push_paced(b"x").await.unwrap();
+            log.push_paced(Bytes::from_static(b"x")).await.unwrap();
         }
         assert_eq!(log.lock().events.len(), KEPT_EVENTS);
     }

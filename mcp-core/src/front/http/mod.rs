@@ -93,8 +93,8 @@ pub use self::{body::ResponseBody, config::HttpConfig};
 use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, stateful::Stateful};
 use crate::{
     Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
+    front::modern,
     jsonrpc::{Malformed, Message},
-    protocol::meta,
 };
 
 /// Serves a stack over Streamable HTTP. See the [module](self).
@@ -261,10 +261,7 @@ fn names_stateless(message: &Result<Message, Malformed>) -> bool {
     else {
         return false;
     };
-    params
-        .as_ref()
-        .and_then(|params| params.get("_meta"))
-        .is_some_and(|own| own.member(meta::PROTOCOL_VERSION).is_some())
+    modern::is_named(params.as_ref())
 }
 
 fn is_json(parts: &Parts) -> bool {

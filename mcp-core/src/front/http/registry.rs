@@ -8,13 +8,13 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Duration, Instant, interval};
 
-use super::session::Session;
+use super::session::HttpSession;
 use crate::{Error, ErrorKind, Partition};
 
 /// Sessions by the id that the client sends.
 #[derive(Default)]
 pub(super) struct Registry {
-    sessions: RwLock<HashMap<Box<str>, Arc<Session>>>,
+    sessions: RwLock<HashMap<Box<str>, Arc<HttpSession>>>,
     sweeper: OnceLock<()>,
 }
 
@@ -28,7 +28,7 @@ impl Registry {
     pub(super) fn insert(
         self: &Arc<Self>,
         id: &str,
-        session: Arc<Session>,
+        session: Arc<HttpSession>,
         most: usize,
         idle: Duration,
     ) -> Result<(), Error> {
@@ -59,10 +59,10 @@ impl Registry {
     }
 
     /// Finds a session of this owner. Somebody else's is not found.
-    pub(super) fn find(&self, id: &str, owner: Option<Partition>) -> Option<Arc<Session>> {
+    pub(super) fn find(&self, id: &str, owner: Option<Partition>) -> Option<Arc<HttpSession>> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         let session = sessions.get(id)?;
-        if owner.is_some_and(|owner| owner != session.principal.partition()) {
+        if owner.is_some_and(|owner| owner != session.session.principal.partition()) {
             return None;
         }
         session.touch();

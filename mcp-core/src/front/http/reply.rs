@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
-use crate::{Era, Error, Json, Object, Response as Answer, jsonrpc, jsonrpc::Id};
+use crate::{Era, Error, Response as Answer, front::text, jsonrpc, jsonrpc::Id};
 
 pub(super) type HttpResponse = Response<ResponseBody>;
 
@@ -24,7 +24,7 @@ pub(super) fn refusal(status: StatusCode, error: &Error, era: Era) -> HttpRespon
 pub(super) fn answer(id: &Id, answer: Result<Answer, Error>, era: Era) -> HttpResponse {
     match answer {
         Ok(answer) => {
-            let result = for_era(answer, era).into_bytes();
+            let result = text::for_era(answer, era).into_bytes();
             let body = ResponseBody::pieces(jsonrpc::response_head(id), result, b"}");
             json(StatusCode::OK, body)
         }
@@ -51,28 +51,6 @@ fn extend(headers: &mut HeaderMap, error: &Error) {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-}
-
-/// Returns the text of a whole JSON-RPC answer, for a stream.
-pub(super) fn text(id: &Id, answer: Result<Answer, Error>, era: Era) -> Vec<u8> {
-    match answer {
-        Ok(answer) => jsonrpc::write_response(id, &for_era(answer, era)),
-        Err(error) => jsonrpc::write_error(Some(id), &error.to_rpc(era)),
-    }
-}
-
-/// A result of revision 2026-07-28 says what it is; one that does not is complete (basic, "Results").
-fn for_era(answer: Answer, era: Era) -> Json {
-    if era == Era::Session || answer.has_result_type() {
-        return answer.into_result();
-    }
-    match Object::try_from(answer.result().clone()) {
-        Ok(mut result) => {
-            result.set("resultType", Json::string("complete"));
-            result.to_json()
-        }
-        Err(_) => answer.into_result(),
     }
 }
 

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue};
-use serde_json::json;
 
 use crate::{
-    ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, ProtocolVersion,
-    context::Mirrored, protocol::meta,
+    Error, ErrorKind, Method, Object,
+    context::Mirrored,
+    front::modern::{self, Facts},
+    protocol::meta,
 };
 
 pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
@@ -19,16 +20,6 @@ const PARAM_PREFIX: &str = "mcp-param-";
 
 /// Longest header value that is decoded.
 const LONGEST: usize = 8 << 10;
-
-/// What a stateless request says about its client.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) version: ProtocolVersion,
-    pub(super) capabilities: ClientCapabilities,
-    pub(super) client_info: Option<Json>,
-    pub(super) log_level: Option<LogLevel>,
-    pub(super) meta: Object,
-}
 
 /// Returns the revision that the header names; an error for a header that is not text or is there twice.
 pub(super) fn version_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
@@ -45,12 +36,9 @@ pub(super) fn version_header(headers: &HeaderMap) -> Result<Option<&str>, Error>
 
 /// Checks `MCP-Protocol-Version` against the body and reads the facts that the body's `_meta` states.
 pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result<Facts, Error> {
-    let meta = params
-        .and_then(|params| params.get("_meta"))
-        .and_then(|meta| Object::index(&meta).ok())
-        .unwrap_or_default();
+    let own = modern::meta_of(params);
     let header = version_header(headers)?;
-    let body = meta.text(meta::PROTOCOL_VERSION);
+    let body = own.text(meta::PROTOCOL_VERSION);
     let version = match (header, body.as_deref()) {
         (Some(header), Some(body)) if header == body => body,
         (Some(_), Some(_)) => {
@@ -60,53 +48,12 @@ pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result
         }
         (None, Some(_)) => return Err(mismatch("the header MCP-Protocol-Version is missing")),
         (Some(header), None) => {
-            known(header)?;
-            return Err(missing(meta::PROTOCOL_VERSION));
+            modern::known(header)?;
+            return Err(modern::missing(meta::PROTOCOL_VERSION));
         }
-        (None, None) => return Err(missing(meta::PROTOCOL_VERSION)),
+        (None, None) => return Err(modern::missing(meta::PROTOCOL_VERSION)),
     };
-    let version = known(version)?;
-    let capabilities = meta
-        .get(meta::CLIENT_CAPABILITIES)
-        .filter(Json::is_object)
-        .ok_or_else(|| missing(meta::CLIENT_CAPABILITIES))?;
-    let log_level = match meta.get(meta::LOG_LEVEL) {
-        None => None,
-        Some(level) => match level.to_text().and_then(|level| LogLevel::new(&level)) {
-            Some(level) => Some(level),
-            None => {
-                return Err(Error::new(
-                    ErrorKind::InvalidParams,
-                    format!(
-                        "`_meta[\"{}\"]` is not one of the eight levels",
-                        meta::LOG_LEVEL
-                    ),
-                ));
-            }
-        },
-    };
-    Ok(Facts {
-        version,
-        capabilities: ClientCapabilities::new(capabilities),
-        client_info: meta.get(meta::CLIENT_INFO),
-        log_level,
-        meta,
-    })
-}
-
-fn known(version: &str) -> Result<ProtocolVersion, Error> {
-    ProtocolVersion::known(version)
-        .filter(|version| *version == ProtocolVersion::V_2026_07_28)
-        .ok_or_else(|| {
-            let mut supported = ProtocolVersion::SESSION_ERA.to_vec();
-            supported.push(ProtocolVersion::V_2026_07_28);
-            let supported: Vec<_> = supported.iter().map(ProtocolVersion::as_str).collect();
-            Error::new(
-                ErrorKind::UnsupportedVersion,
-                "this protocol version is not supported; use one of `data.supported`",
-            )
-            .with_data(json!({ "supported": supported, "requested": version }).into())
-        })
+    Facts::read(modern::known(version)?, &own)
 }
 
 /// Checks `Mcp-Method` and `Mcp-Name` against the body.
@@ -186,16 +133,10 @@ fn mismatch(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::HeaderMismatch, message)
 }
 
-fn missing(member: &'static str) -> Error {
-    Error::new(
-        ErrorKind::InvalidMeta,
-        format!("`params._meta[\"{member}\"]` is missing or malformed"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LogLevel, ProtocolVersion};
 
     const VERSION: &str = "2026-07-28";
 

@@ -10,18 +10,21 @@ use super::{
     body::ResponseBody,
     log::{From, parse_event_id, priming_id},
     pulse::Pulse,
-    pump::{self, Call, Cancelled, Detach},
+    pump::{self, Detach},
     registry::Registry,
     reply::{self, HttpResponse},
     rules,
-    session::{STANDING, Session},
+    session::{HttpSession, STANDING},
 };
 use crate::{
-    Era, Error, ErrorKind, Json, LogLevel, Method, Object, Partition, Principal, ProtocolVersion,
-    Request, Response, Seam, SessionKey,
+    Era, Error, ErrorKind, Json, Method, Object, Partition, Principal, ProtocolVersion, Response,
+    Seam, SessionKey,
     front::{
-        exchange::{Exchange, Step},
+        call::{Calls, Cancelled},
+        exchange::Step,
         initialize::Opening,
+        session::{Session, is_own},
+        standing,
     },
     jsonrpc::{self, Id, Malformed, Message},
 };
@@ -96,8 +99,7 @@ impl<S: Seam> Stateful<'_, S> {
         };
         let (stream, from) = wanted.unwrap_or((STANDING, From::Unread));
         if stream == STANDING {
-            session.standing();
-            pump::listen(self.service, &session);
+            standing::listen(self.service, &session.session, session.standing());
         }
         let Some(log) = session.stream(stream) else {
             return bad_request("the stream of Last-Event-ID is no longer kept");
@@ -119,7 +121,7 @@ impl<S: Seam> Stateful<'_, S> {
         }
     }
 
-    fn find(&self, parts: &Parts) -> Result<Arc<Session>, Box<HttpResponse>> {
+    fn find(&self, parts: &Parts) -> Result<Arc<HttpSession>, Box<HttpResponse>> {
         let id = match session_id(&parts.headers) {
             Ok(Some(id)) => id,
             Ok(None) => {
@@ -144,7 +146,7 @@ impl<S: Seam> Stateful<'_, S> {
         };
         match rules::version_header(&parts.headers) {
             Ok(None) => Ok(session),
-            Ok(Some(version)) if version == session.version.as_str() => Ok(session),
+            Ok(Some(version)) if version == session.session.version.as_str() => Ok(session),
             Ok(Some(_)) | Err(_) => Err(Box::new(bad_request(
                 "MCP-Protocol-Version is not the revision that was negotiated",
             ))),
@@ -174,18 +176,11 @@ impl<S: Seam> Stateful<'_, S> {
             None if self.config.single_user => Principal::local(),
             None => Principal::session(&key),
         };
-        let session = Session::new(key, principal, opening);
-        let discover = session.complete(Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?);
-        let mut exchange = Exchange::start(self.service, discover, false);
-        let discovered = loop {
-            if let Step::Answer(answer) = exchange.next().await {
-                break answer?;
-            }
-        };
-        let result = session.opening_answer(&discovered);
+        let session = Session::new(key, principal, opening, Calls::new(usize::MAX));
+        let result = session.open(self.service).await?;
         self.registry.insert(
             &wire_id,
-            session,
+            HttpSession::new(session),
             self.config.sessions.get(),
             self.config.idle,
         )?;
@@ -194,65 +189,30 @@ impl<S: Seam> Stateful<'_, S> {
 
     async fn call(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<HttpSession>,
         id: Id,
         method: Method,
         params: Option<Object>,
     ) -> HttpResponse {
-        let answer = match method.as_str() {
-            "ping" => Ok(Response::empty()),
-            "logging/setLevel" => self.set_level(session, params).await,
-            "resources/subscribe" => match uri(params.as_ref()) {
-                Ok(uri) => pump::subscribe(self.service, session, &uri).await,
-                Err(error) => Err(error),
-            },
-            "resources/unsubscribe" => uri(params.as_ref()).map(|uri| {
-                session.unsubscribe(&uri);
-                Response::empty()
-            }),
-            "server/discover" | "subscriptions/listen" => Err(Error::new(
-                ErrorKind::MethodNotFound,
-                format!("{method} does not exist in this session's revision"),
-            )),
-            _ => return self.exchange(session, id, method, params).await,
-        };
+        if !is_own(&method) {
+            return self.exchange(session, id, method, params).await;
+        }
+        let own = &session.session;
+        let answer = own
+            .answer(self.service, &method, params, session.standing())
+            .await;
         reply::answer(&id, answer, Era::Session)
-    }
-
-    async fn set_level(
-        &self,
-        session: &Arc<Session>,
-        params: Option<Object>,
-    ) -> Result<Response, Error> {
-        let level = params
-            .as_ref()
-            .and_then(|params| params.text("level"))
-            .and_then(|level| LogLevel::new(&level))
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::InvalidParams,
-                    "`params.level` is not one of the eight levels",
-                )
-            })?;
-        let request = session.complete(Request::from_object(Method::SET_LEVEL, params)?);
-        let mut exchange = Exchange::start(self.service, request, false);
-        let answer = loop {
-            if let Step::Answer(answer) = exchange.next().await {
-                break answer?;
-            }
-        };
-        session.set_log_level(level);
-        Ok(answer)
     }
 
     async fn exchange(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<HttpSession>,
         id: Id,
         method: Method,
         params: Option<Object>,
     ) -> HttpResponse {
-        let mut call = match Call::start(self.service, session, &id, method, params) {
+        let call = session.session.call(self.service, &id, method, params);
+        let mut call = match call {
             Ok(call) => Detach::new(call),
             Err(error) => return reply::failure(Some(&id), &error, Era::Session),
         };
@@ -266,16 +226,18 @@ impl<S: Seam> Stateful<'_, S> {
             None => None,
         };
         let log = session.open_stream();
-        let body = log.read(From::Start, priming(session, log.id()), self.pulse);
+        let first_id = priming(&session.session, log.id());
+        let body = log.read(From::Start, first_id, self.pulse);
         if let Some(call) = call.take() {
-            tokio::spawn(pump::run(Arc::clone(session), call, id, first, log));
+            let session = Arc::clone(&session.session);
+            tokio::spawn(pump::run(session, call, id, first, log));
         }
         reply::events(ResponseBody::stream(body))
     }
 
     /// Answers a batch with a stream of all its answers (revision 2025-03-26; later ones have no batches).
-    fn batch(&self, session: &Arc<Session>, body: &Bytes) -> HttpResponse {
-        if session.version != ProtocolVersion::V_2025_03_26 {
+    fn batch(&self, session: &Arc<HttpSession>, body: &Bytes) -> HttpResponse {
+        if session.session.version != ProtocolVersion::V_2025_03_26 {
             return bad_request("this session's revision has no batches; send one message");
         }
         let messages = match Message::parse_batch(body) {
@@ -289,7 +251,9 @@ impl<S: Seam> Stateful<'_, S> {
             |message: &Result<_, _>| matches!(message, Ok(Message::Request(..)) | Err(_));
         if !messages.iter().any(wants_answer) {
             let (service, session) = (self.service.clone(), Arc::clone(session));
-            tokio::spawn(async move { pump::one_way_all(&service, &session, messages).await });
+            tokio::spawn(
+                async move { pump::one_way_all(&service, &session.session, messages).await },
+            );
             return reply::status(StatusCode::ACCEPTED);
         }
         let log = session.open_stream();
@@ -299,8 +263,10 @@ impl<S: Seam> Stateful<'_, S> {
         reply::events(ResponseBody::stream(body))
     }
 
-    async fn one_way(&self, session: &Arc<Session>, message: Message) {
-        pump::one_way(self.service, session, message).await;
+    async fn one_way(&self, session: &HttpSession, message: Message) {
+        if let Some(notification) = session.session.receive(message) {
+            pump::notify(self.service, notification).await;
+        }
     }
 }
 
@@ -321,15 +287,6 @@ fn session_id(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
             .map(Some)
             .map_err(|_| "Mcp-Session-Id is not plain text"),
     }
-}
-
-fn uri(params: Option<&Object>) -> Result<String, Error> {
-    params.and_then(|params| params.text("uri")).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidParams,
-            "`params.uri` is missing or not a string",
-        )
-    })
 }
 
 fn local() -> Partition {

@@ -11,28 +11,16 @@ use super::{
     rules,
 };
 use crate::{
-    Era, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Seam,
-    TraceContext,
-    front::exchange::{Exchange, Step},
-    jsonrpc::{Id, Malformed, Message},
+    Era, Error, ErrorKind, Method, Object, Principal, Request, Seam,
+    front::{
+        exchange::{Exchange, Step},
+        modern::{self, Origin},
+        text,
+    },
+    jsonrpc::{Malformed, Message},
     notifier::Outgoing,
-    protocol::meta,
     sse,
 };
-
-/// Methods of the session era, which revision 2026-07-28 removed.
-const REMOVED: [&str; 10] = [
-    "initialize",
-    "ping",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "sampling/createMessage",
-    "elicitation/create",
-    "roots/list",
-    "tasks/list",
-    "tasks/result",
-];
 
 /// Answers a POST.
 pub(super) async fn post<S: Seam>(
@@ -54,7 +42,8 @@ pub(super) async fn post<S: Seam>(
             return reply::refusal(StatusCode::BAD_REQUEST, &error, Era::Modern);
         }
         Err(malformed) => {
-            return reply::failure(malformed.id.as_ref(), &malformed.error, Era::Modern);
+            let error = malformed.error.with_status(StatusCode::BAD_REQUEST);
+            return reply::failure(malformed.id.as_ref(), &error, Era::Modern);
         }
     };
     let request = match admit(parts, &method, params, default_principal) {
@@ -67,21 +56,19 @@ pub(super) async fn post<S: Seam>(
             return reply::failure(Some(&id), &error.with_status(status), Era::Modern);
         }
     };
-    let subscription = method == Method::SUBSCRIPTIONS_LISTEN;
+    let origin = Origin::new(id, &method);
     let mut exchange = Exchange::start(service, request, false);
     let first = match pulse.within(exchange.next()).await {
-        Some(Step::Answer(answer)) if subscription => {
-            return reply::answer(&id, answer.map(|answer| end_of(answer, &id)), Era::Modern);
+        Some(Step::Answer(answer)) => {
+            return reply::answer(&origin.id, origin.answer(answer), Era::Modern);
         }
-        Some(Step::Answer(answer)) => return reply::answer(&id, answer, Era::Modern),
         Some(Step::Outgoing(outgoing)) => Some(outgoing),
         None => None,
     };
     reply::events(ResponseBody::stream(events(Streaming {
         exchange,
         first,
-        id,
-        subscription,
+        origin,
         pulse: pulse.clone(),
         done: false,
     })))
@@ -96,12 +83,7 @@ fn admit(
 ) -> Result<Request, Error> {
     let headers: &HeaderMap = &parts.headers;
     let facts = rules::read_facts(headers, params.as_ref())?;
-    if REMOVED.contains(&method.as_str()) {
-        return Err(Error::new(
-            ErrorKind::MethodNotFound,
-            format!("{method} does not exist in revision 2026-07-28"),
-        ));
-    }
+    modern::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
     let principal = parts
@@ -109,24 +91,14 @@ fn admit(
         .get::<Principal>()
         .cloned()
         .unwrap_or_else(default_principal);
-    let mut request = Request::from_object(method.clone(), params)?
-        .with_principal(principal)
-        .with_version(facts.version)
-        .with_capabilities(facts.capabilities)
-        .with_log_level(facts.log_level)
-        .with_trace(TraceContext::from_meta(&facts.meta))
-        .with_mirrored(mirrored);
-    if let Some(info) = facts.client_info {
-        request = request.with_client_info(info);
-    }
-    Ok(request)
+    let request = facts.request(method.clone(), params, principal)?;
+    Ok(request.with_mirrored(mirrored))
 }
 
 struct Streaming {
     exchange: Exchange,
     first: Option<Outgoing>,
-    id: Id,
-    subscription: bool,
+    origin: Origin,
     pulse: Pulse,
     done: bool,
 }
@@ -145,44 +117,19 @@ fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Sen
             let bytes = match step {
                 None => Bytes::from_static(b": keep-alive\n\n"),
                 Some(Step::Outgoing(Outgoing::Notification(notification))) => {
-                    state.notification(notification)
+                    let message = state.origin.notification(notification).to_message();
+                    sse::write_event(None, &[message.as_bytes()])
                 }
                 // There is no asker on a stateless call: nobody can have put a question.
                 Some(Step::Outgoing(Outgoing::Question(_))) => continue,
                 Some(Step::Answer(answer)) => {
                     state.done = true;
-                    let answer = match state.subscription {
-                        true => answer.map(|answer| end_of(answer, &state.id)),
-                        false => answer,
-                    };
-                    sse::write_event(None, &[&reply::text(&state.id, answer, Era::Modern)])
+                    let answer = state.origin.answer(answer);
+                    let text = text::answer(&state.origin.id, answer, Era::Modern);
+                    sse::write_event(None, &[&text])
                 }
             };
             return Some((bytes, state));
         }
     })
-}
-
-impl Streaming {
-    fn notification(&self, notification: Notification) -> Bytes {
-        let notification = match self.subscription {
-            true => notification.with_meta(meta::SUBSCRIPTION_ID, Some(self.id.as_json().clone())),
-            false => notification,
-        };
-        sse::write_event(None, &[notification.to_message().as_bytes()])
-    }
-}
-
-/// Names the client's own subscription in the result that ends it.
-fn end_of(answer: crate::Response, id: &Id) -> crate::Response {
-    let Ok(mut result) = Object::try_from(answer.result().clone()) else {
-        return answer;
-    };
-    let mut own = result
-        .get("_meta")
-        .and_then(|meta| Object::try_from(meta).ok())
-        .unwrap_or_default();
-    own.set(meta::SUBSCRIPTION_ID, id.as_json().clone());
-    result.set("_meta", Json::from(own));
-    answer.with_result(result.to_json())
 }

@@ -1,0 +1,177 @@
+//! Whatever a client and a server say to each other passes to the byte.
+
+use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::Value;
+
+use crate::{raw::Raw, server::Server};
+
+/// White space that JSON may have between tokens.
+fn space() -> impl Strategy<Value = String> {
+    "[ \\t]{0,2}"
+}
+
+/// Text of a string, escapes and all, as a client may have spelt it.
+fn string() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[ !#-\\[\\]-~]{1,8}",
+        any::<char>()
+            .prop_filter("control characters, quote, backslash", |c| {
+                !c.is_control() && *c != '"' && *c != '\\'
+            })
+            .prop_map(String::from),
+        prop::sample::select(vec![
+            "\\n",
+            "\\/",
+            "\\\"",
+            "\\\\",
+            "\\u0000",
+            "\\u00e9",
+            "\\uD83D\\uDE00",
+            "\\ud800",
+            "\\b",
+        ])
+        .prop_map(str::to_owned),
+    ];
+    prop::collection::vec(piece, 0..4).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
+}
+
+fn number() -> impl Strategy<Value = String> {
+    "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"
+}
+
+/// Text of any JSON value.
+fn value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+        number(),
+        string(),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            (space(), prop::collection::vec(inner.clone(), 0..4))
+                .prop_map(|(space, items)| format!("[{space}{}{space}]", items.join(","))),
+            object(inner),
+        ]
+    })
+}
+
+/// Text of an object; names may come twice.
+fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    let member = (string(), space(), value, space());
+    prop::collection::vec(member, 0..4).prop_map(|members| {
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|(name, before, value, after)| format!("{name}:{before}{value}{after}"))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    })
+}
+
+/// Runs a property against a server.
+fn check<S: Strategy>(strategy: &S, property: &impl AsyncFn(&Server, S::Value)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Server::start());
+    let config = ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(strategy, |value| {
+            runtime.block_on(property(&server, value));
+            Ok(())
+        })
+        .unwrap();
+}
+
+async fn echo(server: &Server, arguments: &str) -> [String; 2] {
+    let body = format!(r#""name":"echo","arguments":{arguments}"#);
+    let modern = Raw::modern("tools/call", &body).with("mcp-name", "echo");
+    let session = server.open("2025-11-25", None).await;
+    let legacy = Raw::in_session(
+        &session,
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{body}}}}}"#),
+    );
+    [
+        modern.send(server.address).await.body,
+        legacy.send(server.address).await.body,
+    ]
+}
+
+#[test]
+fn arguments_and_results_pass_to_the_byte() {
+    check(&value(), &async |server: &Server, value| {
+        // A result that says what it is needs nothing added.
+        let arguments = format!(r#"{{"x":{value},"resultType":"complete"}}"#);
+        let expected = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{arguments}}}"#);
+        for answer in echo(server, &arguments).await {
+            assert_eq!(answer, expected);
+        }
+    });
+}
+
+#[test]
+fn unknown_members_of_parameters_pass_to_the_byte() {
+    check(&(value(), value()), &async |server: &Server, (one, two)| {
+        let members = format!(r#""zz":{one},"aa" : {two}"#);
+        let raw = Raw::modern("vendor/params", &members);
+        let reply = raw.send(server.address).await;
+        let expected = format!(r#""result":{{{members},"_meta":{{"#);
+        assert!(
+            reply.body.contains(&expected),
+            "{} in {}",
+            expected,
+            reply.body
+        );
+    });
+}
+
+#[test]
+fn a_result_is_completed_and_else_left_alone() {
+    check(&value(), &async |server: &Server, value| {
+        let arguments = format!(r#"{{"b":{value}}}"#);
+        let [modern, legacy] = echo(server, &arguments).await;
+        assert!(modern.contains(&format!(r#""b":{value}"#)), "{modern}");
+        assert!(modern.contains(r#""resultType":"complete""#), "{modern}");
+        assert_eq!(
+            legacy,
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{arguments}}}"#)
+        );
+    });
+}
+
+#[test]
+fn an_error_keeps_code_message_and_data() {
+    let code = any::<i32>().prop_filter("codes that set a status", |code| {
+        !(-32700..=-32000).contains(code)
+    });
+    let error = (code, string(), value()).prop_map(|(code, message, data)| {
+        format!(r#"{{"code":{code},"message":{message},"data":{data}}}"#)
+    });
+    check(&error, &async |server: &Server, error: String| {
+        let body = format!(r#""name":"error","arguments":{error}"#);
+        let raw = Raw::modern("tools/call", &body).with("mcp-name", "error");
+        let reply = raw.send(server.address).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            reply.body,
+            format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#)
+        );
+    });
+}
+
+#[test]
+fn an_id_comes_back_as_it_was_spelt() {
+    let id = prop_oneof![string(), "-?(0|[1-9][0-9]{0,30})"];
+    check(&id, &async |server: &Server, id| {
+        let body = crate::raw::modern_body("tools/list", "");
+        let body = body.replacen(r#""id":1"#, &format!(r#""id":{id}"#), 1);
+        let raw = Raw::modern("tools/list", "").with_body(body);
+        let reply = raw.send(server.address).await;
+        let expected = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"#);
+        assert!(reply.body.starts_with(&expected), "{} for {id}", reply.body);
+        assert!(serde_json::from_str::<Value>(&reply.body).is_ok() || id.contains("\\ud800"));
+    });
+}

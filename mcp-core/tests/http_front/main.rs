@@ -1,0 +1,10 @@
+//! The HTTP front over real sockets, spoken to byte by byte.
+#![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fidelity;
+mod raw;
+mod refusals;
+mod server;
+mod sessions;
+mod stateless;
