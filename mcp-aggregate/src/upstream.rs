@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use mcp_core::{BoxSeam, ConfigError, IntoSeam, Seam, UpstreamId};
+use mcp_core::{BoxSeam, ConfigError, Era, IntoSeam, Seam, UpstreamId};
 use tower_layer::Layer;
 
 use crate::connector::SessionScope;
@@ -58,7 +58,15 @@ pub(crate) enum SharedLists {
     Always,
     /// Only clients of revision 2026-07-28, whose lists do not depend on a session.
     Modern,
+    #[cfg(any(feature = "http", feature = "stdio"))]
     Never,
+}
+
+impl SharedLists {
+    /// Returns whether clients of an era are all offered the same.
+    pub(crate) fn cover(self, era: Era) -> bool {
+        self == Self::Always || (self == Self::Modern && era == Era::Modern)
+    }
 }
 
 impl Upstream {
@@ -160,13 +168,8 @@ impl Upstream {
     }
 
     /// Adds an argument to the command. Nothing happens for an upstream without one.
-    #[allow(
-        unused_mut,
-        unused_variables,
-        reason = "without stdio there is no command"
-    )]
+    #[cfg(feature = "stdio")]
     pub fn arg(mut self, argument: impl Into<std::ffi::OsString>) -> Self {
-        #[cfg(feature = "stdio")]
         if let Source::Stdio(command) = self.source {
             self.source = Source::Stdio(command.arg(argument));
         }
@@ -174,17 +177,12 @@ impl Upstream {
     }
 
     /// Sets a variable of the command's environment. Nothing happens for an upstream without a command.
-    #[allow(
-        unused_mut,
-        unused_variables,
-        reason = "without stdio there is no command"
-    )]
+    #[cfg(feature = "stdio")]
     pub fn env(
         mut self,
         name: impl Into<std::ffi::OsString>,
         value: impl Into<std::ffi::OsString>,
     ) -> Self {
-        #[cfg(feature = "stdio")]
         if let Source::Stdio(command) = self.source {
             self.source = Source::Stdio(command.env(name, value));
         }
@@ -230,12 +228,11 @@ impl Upstream {
 
     /// Prepares the upstream. Nothing is started.
     pub(crate) fn connect(self) -> Result<Connected, ConfigError> {
-        let scope = self.scope;
         let (mut service, shutdown, own_lists): (_, Option<Shutdown>, _) = match self.source {
             Source::Service(service) => (service, None, SharedLists::Modern),
             #[cfg(feature = "http")]
             Source::Http(builder) => {
-                let scope = scope.unwrap_or(SessionScope::PerSession);
+                let scope = self.scope.unwrap_or(SessionScope::PerSession);
                 let connector = builder.with_scope(scope).build()?;
                 let ending = connector.clone();
                 let lists = match (scope, connector.has_credentials()) {
@@ -251,7 +248,7 @@ impl Upstream {
             }
             #[cfg(feature = "stdio")]
             Source::Stdio(command) => {
-                let scope = scope.unwrap_or(SessionScope::PerPrincipal);
+                let scope = self.scope.unwrap_or(SessionScope::PerPrincipal);
                 let connector =
                     crate::connector::stdio::StdioConnector::new(self.id.clone(), command)
                         .with_scope(scope);

@@ -116,7 +116,6 @@ pub(crate) enum Outgoing {
 }
 
 /// A request from the server to the client, with the place where its answer is awaited.
-#[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) method: Method,
     pub(crate) params: Option<Json>,
@@ -255,6 +254,15 @@ fn send(
 
 fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the client of this call is gone")
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question")
+            .field("method", &self.method)
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Notifier {

@@ -51,6 +51,13 @@ impl Response {
         Self::with_type(result, text.as_deref())
     }
 
+    /// Wraps a final result that is known to say so itself, or that goes to a client of the session era, without
+    /// reading it: for results that are prepared once and sent often.
+    #[must_use]
+    pub fn prepared(result: Json) -> Self {
+        Self::with_type(result, Some("complete"))
+    }
+
     /// Wraps a result whose `resultType` has been read already.
     pub(crate) fn with_type(result: Json, name: Option<&str>) -> Self {
         Self {

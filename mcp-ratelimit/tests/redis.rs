@@ -262,46 +262,6 @@ async fn nobody_waits_for_a_silent_server() {
     );
 }
 
-/// Prints decisions per second from 64 callers. Run with `--ignored --nocapture` in release mode.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let server = RedisServer::start().await;
-    let limiter = limiter(
-        &server.url(),
-        Quota::per_second(1_000_000).unwrap(),
-        WhenAway::Closed,
-    );
-    let tasks: Vec<_> = (0..64)
-        .map(|n| {
-            let limiter = limiter.clone();
-            tokio::spawn(async move {
-                let request = by(&n.to_string());
-                let start = Watch::now();
-                let mut times = Vec::new();
-                while start.elapsed() < Duration::from_secs(3) {
-                    let one = Watch::now();
-                    limiter.check(&request).await.unwrap();
-                    times.push(one.elapsed());
-                }
-                times
-            })
-        })
-        .collect();
-    let mut times = Vec::new();
-    for task in tasks {
-        times.extend(task.await.unwrap());
-    }
-    times.sort_unstable();
-    let at = |share: f64| times[(times.len() as f64 * share) as usize];
-    println!(
-        "{} decisions/s, p50 {:?}, p99 {:?}",
-        times.len() / 3,
-        at(0.5),
-        at(0.99)
-    );
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_gateways_spend_from_one_account() {
     use mcp_core::store::{Namespace, RedisStore};

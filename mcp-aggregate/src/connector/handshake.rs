@@ -1,6 +1,5 @@
 //! The handshake of the session era, as its client.
 
-use http::HeaderValue;
 use mcp_core::{
     ClientCapabilities, Error, ErrorKind, Json, Object, ProtocolVersion, Request, Response, meta,
 };
@@ -26,25 +25,10 @@ pub(crate) fn opening(request: &Request, capabilities: &ClientCapabilities) -> O
     params
 }
 
-/// What a server says when a session is opened.
-pub(crate) struct Opened {
-    /// The result, as `server/discover` would give it.
-    pub(crate) discovered: Response,
-    /// The revision that was settled on.
-    pub(crate) version: HeaderValue,
-}
-
-/// Reads the result of `initialize`.
-pub(crate) fn opened(answer: &Response) -> Result<Opened, Error> {
-    let bad = || {
-        Error::new(
-            ErrorKind::BadUpstream,
-            "the server's answer to initialize names no revision",
-        )
-    };
-    let answer = Object::index(answer.result()).map_err(|_| bad())?;
-    let version = answer.text("protocolVersion").ok_or_else(bad)?;
-    let header = HeaderValue::try_from(&*version).map_err(|_| bad())?;
+/// Reads the result of `initialize` as `server/discover` would give it.
+pub(crate) fn opened(answer: &Response) -> Result<Response, Error> {
+    let answer = Object::index(answer.result()).map_err(|_| no_revision())?;
+    let version = answer.text("protocolVersion").ok_or_else(no_revision)?;
     let mut own = Object::default();
     if let Some(info) = answer.get("serverInfo") {
         own.set(meta::SERVER_INFO, info);
@@ -57,8 +41,21 @@ pub(crate) fn opened(answer: &Response) -> Result<Opened, Error> {
         }
     }
     result.set("_meta", own.to_json());
-    Ok(Opened {
-        discovered: Response::new(result.to_json()),
-        version: header,
-    })
+    Ok(Response::new(result.to_json()))
+}
+
+/// Returns the revision that was settled on, as a header.
+#[cfg(feature = "http")]
+pub(crate) fn settled(answer: &Response) -> Result<http::HeaderValue, Error> {
+    let version = answer.result().member("protocolVersion");
+    let version = version.and_then(|version| version.to_text());
+    let header = version.and_then(|version| http::HeaderValue::try_from(version).ok());
+    header.ok_or_else(no_revision)
+}
+
+fn no_revision() -> Error {
+    Error::new(
+        ErrorKind::BadUpstream,
+        "the server's answer to initialize names no revision",
+    )
 }

@@ -1,6 +1,6 @@
-//! The facts that revision 2026-07-28 wants in `_meta`.
+//! What revision 2026-07-28 wants of a client: facts in `_meta`, and a look at what the server speaks.
 
-use mcp_core::{Json, ProtocolVersion, Request, meta};
+use mcp_core::{Json, ProtocolVersion, Request, Response, meta};
 
 /// States the facts of a call whose own client did not.
 pub(crate) fn complete(request: &mut Request) {
@@ -26,4 +26,33 @@ pub(crate) fn complete(request: &mut Request) {
         own.set(meta::LOG_LEVEL, Json::string(level.as_str()));
     }
     request.params_mut().set("_meta", Json::from(own));
+}
+
+/// Whether an answer to `server/discover` says that the revision is spoken. Servers of the session era may answer
+/// anything to a method that they do not know.
+pub(crate) fn is_discovery(answer: &Response) -> bool {
+    let versions = answer.result().member("supportedVersions");
+    versions.is_some_and(|versions| {
+        let revision = ProtocolVersion::V_2026_07_28;
+        let mut listed = versions.elements().into_iter();
+        listed.any(|version| version.to_text().as_deref() == Some(revision.as_str()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_anything_does_not_make_a_server_modern() {
+        for (result, modern) in [
+            ("{}", false),
+            (r#"{"supportedVersions":"2026-07-28"}"#, false),
+            (r#"{"supportedVersions":["2025-11-25"]}"#, false),
+            (r#"{"supportedVersions":["2025-11-25","2026-07-28"]}"#, true),
+        ] {
+            let answer = Response::new(Json::parse(result).unwrap());
+            assert_eq!(is_discovery(&answer), modern, "{result}");
+        }
+    }
 }

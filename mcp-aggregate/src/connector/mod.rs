@@ -3,13 +3,18 @@
 //! A connector is a service of the seam. It speaks the dialect of its server, keeps the server's sessions or
 //! processes apart as its [`SessionScope`] says, and cancels at the server what is dropped here.
 
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod handshake;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod key;
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod meta;
 mod scope;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 
-pub(crate) use self::scope::ScopeKey;
+#[cfg(any(feature = "http", feature = "stdio"))]
+pub(crate) use self::key::ScopeKey;
 pub use self::scope::SessionScope;

@@ -82,7 +82,7 @@ impl Router {
         let snapshot = self.0.snapshot(request).await;
         let modern = request.era() == Era::Modern;
         let page = snapshot.page(kind, cursor.as_deref(), request.visibility(), modern)?;
-        Ok(Response::new(page))
+        Ok(Response::prepared(page))
     }
 
     async fn call_named(&self, kind: ListKind, request: Request) -> Result<Response, Error> {

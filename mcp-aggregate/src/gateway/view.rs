@@ -11,14 +11,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
-use mcp_core::{Era, Error, Partition, Request, SessionKey};
+use mcp_core::{Error, Partition, Request, SessionKey};
 use tokio::{sync::Mutex as AsyncMutex, time::timeout};
 
 use super::Core;
-use crate::{
-    catalogue::{self, Listing, Snapshot, Source},
-    upstream::SharedLists,
-};
+use crate::catalogue::{self, Listing, Snapshot, Source};
 
 /// How many views of clients without a session are kept.
 const KEPT: usize = 4096;
@@ -118,11 +115,7 @@ impl Views {
 impl Core {
     /// Whether an upstream offers the client of a request what it offers everybody.
     pub(crate) fn is_shared(&self, upstream: usize, request: &Request) -> bool {
-        match self.upstreams[upstream].shared_lists {
-            SharedLists::Always => true,
-            SharedLists::Modern => request.era() == Era::Modern,
-            SharedLists::Never => false,
-        }
+        self.upstreams[upstream].shared_lists.cover(request.era())
     }
 
     /// Returns what is offered to the client of a request as far as it is known now, without asking anybody.

@@ -7,7 +7,7 @@
 //! A handler sees what it would see behind rmcp's own transports: the client's capabilities, `_meta`, progress,
 //! logging, cancellation, and in the session era sampling, elicitation and roots. Its
 //! `RequestContext::extensions` hold the [`Principal`](crate::Principal) and, where there is one, the
-//! [`SessionKey`](crate::SessionKey) of the call.
+//! [`SessionKey`] of the call.
 //!
 //! # Eras
 //!

@@ -87,22 +87,33 @@ impl Link {
         let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
         loop {
             tokio::select! {
-                            change = changes.recv() => match change {
-                                Ok(change) if change.to == BreakerState::Open && !change.forced => self.write().await,
-                                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                                Err(RecvError::Closed) => return,
-                            },
-                            _ = ticks.tick() => {
-                                if self.breaker.state() == BreakerState::Closed
-                                    && let Some(left) = self.look().await
-                                {
-                                    self.breaker.open_for(left);
-            // Opened because another one did: that is not news, and needs no answer.
-                                    let _ = changes.try_recv();
-                                }
-                            }
-                        }
+                change = changes.recv() => match change {
+                    Ok(change) if change.to == BreakerState::Open && !change.forced => {
+                        self.write().await;
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                _ = ticks.tick() => {
+                    if self.follow().await {
+                        // Opened because another one did: that is not news, and needs no answer.
+                        let _ = changes.try_recv();
+                    }
+                }
+            }
         }
+    }
+
+    /// Opens the breaker if another one is open; returns whether it did.
+    async fn follow(&self) -> bool {
+        if self.breaker.state() != BreakerState::Closed {
+            return false;
+        }
+        let left = self.look().await;
+        if let Some(left) = left {
+            self.breaker.open_for(left);
+        }
+        left.is_some()
     }
 
     async fn write(&self) {

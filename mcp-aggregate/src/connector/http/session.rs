@@ -198,14 +198,14 @@ impl Session {
         let answer = first_answer(reply, &id)
             .await?
             .map_err(Failed::NotSession)?;
-        let opened = handshake::opened(&answer)?;
-        let mut headers = vec![(PROTOCOL_VERSION, opened.version)];
+        let discovered = handshake::opened(&answer)?;
+        let mut headers = vec![(PROTOCOL_VERSION, handshake::settled(&answer)?)];
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
         let session = Self {
             wire: Arc::clone(wire),
             inbox: Inbox::with_standing_stream(),
             headers,
-            discovered: opened.discovered,
+            discovered,
             opener,
             stream: Mutex::default(),
             over: AtomicBool::new(false),

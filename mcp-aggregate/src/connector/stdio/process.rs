@@ -224,7 +224,14 @@ async fn discover(pipe: &Pipe, request: &Request) -> Result<Response, Error> {
     let mut probe =
         Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
     meta::complete(&mut probe);
-    pipe.call(probe.without_call()).await
+    let answer = pipe.call(probe.without_call()).await?;
+    match meta::is_discovery(&answer) {
+        true => Ok(answer),
+        false => Err(Error::new(
+            ErrorKind::BadUpstream,
+            "the server does not say that it speaks revision 2026-07-28",
+        )),
+    }
 }
 
 async fn initialize(
@@ -240,10 +247,10 @@ async fn initialize(
     let initialize = Request::from_object(Method::INITIALIZE, Some(params))?
         .with_facts_of(request)
         .without_call();
-    let opened = handshake::opened(&pipe.call(initialize).await?)?;
+    let discovered = handshake::opened(&pipe.call(initialize).await?)?;
     pipe.notify(Notification::new(Method::INITIALIZED, None))
         .await?;
-    Ok(opened.discovered)
+    Ok(discovered)
 }
 
 /// Writes messages as lines. The supervisor has the only sender that keeps the input of the process open.

@@ -22,7 +22,7 @@
 //!
 //! # Who calls
 //!
-//! A [`Principal`](crate::Principal) in the request's extensions, put there by an authentication layer outside
+//! A [`Principal`] in the request's extensions, put there by an authentication layer outside
 //! this front. Without one each session is a principal of its own, and a stateless request is anonymous; see
 //! also [`HttpConfig::single_user`].
 //!

@@ -1,0 +1,43 @@
+//! An rmcp server with resilience layers around it.
+//!
+//! [`layered`] is all that the layers take; the server is one on rmcp's macros and knows nothing of them.
+
+mod units;
+
+use std::time::Duration;
+
+use axum::Router;
+use mcp_core::{ConfigError, Seam, front::http::HttpConfig, front::http::HttpFront, rmcp::serve};
+use mcp_ratelimit::{
+    breaker::{Breaker, BreakerConfig, BreakerLayer},
+    rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
+    retry::RetryLayer,
+    timeout::TimeoutLayer,
+};
+
+pub use self::units::Units;
+
+/// Puts the layers around the server. The first is the outermost: what it refuses reaches none of the others.
+///
+/// # Errors
+///
+/// A setting is out of range.
+pub fn layered(calls_per_minute: u32) -> Result<impl Seam, ConfigError> {
+    let quota = Quota::per_minute(calls_per_minute)?;
+    let limit = Limit::new("calls", quota).per([KeyPart::Principal, KeyPart::Tool]);
+    Ok(serve(Units)
+        .layer(RateLimitLayer::new(limit))
+        .layer(RetryLayer::safe_only())
+        .layer(BreakerLayer::new(Breaker::new(
+            "units",
+            BreakerConfig::default(),
+        )))
+        .layer(TimeoutLayer::new(Duration::from_secs(30)))
+        .into_service())
+}
+
+/// Serves a service of the seam at `/mcp`.
+pub fn app(service: impl Seam) -> Router {
+    let front = HttpFront::new(service, HttpConfig::default());
+    Router::new().route_service("/mcp", front)
+}

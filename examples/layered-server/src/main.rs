@@ -1,0 +1,53 @@
+//! Serves an rmcp server with resilience layers around it.
+
+use std::{error::Error, io::Write as _, net::SocketAddr};
+
+use clap::Parser;
+use layered_server::{app, layered};
+use mcp_core::{Principal, Seam, rmcp::RmcpServer};
+use rmcp::{ServiceExt as _, transport::stdio};
+use tokio::net::TcpListener;
+
+/// Serves an rmcp server with a rate limit, retries, a circuit breaker and a timeout around it.
+#[derive(Debug, Parser)]
+#[command(name = "layered-server")]
+struct Arguments {
+    /// Address to serve HTTP on; the endpoint is /mcp, and its URL is printed.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Serve one client on stdin and stdout instead.
+    #[arg(long, conflicts_with = "listen")]
+    stdio: bool,
+    /// How many calls of each tool a client may make in a minute.
+    #[arg(long, default_value_t = 60, value_name = "CALLS")]
+    per_minute: u32,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let service = layered(arguments.per_minute)?;
+    match arguments.stdio {
+        true => serve_stdio(service).await,
+        false => serve_http(service, arguments.listen).await,
+    }
+}
+
+async fn serve_stdio(service: impl Seam) -> Result<(), Box<dyn Error>> {
+    let server = RmcpServer::new(service, Principal::local());
+    server.serve(stdio()).await?.waiting().await?;
+    Ok(())
+}
+
+async fn serve_http(service: impl Seam, listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
+    let stop = async {
+        // Without signals it runs until it is killed.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    let serving = axum::serve(listener, app(service));
+    Ok(serving.with_graceful_shutdown(stop).await?)
+}

@@ -1,0 +1,82 @@
+//! Calls pass through the layers, and the limit says when to come back.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use layered_server::{app, layered};
+use mcp_core::{Principal, rmcp::RmcpServer};
+use rmcp::{
+    ServiceExt as _,
+    model::{CallToolRequestParams, object},
+    service::ServiceError,
+};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+fn call(tool: &str) -> Request<Body> {
+    let body = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {
+            "name": tool,
+            "arguments": { "degrees": 100.0 },
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    });
+    Request::post("http://127.0.0.1/mcp")
+        .header("host", "127.0.0.1")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool)
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
+
+async fn body(response: Response<Body>) -> Value {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn over_http_the_limit_answers_429_with_a_time() {
+    let app = app(layered(2).unwrap());
+    for _ in 0..2 {
+        let response = app.clone().oneshot(call("fahrenheit")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(body(response).await["result"]["content"][0]["text"], "212");
+    }
+    let refused = app.clone().oneshot(call("fahrenheit")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "30");
+    let wait = body(refused).await["error"]["data"]["retryAfterMs"].clone();
+    assert!(matches!(wait.as_u64(), Some(29_000..=30_000)), "{wait}");
+    let other = app.oneshot(call("celsius")).await.unwrap();
+    assert_eq!(other.status(), StatusCode::OK, "each tool has its own");
+}
+
+#[tokio::test]
+async fn over_rmcps_transports_the_limit_answers_an_error_with_a_time() {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        let server = RmcpServer::new(layered(1).unwrap(), Principal::local());
+        server.serve(theirs).await.unwrap().waiting().await
+    });
+    let client = ().serve(ours).await.unwrap();
+    let call = || {
+        let arguments = object(json!({ "degrees": 32.0 }));
+        client.call_tool(CallToolRequestParams::new("celsius").with_arguments(arguments))
+    };
+    let answer = call().await.unwrap();
+    assert_eq!(answer.content[0].as_text().unwrap().text, "0");
+    let Err(ServiceError::McpError(refused)) = call().await else {
+        panic!("the second call passed")
+    };
+    assert!(refused.data.unwrap()["retryAfterMs"].is_number());
+}
