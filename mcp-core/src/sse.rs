@@ -28,6 +28,9 @@ pub enum SseError {
     },
 }
 
+/// What a stream may begin with, the byte order mark of UTF-8. It is no part of the first line.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// Cuts a stream of bytes into events.
 ///
 /// The data of an event with one `data` line is a slice of the bytes that arrived, if they arrived together.
@@ -105,16 +108,18 @@ impl EventReader {
 
     /// Takes a line off the buffer, without its end (LF, CR or CR LF).
     fn next_line(&mut self) -> Option<Bytes> {
-        if self.after_cr && self.buffer.first() == Some(&b'\n') {
-            self.buffer.advance(1);
-        }
-        if !self.buffer.is_empty() {
+        if self.after_cr && !self.buffer.is_empty() {
             self.after_cr = false;
+            if self.buffer.first() == Some(&b'\n') {
+                self.buffer.advance(1);
+            }
         }
-        if !self.begun && self.buffer.len() >= 3 {
-            self.begun = true;
-            if self.buffer.starts_with(b"\xef\xbb\xbf") {
-                self.buffer.advance(3);
+        if !self.begun {
+            // A part of the mark may be all that has arrived.
+            self.begun = self.buffer.len() >= BOM.len() || !BOM.starts_with(&self.buffer);
+            if self.buffer.starts_with(BOM) {
+                self.buffer.advance(BOM.len());
+                self.searched = 0;
             }
         }
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
@@ -216,6 +221,24 @@ mod tests {
         assert_eq!(events[1].data.as_deref(), Some(&b""[..]));
         assert_eq!(events[2].retry, Some(5));
         assert_eq!(events[2].data.as_deref(), Some(&b" c"[..]));
+    }
+
+    #[test]
+    fn a_line_feed_after_a_split_crlf_ends_a_line_of_its_own() {
+        let pieces: [&[u8]; 5] = [b"data: a\r", b"\n", b"\n", b"data: b\r\n", b"\r\n"];
+        let events = read(&pieces);
+        assert_eq!(events, read(&[&pieces.concat()]));
+        assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_at_the_start_only_however_it_arrives() {
+        let whole = b"\xef\xbb\xbf\ndata: a\n\n\xef\xbb\xbfdata: b\n\n";
+        for cut in 1..4 {
+            let pieces: Vec<_> = whole.chunks(cut).collect();
+            assert_eq!(read(&pieces).len(), 1, "cut at each {cut}");
+        }
+        assert!(read(&[b"\n", b"\xef\xbb\xbfdata: c\n\n"]).is_empty());
     }
 
     #[test]
