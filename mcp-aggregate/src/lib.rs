@@ -34,6 +34,9 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 pub mod connector;
 mod gateway;
