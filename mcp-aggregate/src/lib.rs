@@ -51,3 +51,7 @@ pub use self::{
     },
     upstream::Upstream,
 };
+
+#[cfg(all(doctest, feature = "http", feature = "rmcp", feature = "tls-aws-lc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
