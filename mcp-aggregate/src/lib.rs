@@ -34,6 +34,9 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench;
 mod catalogue;
 pub mod connector;
 mod gateway;
@@ -48,3 +51,7 @@ pub use self::{
     },
     upstream::Upstream,
 };
+
+#[cfg(all(doctest, feature = "http", feature = "rmcp", feature = "tls-aws-lc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
