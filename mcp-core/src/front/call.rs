@@ -28,6 +28,7 @@ impl Calls {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(feature = "http")]
     pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
