@@ -86,3 +86,8 @@ pub use self::{
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},
 };
+
+/// Compiles and runs the examples of the README.
+#[cfg(all(doctest, feature = "http", feature = "stdio", feature = "rmcp"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

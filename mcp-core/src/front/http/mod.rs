@@ -64,6 +64,9 @@
 
 mod body;
 mod config;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod log;
 mod pulse;
