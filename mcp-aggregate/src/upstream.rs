@@ -155,7 +155,15 @@ impl Upstream {
         id: &str,
         make: impl Fn() -> std::io::Result<H> + Send + Sync + 'static,
     ) -> Result<Self, ConfigError> {
-        Self::service(id, mcp_core::rmcp::RmcpService::per_session(make))
+        // The gateway's own calls have no client that states its facts, which rmcp wants stated.
+        let state = |mut request: mcp_core::Request| {
+            if request.era() == Era::Modern && !request.is_notification() {
+                crate::connector::meta::complete(&mut request);
+            }
+            request
+        };
+        let service = mcp_core::rmcp::RmcpService::per_session(make);
+        Self::service(id, tower::util::MapRequest::new(service, state))
     }
 
     /// Any service of the seam.

@@ -44,7 +44,7 @@ fn many_values(bytes: usize) -> String {
 }
 
 fn envelopes(c: &mut Criterion) {
-    let small = call(&one_string(93));
+    let small = call(&one_string(85));
     assert_eq!(small.len(), 199);
     let mut group = c.benchmark_group("decode");
     for (name, message) in [

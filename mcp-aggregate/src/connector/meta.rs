@@ -1,6 +1,6 @@
 //! What revision 2026-07-28 wants of a client: facts in `_meta`, and a look at what the server speaks.
 
-use mcp_core::{Json, ProtocolVersion, Request, Response, meta};
+use mcp_core::{Json, ProtocolVersion, Request, meta};
 
 /// States the facts of a call whose own client did not.
 pub(crate) fn complete(request: &mut Request) {
@@ -30,7 +30,8 @@ pub(crate) fn complete(request: &mut Request) {
 
 /// Whether an answer to `server/discover` says that the revision is spoken. Servers of the session era may answer
 /// anything to a method that they do not know.
-pub(crate) fn is_discovery(answer: &Response) -> bool {
+#[cfg(any(feature = "http", feature = "stdio"))]
+pub(crate) fn is_discovery(answer: &mcp_core::Response) -> bool {
     let versions = answer.result().member("supportedVersions");
     versions.is_some_and(|versions| {
         let revision = ProtocolVersion::V_2026_07_28;
@@ -39,7 +40,7 @@ pub(crate) fn is_discovery(answer: &Response) -> bool {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "http", feature = "stdio")))]
 mod tests {
     use super::*;
 
@@ -51,7 +52,7 @@ mod tests {
             (r#"{"supportedVersions":["2025-11-25"]}"#, false),
             (r#"{"supportedVersions":["2025-11-25","2026-07-28"]}"#, true),
         ] {
-            let answer = Response::new(Json::parse(result).unwrap());
+            let answer = mcp_core::Response::new(Json::parse(result).unwrap());
             assert_eq!(is_discovery(&answer), modern, "{result}");
         }
     }

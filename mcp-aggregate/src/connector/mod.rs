@@ -9,8 +9,8 @@ mod handshake;
 pub mod http;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod key;
-#[cfg(any(feature = "http", feature = "stdio"))]
-mod meta;
+#[cfg(any(feature = "http", feature = "stdio", feature = "rmcp"))]
+pub(crate) mod meta;
 mod scope;
 #[cfg(feature = "stdio")]
 pub mod stdio;
