@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -25,8 +26,8 @@ pub use self::{
     listen::{Caller, Filter, listen},
 };
 use crate::{
-    Error, ErrorKind, Json, Method, Notification, Request, Response,
-    jsonrpc::{Id, Message},
+    Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
+    jsonrpc::{self, Id, Message},
     protocol::meta,
 };
 
@@ -55,6 +56,20 @@ pub enum Outbound {
     Notification(Notification),
     /// The client's answer to a question of the server's.
     Answer(Id, Result<Json, Error>),
+}
+
+impl Outbound {
+    /// Returns the whole JSON-RPC message, as a server of the session era reads it.
+    #[must_use]
+    pub fn to_message(&self) -> Bytes {
+        match self {
+            Self::Notification(notification) => notification.to_message().into_bytes(),
+            Self::Answer(id, Ok(result)) => jsonrpc::write_response(id, result).into(),
+            Self::Answer(id, Err(error)) => {
+                jsonrpc::write_error(Some(id), &error.to_rpc(Era::Session)).into()
+            }
+        }
+    }
 }
 
 /// A conversation over one stream of messages in each direction. Clones share it.

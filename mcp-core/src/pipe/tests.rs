@@ -40,13 +40,7 @@ impl Replies for Recorder {
     }
 
     fn try_send(&self, message: Outbound) {
-        self.push(match message {
-            Outbound::Notification(notification) => notification.to_message().as_bytes().to_vec(),
-            Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(&id, &result),
-            Outbound::Answer(id, Err(error)) => {
-                jsonrpc::write_error(Some(&id), &error.to_rpc(crate::Era::Session))
-            }
-        });
+        self.push(message.to_message().to_vec());
     }
 }
 

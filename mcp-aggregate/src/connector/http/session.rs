@@ -328,12 +328,9 @@ impl Session {
             let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
             let headers = self.headers.clone();
             tokio::spawn(async move {
-                let body = encode(&Outbound::Answer(id, answer));
+                let body = Outbound::Answer(id, answer).to_message();
                 // A server that is gone needs no answer.
-                if let Ok(reply) = wire
-                    .post(&opener, &headers, HeaderMap::new(), body.into())
-                    .await
-                {
+                if let Ok(reply) = wire.post(&opener, &headers, HeaderMap::new(), body).await {
                     reply.discard();
                 }
             });
@@ -348,7 +345,7 @@ impl Session {
                 &self.opener,
                 &self.headers,
                 HeaderMap::new(),
-                encode(message).into(),
+                message.to_message(),
             )
             .await;
         match posted {
@@ -434,17 +431,6 @@ impl Replies for Background {
                 let _ = session.post(&message).await;
             });
         }
-    }
-}
-
-fn encode(message: &Outbound) -> Vec<u8> {
-    match message {
-        Outbound::Notification(notification) => notification.to_message().as_bytes().to_vec(),
-        Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(id, result),
-        Outbound::Answer(id, Err(error)) => {
-            jsonrpc::write_error(Some(id), &error.to_rpc(mcp_core::Era::Session))
-        }
-        _ => Vec::new(),
     }
 }
 

@@ -279,25 +279,14 @@ impl Wire for Lined {
 
 impl Replies for Lined {
     fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
-        self.push(encode(&message))
+        self.push(message.to_message())
     }
 
     fn try_send(&self, message: Outbound) {
         if let Some(sender) = self.0.upgrade() {
             // It may be lost where the process does not read.
-            let _ = sender.try_send(encode(&message));
+            let _ = sender.try_send(message.to_message());
         }
-    }
-}
-
-fn encode(message: &Outbound) -> Bytes {
-    match message {
-        Outbound::Notification(notification) => notification.to_message().into_bytes(),
-        Outbound::Answer(id, Ok(result)) => jsonrpc::write_response(id, result).into(),
-        Outbound::Answer(id, Err(error)) => {
-            jsonrpc::write_error(Some(id), &error.to_rpc(Era::Session)).into()
-        }
-        _ => Bytes::new(),
     }
 }
 
