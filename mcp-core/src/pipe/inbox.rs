@@ -4,7 +4,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{WAITING, cannot_ask, listen::Filter};
 use crate::{
@@ -31,6 +31,8 @@ struct State {
     unaddressed: Unaddressed,
     last: u64,
     calls: HashMap<u64, Entry>,
+    /// Questions that outlive the call through which they were put, by their ids.
+    apart: HashMap<Id, oneshot::Sender<()>>,
     closed: Option<Error>,
 }
 
@@ -49,7 +51,13 @@ struct Entry {
 pub(crate) enum Arrival {
     Answer(Result<Response, Error>),
     Notification(Notification),
-    Question(Id, Method, Option<Json>),
+    Question {
+        id: Id,
+        method: Method,
+        params: Option<Json>,
+        /// Another call of the client may have caused it.
+        shared: bool,
+    },
     /// The server no longer needs the answer to its question.
     Withdrawn(Id),
 }
@@ -67,6 +75,15 @@ impl Ticket<'_> {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Lets a question outlive the call. What is returned completes when the server withdraws the question.
+    pub(crate) fn set_apart(&self, id: &Id) -> oneshot::Receiver<()> {
+        let (withdraw, withdrawn) = oneshot::channel();
+        let mut state = self.inbox.lock();
+        state.apart.retain(|_, question| !question.is_closed());
+        state.apart.insert(id.clone(), withdraw);
+        withdrawn
     }
 
     pub(crate) fn arrivals(&mut self) -> &mut mpsc::Receiver<Arrival> {
@@ -158,6 +175,7 @@ impl Inbox {
             return;
         }
         state.closed = Some(error.clone());
+        state.apart.clear();
         for (_, entry) in state.calls.drain() {
             // A full queue ends with its sender, which is an error to its call too.
             let _ = entry.arrivals.try_send(Arrival::Answer(Err(error.clone())));
@@ -231,7 +249,14 @@ impl State {
             Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
                 let refused = (id.clone(), Err(cannot_ask(&method)));
-                let question = Arrival::Question(id, method, params.map(Json::from));
+                let certain = cause.is_some_and(|cause| self.calls.contains_key(&cause));
+                let calls = self.calls.values().filter(|call| call.listens.is_none());
+                let question = Arrival::Question {
+                    id,
+                    method,
+                    params: params.map(Json::from),
+                    shared: !certain && calls.count() > 1,
+                };
                 match self.whose(cause, |_| true) {
                     Some(owner) if self.send(owner, question) => None,
                     _ => Some(refused),
@@ -292,6 +317,8 @@ impl State {
             .and_then(|params| params.get("requestId"))
             .and_then(Id::new);
         let Some(id) = id else { return };
+        // Dropping a sender withdraws.
+        self.apart.remove(&id);
         let owners: Vec<_> = self.calls.keys().copied().collect();
         for owner in owners {
             self.send(owner, Arrival::Withdrawn(id.clone()));

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
     ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
-    pipe::{CancelOnDrop, Inbox, Outbound, Replies},
+    pipe::{CancelOnDrop, Inbox, Outbound, Replies, opening_level},
 };
 use tokio::{
     sync::Mutex as AsyncMutex,
@@ -83,13 +83,16 @@ impl Slot {
         }
         let shared = self.key == ScopeKey::Shared;
         let session = Arc::new(Session::open(wire, request, shared).await?);
-        let level = self.level().clone();
+        let level = match self.level().clone() {
+            Some(set) => Some(
+                Request::from_object(Method::SET_LEVEL, Some(set))?.with_facts_of(&session.opener),
+            ),
+            None if shared => None,
+            None => opening_level(&session.opener, &session.discovered),
+        };
         if let Some(level) = level {
-            let request = Request::from_object(Method::SET_LEVEL, Some(level))?;
-            // A server that no longer takes levels logs as it likes.
-            let _ = session
-                .exchange(&request.with_facts_of(&session.opener))
-                .await;
+            // A server that takes no levels logs as it likes.
+            let _ = session.exchange(&level).await;
         }
         self.current.store(Some(Arc::clone(&session)));
         Ok(session)
@@ -409,6 +412,7 @@ impl Drop for Session {
 }
 
 /// Posts what a call sends beside its request, without the call waiting longer than it must.
+#[derive(Clone)]
 pub(super) struct Background(pub(super) Arc<Session>);
 
 impl Replies for Background {
