@@ -4,12 +4,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{WAITING, cannot_ask, listen::Filter};
 use crate::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response, SessionKey,
     jsonrpc::{Id, Message},
+    lazy,
     protocol::meta,
 };
 
@@ -37,7 +38,8 @@ struct State {
 }
 
 struct Entry {
-    arrivals: mpsc::Sender<Arrival>,
+    arrivals: lazy::Sender<Arrival>,
+    answer: oneshot::Sender<Result<Response, Error>>,
     /// The client's own progress token, which replaces ours in what it is sent.
     token: Option<Json>,
     session: Option<SessionKey>,
@@ -46,10 +48,9 @@ struct Entry {
     wants_log: bool,
 }
 
-/// What arrives for one call.
+/// What arrives for one call before its answer.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Answer(Result<Response, Error>),
     Notification(Notification),
     Question {
         id: Id,
@@ -67,7 +68,8 @@ pub(crate) enum Arrival {
 pub struct Ticket<'a> {
     inbox: &'a Inbox,
     id: u64,
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: lazy::Receiver<Arrival>,
+    answer: oneshot::Receiver<Result<Response, Error>>,
 }
 
 impl Ticket<'_> {
@@ -86,8 +88,19 @@ impl Ticket<'_> {
         withdrawn
     }
 
-    pub(crate) fn arrivals(&mut self) -> &mut mpsc::Receiver<Arrival> {
-        &mut self.arrivals
+    /// Returns what arrives next; `None` when only the answer is left.
+    pub(crate) async fn arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.recv().await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn try_arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.try_recv()
+    }
+
+    /// Returns the answer; `None` if the call has lost its place without one.
+    pub(crate) async fn answer(&mut self) -> Option<Result<Response, Error>> {
+        (&mut self.answer).await.ok()
     }
 }
 
@@ -146,11 +159,13 @@ impl Inbox {
         }
         state.last += 1;
         let id = state.last;
-        let (sender, arrivals) = mpsc::channel(WAITING);
+        let (sender, arrivals) = lazy::channel(WAITING);
+        let (answer, answered) = oneshot::channel();
         state.calls.insert(
             id,
             Entry {
                 arrivals: sender,
+                answer,
                 token: request.progress_token(),
                 session: request.session().cloned(),
                 wants_log: listens.is_some() || request.log_level().is_some(),
@@ -161,6 +176,7 @@ impl Inbox {
             inbox: self,
             id,
             arrivals,
+            answer: answered,
         })
     }
 
@@ -177,8 +193,8 @@ impl Inbox {
         state.closed = Some(error.clone());
         state.apart.clear();
         for (_, entry) in state.calls.drain() {
-            // A full queue ends with its sender, which is an error to its call too.
-            let _ = entry.arrivals.try_send(Arrival::Answer(Err(error.clone())));
+            // The call may be over: then nobody waits.
+            let _ = entry.answer.send(Err(error.clone()));
         }
     }
 
@@ -269,7 +285,7 @@ impl State {
         let Some(id) = id.as_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
             // The call may be over: then nobody waits.
-            let _ = entry.arrivals.try_send(Arrival::Answer(answer));
+            let _ = entry.answer.send(answer);
         }
     }
 
@@ -410,7 +426,7 @@ impl State {
         let Some(entry) = self.calls.get(&id) else {
             return false;
         };
-        if entry.arrivals.try_send(arrival).is_err() {
+        if entry.arrivals.get().try_send(arrival).is_err() {
             self.calls.remove(&id);
             return false;
         }

@@ -207,8 +207,7 @@ impl Ticket<'_> {
         loop {
             tokio::select! {
                 biased;
-                arrival = self.arrivals().recv() => match arrival {
-                    Some(Arrival::Answer(answer)) => return Ok(answer),
+                arrival = self.arrival() => match arrival {
                     Some(Arrival::Notification(notification)) => {
                         request.notifier().notify(notification).await?;
                     }
@@ -224,7 +223,7 @@ impl Ticket<'_> {
                         questions.push(ask(asker, id, method, params, withdrawn));
                     }
                     Some(Arrival::Withdrawn(id)) => drop(withdrawals.remove(&id)),
-                    None => return Err(flooded()),
+                    None => return self.answer().await.ok_or_else(flooded),
                 },
                 Some(answer) = questions.next(), if !questions.is_empty() => {
                     let (id, answer): Asked = answer;

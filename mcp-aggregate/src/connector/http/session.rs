@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
     ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
@@ -23,13 +23,12 @@ use super::{
     error::Failed,
     listen,
     reply::{Events, Reply, event_message},
-    wire::{Refused, Wire},
+    wire::{PROTOCOL_VERSION, Refused, Wire},
 };
 use crate::connector::{ScopeKey, handshake};
 
-const SESSION_ID: &str = "mcp-session-id";
-const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How often a stream that broke is taken up again before its call fails.
 const RESUMES: u32 = 5;
@@ -48,7 +47,7 @@ pub(super) struct Slot {
 pub(super) struct Session {
     pub(super) wire: Arc<Wire>,
     pub(super) inbox: Inbox,
-    headers: Vec<(&'static str, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// What `initialize` answered, as `server/discover` would.
     discovered: Response,
     /// A request with the facts of the client that the session was opened for.
@@ -133,13 +132,26 @@ pub(super) async fn call(
     request: &Request,
 ) -> Result<Response, Failed> {
     if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
-        return listen::call(slot, wire, request).await;
+        return Box::pin(listen::call(slot, wire, request)).await;
     }
-    let session = slot.session(wire, request).await?;
+    let session = match slot.current.load_full() {
+        Some(session) => session,
+        None => Box::pin(slot.session(wire, request)).await?,
+    };
     match attempt(&session, slot, request).await {
         Err(Failed::Expired) => slot.expire(&session),
         other => return other,
     }
+    // Boxed, so that a call that goes well is small.
+    Box::pin(call_anew(slot, wire, request)).await
+}
+
+/// Makes a call again in a new session, if that is safe.
+async fn call_anew(
+    slot: &Arc<Slot>,
+    wire: &Arc<Wire>,
+    request: &Request,
+) -> Result<Response, Failed> {
     if !is_repeatable(request) {
         return Err(Failed::Error(Error::new(
             ErrorKind::NotSent,
@@ -167,7 +179,7 @@ async fn attempt(
     if request.is_notification() {
         let params = request.params().map(Object::to_json);
         let notification = Notification::new(request.method().clone(), params);
-        session.post(&Outbound::Notification(notification)).await?;
+        Box::pin(session.post(&Outbound::Notification(notification))).await?;
         return Ok(Response::empty());
     }
     if *request.method() == Method::DISCOVER {
@@ -194,10 +206,10 @@ impl Session {
         let id = wire.next_id();
         let body = jsonrpc::write_request(&id, &Method::INITIALIZE, Some(&params));
         let reply = wire
-            .post(&opener, &[], HeaderMap::new(), body.into())
+            .post(&opener, [], HeaderMap::new(), body.into())
             .await
             .map_err(not_session)?;
-        let session_id = reply.headers.get(SESSION_ID).cloned();
+        let session_id = reply.headers.get(&SESSION_ID).cloned();
         let answer = first_answer(reply, &id)
             .await?
             .map_err(Failed::NotSession)?;
@@ -229,7 +241,12 @@ impl Session {
         let guard = CancelOnDrop::new(&replies, ticket.id());
         let posted = self
             .wire
-            .post(&request, &self.headers, HeaderMap::new(), body.into())
+            .post(
+                &request,
+                self.headers.iter().cloned(),
+                HeaderMap::new(),
+                body.into(),
+            )
             .await;
         let reply = match posted {
             Ok(reply) => reply,
@@ -299,7 +316,7 @@ impl Session {
             };
             resumes += 1;
             sleep(pause.min(Duration::from_secs(30))).await;
-            events = self.resume(id).await.ok_or(broke)?;
+            events = Box::pin(self.resume(id)).await.ok_or(broke)?;
         }
     }
 
@@ -333,7 +350,7 @@ impl Session {
             tokio::spawn(async move {
                 let body = Outbound::Answer(id, answer).to_message();
                 // A server that is gone needs no answer.
-                if let Ok(reply) = wire.post(&opener, &headers, HeaderMap::new(), body).await {
+                if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
                     reply.discard();
                 }
             });
@@ -346,7 +363,7 @@ impl Session {
             .wire
             .post(
                 &self.opener,
-                &self.headers,
+                self.headers.iter().cloned(),
                 HeaderMap::new(),
                 message.to_message(),
             )
@@ -470,7 +487,7 @@ fn no_answer() -> Error {
 }
 
 /// Whether an answer says that the session is unknown: 404, or 400 with words about it from older servers.
-fn is_expired(refused: &Refused, headers: &[(&'static str, HeaderValue)]) -> bool {
+fn is_expired(refused: &Refused, headers: &[(HeaderName, HeaderValue)]) -> bool {
     let with_session = headers.iter().any(|(name, _)| *name == SESSION_ID);
     with_session
         && (refused.status == StatusCode::NOT_FOUND
