@@ -12,7 +12,8 @@ use tokio::time::{Duration, Instant, sleep};
 use super::{
     error::Failed,
     reply::{Reply, event_message},
-    session::{Background, Session, Slot},
+    session::{Background, Session},
+    slot::Slot,
     wire::Wire,
 };
 

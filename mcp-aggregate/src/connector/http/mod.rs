@@ -9,6 +9,7 @@ mod listen;
 mod modern;
 mod reply;
 mod session;
+mod slot;
 mod wire;
 
 use std::{
@@ -32,7 +33,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tower_service::Service;
 use url::Url;
 
-use self::{error::Failed, session::Slot, wire::Wire};
+use self::{error::Failed, slot::Slot, wire::Wire};
 use super::{ScopeKey, SessionScope};
 
 /// A server over Streamable HTTP as a service of the seam. Clones share connections and sessions.
@@ -146,7 +147,7 @@ impl HttpConnector {
 
     async fn call_session(self, request: Request) -> Result<Response, Error> {
         let slot = self.slot(&request).map_err(|error| self.named(error))?;
-        match session::call(&slot, &self.0.wire, &request).await {
+        match slot::call(&slot, &self.0.wire, &request).await {
             Ok(response) => {
                 self.0.sessions.set(Some(true));
                 Ok(response)
