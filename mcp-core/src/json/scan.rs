@@ -10,8 +10,8 @@ use super::{JsonError, JsonErrorKind};
 /// The deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: u32 = 128;
 
-/// Strings longer than this are searched with SIMD instead of byte by byte.
-const SHORT: usize = 24;
+/// Strings longer than this many words of eight bytes are searched by larger steps.
+const SHORT: usize = 4;
 
 /// Where a value stands in its text: byte offsets, the end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.plain_text()?;
+            self.plain_text();
             match self.text.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -259,24 +259,9 @@ impl<'a> Cursor<'a> {
 
     /// Moves over the part of a string that needs no look: up to a quote, an escape or a control character.
     #[inline]
-    fn plain_text(&mut self) -> Result<(), JsonError> {
+    fn plain_text(&mut self) {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        for (index, &byte) in rest.iter().take(SHORT).enumerate() {
-            if byte == b'"' || byte == b'\\' || byte < 0x20 {
-                self.at += index;
-                return Ok(());
-            }
-        }
-        if rest.len() <= SHORT {
-            self.at = self.text.len();
-            return Ok(());
-        }
-        let plain = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-        if has_control(&rest[..plain]) {
-            return Err(self.error(JsonErrorKind::InvalidString));
-        }
-        self.at += plain;
-        Ok(())
+        self.at += plain_length(rest);
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
@@ -379,8 +364,75 @@ fn span(start: usize, end: usize) -> Span {
     }
 }
 
-/// Looks for the smallest byte of each chunk: a loop that the compiler turns into vector instructions.
-fn has_control(text: &[u8]) -> bool {
-    let smallest = |chunk: &[u8]| chunk.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-    text.chunks(4096).any(|chunk| smallest(chunk) < 0x20)
+/// Returns how many bytes there are before the first quote, backslash or control character (RFC 8259, section 7).
+#[inline]
+fn plain_length(text: &[u8]) -> usize {
+    let (words, tail) = text.as_chunks::<8>();
+    for (index, word) in words.iter().take(SHORT).enumerate() {
+        if let Some(at) = special_in(*word) {
+            return index * 8 + at;
+        }
+    }
+    if words.len() > SHORT {
+        return SHORT * 8 + long_plain_length(&text[SHORT * 8..]);
+    }
+    let plain = tail.iter().position(|byte| is_special(*byte));
+    words.len() * 8 + plain.unwrap_or(tail.len())
+}
+
+/// Goes by larger steps than [`plain_length`], each of a few vector instructions.
+fn long_plain_length(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<64>();
+    let any = |block: &[u8; 64]| {
+        block
+            .iter()
+            .fold(false, |any, byte| any | is_special(*byte))
+    };
+    let plain = 64 * blocks.iter().take_while(|block| !any(block)).count();
+    let rest = text[plain..].iter();
+    plain + rest.take_while(|byte| !is_special(**byte)).count()
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// Returns where the first quote, backslash or control character of eight bytes is.
+///
+/// Subtracting a value from each byte sets the highest bit of those that were smaller, and, by the carry, perhaps of bytes
+/// behind them, which do not count.
+#[inline]
+fn special_in(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    let word = u64::from_le_bytes(word);
+    let smaller = |bytes: u64, than: u8| bytes.wrapping_sub(ONES * u64::from(than)) & !bytes;
+    let equal = |byte: u8| smaller(word ^ (ONES * u64::from(byte)), 1);
+    let special = (smaller(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGHEST;
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn plain_text_ends_where_a_look_at_each_byte_says(
+            bytes in prop::collection::vec(prop_oneof![9 => any::<u8>(), 1 => Just(0x1f)], 0..64),
+            plain in 0..200_usize,
+        ) {
+            let mut text = vec![b' '; plain];
+            text.extend(bytes);
+            let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+            prop_assert_eq!(plain_length(&text), expected);
+            // Bytes over 127 and those next to the special ones are plain.
+            let mut plain = vec![0x80_u8, 0xff, 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f].repeat(plain % 40);
+            prop_assert_eq!(plain_length(&plain), plain.len());
+            plain.push(0x1f);
+            prop_assert_eq!(plain_length(&plain), plain.len() - 1);
+        }
+    }
 }
