@@ -64,7 +64,7 @@ pub enum Challenge {
     /// Text on a picture.
     Image(ImageChallenge),
     /// A widget that wants a token.
-    Token(TokenChallenge),
+    Token(Box<TokenChallenge>),
 }
 
 impl Challenge {
@@ -107,7 +107,7 @@ impl From<ImageChallenge> for Challenge {
 
 impl From<TokenChallenge> for Challenge {
     fn from(token: TokenChallenge) -> Self {
-        Self::Token(token)
+        Self::Token(Box::new(token))
     }
 }
 

@@ -252,7 +252,7 @@ impl VendorClient {
         &self,
         challenge: &Challenge,
         task: TaskId,
-        answer: Answer,
+        answer: &Answer,
         price: Amount,
     ) -> Result<Solution, CaptchaError> {
         let name = &self.0.config.name;
@@ -320,7 +320,7 @@ impl Solver for VendorClient {
         if !done {
             answer = self.wait(&task, created, price).await?;
         }
-        let mut solution = self.solution(challenge, task, answer, price)?;
+        let mut solution = self.solution(challenge, task, &answer, price)?;
         solution.took = created.elapsed();
         Ok(solution)
     }

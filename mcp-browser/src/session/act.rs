@@ -1,0 +1,706 @@
+//! Doing things on pages.
+
+use std::{fmt, time::Duration};
+
+use playwright_rs::{
+    ClickOptions, FilePayload, GotoOptions, Locator, Page, SelectOption, WaitUntil,
+    protocol::MouseButton, server::channel_owner::ChannelOwner,
+};
+use serde_json::json;
+
+use super::{Session, lock};
+use crate::{BrowserError, BrowserErrorKind, snapshot};
+
+/// Which mouse button.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Button {
+    /// The first.
+    #[default]
+    Left,
+    /// The one for menus.
+    Right,
+    /// The wheel.
+    Middle,
+}
+
+/// Something to do with an element.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Action {
+    /// Clicks it.
+    Click(Button),
+    /// Clicks it twice.
+    DoubleClick,
+    /// Moves the mouse over it.
+    Hover,
+    /// Puts a text into a field, whatever was there.
+    Fill(String),
+    /// Types a text key by key, behind what is there.
+    Type(String),
+    /// Puts a secret of the caller's vault into a field, by its name.
+    FillSecret(String),
+    /// Selects options of a list by value or text.
+    Select(Vec<String>),
+    /// Checks or unchecks a box.
+    Check(bool),
+    /// Presses a key or a chord such as `Enter` or `Control+A`.
+    Press(String),
+    /// Drags it onto another element.
+    Drag(String),
+    /// Gives files to a file field.
+    Upload(Vec<Files>),
+    /// Scrolls until it is in view.
+    Scroll,
+}
+
+/// A file to upload.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Files {
+    /// The name that the page sees.
+    pub name: String,
+    /// The media type.
+    pub media_type: String,
+    /// The content.
+    pub content: bytes::Bytes,
+}
+
+impl Files {
+    /// Describes a file.
+    #[must_use]
+    pub fn new(name: &str, media_type: &str, content: impl Into<bytes::Bytes>) -> Self {
+        Self {
+            name: name.to_owned(),
+            media_type: media_type.to_owned(),
+            content: content.into(),
+        }
+    }
+}
+
+impl Action {
+    /// A fixed name, for audit.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Click(_) => "browser.click",
+            Self::DoubleClick => "browser.double_click",
+            Self::Hover => "browser.hover",
+            Self::Fill(_) => "browser.fill",
+            Self::Type(_) => "browser.type",
+            Self::FillSecret(_) => "browser.fill_secret",
+            Self::Select(_) => "browser.select",
+            Self::Check(_) => "browser.check",
+            Self::Press(_) => "browser.press",
+            Self::Drag(_) => "browser.drag",
+            Self::Upload(_) => "browser.upload",
+            Self::Scroll => "browser.scroll",
+        }
+    }
+}
+
+impl fmt::Debug for Action {
+    /// Leaves texts out: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Lets the event loop of the page run once, and the frame be drawn where it is drawn.
+const TURN: &str = "() => new Promise(done => { requestAnimationFrame(() => setTimeout(done, 0)); setTimeout(done, 25); })";
+/// How long that may take on a page that is busy.
+const TURN_LIMIT: Duration = Duration::from_millis(1000);
+
+impl Session {
+    /// Opens an address in the current tab and waits until its document is there and what it loads at once.
+    ///
+    /// # Errors
+    ///
+    /// `Denied` for what the policy refuses, `Navigation` for what cannot be loaded, `Timeout`.
+    pub async fn navigate(&self, url: &str) -> Result<(), BrowserError> {
+        let limit = self.0.config.navigation_timeout;
+        let work = async {
+            self.0.proxy.policy().check(url)?;
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            self.0.proxy.take_refusals();
+            self.unless_dialog(self.goto(&page, url)).await
+        };
+        self.run(
+            "browser.navigate",
+            url,
+            limit + Duration::from_secs(1),
+            work,
+        )
+        .await
+    }
+
+    async fn goto(&self, page: &Page, url: &str) -> Result<(), BrowserError> {
+        let mark = self.0.hub.mark();
+        let mut tries = 0;
+        loop {
+            let options = GotoOptions::new()
+                .timeout(self.0.config.navigation_timeout)
+                .wait_until(WaitUntil::DomContentLoaded);
+            let result = page.goto(url, options).await;
+            tries += 1;
+            match result {
+                // The page that Chromium shows after a refusal may still be on its way.
+                Err(error)
+                    if tries < 4
+                        && error
+                            .to_string()
+                            .contains("interrupted by another navigation") =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20 * tries)).await;
+                }
+                Err(error) => return Err(self.explain(error.into())),
+                Ok(_) => break,
+            }
+        }
+        self.quiet(mark).await;
+        match self.0.proxy.policy().check(&page.url()) {
+            Err(_) if page.url().starts_with("chrome-error:") => Err(self.explain(
+                BrowserError::new(BrowserErrorKind::Navigation, "the page could not be loaded"),
+            )),
+            _ => self.refused_page(page, url),
+        }
+    }
+
+    /// Tells a page of ours that says "refused" from one of the site: the proxy knows what it refused.
+    fn refused_page(&self, page: &Page, url: &str) -> Result<(), BrowserError> {
+        let (at, asked) = (page.url(), crate::proxy::Target::of_url(url));
+        let refusals = self.0.proxy.take_refusals();
+        let target = crate::proxy::Target::of_url(&at);
+        let main = target
+            .as_ref()
+            .or(asked.as_ref())
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        match refusals
+            .into_iter()
+            .find(|refusal| refusal.starts_with(&main) && !main.is_empty())
+        {
+            Some(refusal) => Err(BrowserError::new(BrowserErrorKind::Denied, refusal)),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds that the policy refused something, which the browser shows as a broken connection.
+    fn explain(&self, error: BrowserError) -> BrowserError {
+        match self.0.proxy.take_refusals().into_iter().next() {
+            Some(refusal) => {
+                BrowserError::new(BrowserErrorKind::Denied, refusal).with_source(error)
+            }
+            None => error,
+        }
+    }
+
+    /// Goes back (a negative number), forward, or loads the page again (zero).
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::navigate`]; `InvalidInput` where there is no such page.
+    pub async fn travel(&self, steps: i32) -> Result<(), BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            let mark = self.0.hub.mark();
+            let options = || {
+                GotoOptions::new()
+                    .timeout(self.0.config.navigation_timeout)
+                    .wait_until(WaitUntil::DomContentLoaded)
+            };
+            let going = async {
+                for _ in 0..steps.unsigned_abs().clamp(1, 20) {
+                    let before = page.url();
+                    let result = match steps {
+                        0 => page.reload(options()).await,
+                        ..0 => page.go_back(options()).await,
+                        _ => page.go_forward(options()).await,
+                    };
+                    let moved = result
+                        .map_err(|error| self.explain(error.into()))?
+                        .is_some()
+                        || page.url() != before;
+                    if steps != 0 && !moved {
+                        return Err(BrowserError::new(
+                            BrowserErrorKind::InvalidInput,
+                            "there is no page in that direction",
+                        ));
+                    }
+                }
+                self.quiet(mark).await;
+                Ok(())
+            };
+            self.unless_dialog(going).await
+        };
+        let limit = self.0.config.navigation_timeout + Duration::from_secs(1);
+        self.run("browser.travel", &steps.to_string(), limit, work)
+            .await
+    }
+
+    /// Does something with an element: a reference from the last snapshot, or a selector (CSS, `text=`, `role=`,
+    /// `xpath=`).
+    ///
+    /// Returns once the page has dealt with it: what it has requested has been answered, at most for the settle
+    /// timeout. Where nothing is requested nothing is waited for. A dialog that opens ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound`, `Ambiguous`, `StaleReference`, `Timeout`, `DialogOpen`, `Denied`.
+    pub async fn act(&self, target: &str, action: Action) -> Result<(), BrowserError> {
+        let limit =
+            self.0.config.action_timeout + self.0.config.settle_timeout + Duration::from_secs(2);
+        let name = action.name();
+        let work = async {
+            self.no_dialog()?;
+            let (tab, page) = self.page()?;
+            let locator = self.locate(tab, &page, target)?;
+            let mark = self.0.hub.mark();
+            self.unless_dialog(async {
+                let done = self.perform(tab, &page, &locator, target, &action).await;
+                match done {
+                    Err(error) if error.kind() == BrowserErrorKind::Timeout => {
+                        return Err(self.why_not(&locator, target, error).await);
+                    }
+                    done => done?,
+                }
+                self.settle(&page, mark).await;
+                Ok(())
+            })
+            .await
+        };
+        self.run(name, target, limit, work).await
+    }
+
+    async fn perform(
+        &self,
+        tab: u32,
+        page: &Page,
+        locator: &Locator,
+        target: &str,
+        action: &Action,
+    ) -> Result<(), BrowserError> {
+        match action {
+            Action::Click(button) => {
+                let button = match button {
+                    Button::Left => MouseButton::Left,
+                    Button::Right => MouseButton::Right,
+                    Button::Middle => MouseButton::Middle,
+                };
+                locator
+                    .click(ClickOptions::builder().button(button).build())
+                    .await?;
+            }
+            Action::DoubleClick => locator.dblclick(None).await?,
+            Action::Hover => locator.hover(None).await?,
+            Action::Fill(text) => locator.fill(text, None).await?,
+            Action::Type(text) => locator.press_sequentially(text, None).await?,
+            Action::FillSecret(name) => self.fill_secret(page, locator, target, name).await?,
+            Action::Select(options) => {
+                // The driver matches a text against value and label.
+                let options: Vec<SelectOption> = options
+                    .iter()
+                    .map(|option| SelectOption::Value(option.clone()))
+                    .collect();
+                let by_value = locator.select_option_multiple(&options, None).await;
+                if let Err(error) = by_value {
+                    let labels: Vec<SelectOption> = options
+                        .into_iter()
+                        .map(|option| match option {
+                            SelectOption::Value(text) => SelectOption::Label(text),
+                            other => other,
+                        })
+                        .collect();
+                    locator
+                        .select_option_multiple(&labels, None)
+                        .await
+                        .map_err(|_| error)?;
+                }
+            }
+            Action::Check(true) => locator.check(None).await?,
+            Action::Check(false) => locator.uncheck(None).await?,
+            Action::Press(key) => locator.press(key, None).await?,
+            Action::Drag(onto) => {
+                let onto = self.locate(tab, page, onto)?;
+                locator.drag_to(&onto, None).await?;
+            }
+            Action::Upload(files) => self.upload(locator, files).await?,
+            Action::Scroll => locator.scroll_into_view_if_needed().await?,
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, locator: &Locator, files: &[Files]) -> Result<(), BrowserError> {
+        let most = self.0.config.uploads;
+        if most == 0 {
+            return Err(BrowserError::new(
+                BrowserErrorKind::Denied,
+                "uploads are not allowed by the operator",
+            ));
+        }
+        let size: u64 = files.iter().map(|file| file.content.len() as u64).sum();
+        if size > most {
+            return Err(BrowserError::new(
+                BrowserErrorKind::TooLarge,
+                format!("the files have {size} bytes, more than {most}"),
+            ));
+        }
+        let files: Vec<FilePayload> = files
+            .iter()
+            .map(|file| {
+                FilePayload::new(
+                    file.name.clone(),
+                    file.media_type.clone(),
+                    file.content.to_vec(),
+                )
+            })
+            .collect();
+        Ok(locator
+            .set_input_files_payload_multiple(&files, None)
+            .await?)
+    }
+
+    /// Puts a secret into one element, not into whatever the selector finds a moment later: a page could move to
+    /// another origin in between, but this element cannot.
+    async fn fill_secret(
+        &self,
+        page: &Page,
+        locator: &Locator,
+        target: &str,
+        name: &str,
+    ) -> Result<(), BrowserError> {
+        let secrets = self.0.config.secrets.as_ref().ok_or_else(|| {
+            BrowserError::new(
+                BrowserErrorKind::Denied,
+                "secrets are not available: the operator has configured no vault",
+            )
+        })?;
+        let not_found = || {
+            BrowserError::new(
+                BrowserErrorKind::ElementNotFound,
+                format!("no element matches {target:?}"),
+            )
+        };
+        if locator.count().await? > 1 {
+            return Err(BrowserError::new(
+                BrowserErrorKind::Ambiguous,
+                "the selector matches several elements",
+            ));
+        }
+        let element = page
+            .query_selector(locator.selector())
+            .await?
+            .ok_or_else(not_found)?;
+        let frame = element.owner_frame().await?.ok_or_else(not_found)?;
+        let secret = secrets.read(self.owner(), name, &frame.url()).await?;
+        self.remember_secret(secret.clone());
+        let parameters = json!({ "value": secret.secret(), "timeout": self.0.config.action_timeout.as_millis() as u64 });
+        Ok(element.channel().send_no_result("fill", parameters).await?)
+    }
+
+    /// Says why an element could not be acted on.
+    async fn why_not(&self, locator: &Locator, target: &str, error: BrowserError) -> BrowserError {
+        let found = tokio::time::timeout(Duration::from_millis(500), locator.count()).await;
+        match found {
+            Ok(Ok(0)) => BrowserError::new(
+                BrowserErrorKind::ElementNotFound,
+                format!(
+                    "no element matches {target:?}: take a snapshot and use a reference from it"
+                ),
+            ),
+            Ok(Ok(_)) => BrowserError::new(
+                BrowserErrorKind::Timeout,
+                format!(
+                    "{target:?} is there but cannot be acted on: it is hidden, disabled, moving, or covered by another element"
+                ),
+            ),
+            _ => error,
+        }
+    }
+
+    /// Finds what a caller means.
+    pub(crate) fn locate(
+        &self,
+        tab: u32,
+        page: &Page,
+        target: &str,
+    ) -> Result<Locator, BrowserError> {
+        let target = target.trim();
+        let reference = target.strip_prefix("ref=").unwrap_or(target);
+        if snapshot::is_reference(reference) {
+            let seen = lock(&self.0.seen);
+            if seen.tab != tab || !seen.references.contains(reference) {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::StaleReference,
+                    format!(
+                        "the reference {reference} is not in the last snapshot of this page: take a new one"
+                    ),
+                ));
+            }
+            return Ok(page.get_by_ref(reference));
+        }
+        if target.is_empty() || target.len() > 2000 {
+            return Err(BrowserError::new(
+                BrowserErrorKind::InvalidInput,
+                "the selector is empty or longer than 2000 bytes",
+            ));
+        }
+        Ok(page.locator(target))
+    }
+
+    /// Waits for what an action set off.
+    pub(crate) async fn settle(&self, page: &Page, mark: u64) {
+        let turn = || async {
+            // A page that is being replaced answers with an error: then there is a request to wait for.
+            let _ = tokio::time::timeout(
+                TURN_LIMIT,
+                page.evaluate::<(), serde_json::Value>(TURN, None),
+            )
+            .await;
+        };
+        turn().await;
+        if self.quiet(mark).await {
+            turn().await;
+        }
+    }
+
+    /// Waits until no request is under way that began since the mark; tells whether there was one.
+    pub(crate) async fn quiet(&self, mark: u64) -> bool {
+        let quiet = self.0.hub.quiet_since(mark);
+        tokio::time::timeout(self.0.config.settle_timeout, quiet)
+            .await
+            .unwrap_or(true)
+    }
+
+    /// Refuses to do anything while a dialog is open: the page stands still.
+    pub(crate) fn no_dialog(&self) -> Result<(), BrowserError> {
+        match self.dialog() {
+            None => Ok(()),
+            Some(dialog) => Err(BrowserError::new(
+                BrowserErrorKind::DialogOpen,
+                format!(
+                    "the page shows a dialog that has to be answered first: {}: {}",
+                    dialog.kind, dialog.message
+                ),
+            )),
+        }
+    }
+
+    /// Runs work until a dialog opens: then the page stands still, and the work is as good as done.
+    pub(crate) async fn unless_dialog(
+        &self,
+        work: impl Future<Output = Result<(), BrowserError>>,
+    ) -> Result<(), BrowserError> {
+        let mut dialog = self.0.hub.dialog();
+        tokio::select! {
+            biased;
+            result = work => result,
+            _ = dialog.wait_for(Option::is_some) => Ok(()),
+        }
+    }
+
+    /// Answers the dialog that is open.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if there is none.
+    pub async fn answer_dialog(
+        &self,
+        accept: bool,
+        text: Option<&str>,
+    ) -> Result<(), BrowserError> {
+        let work = async {
+            let open = self.0.hub.dialog().borrow().clone().ok_or_else(|| {
+                BrowserError::new(BrowserErrorKind::InvalidInput, "no dialog is open")
+            })?;
+            let mark = self.0.hub.mark();
+            self.0.hub.answered(open.number);
+            match accept {
+                true => open.dialog.accept(text).await?,
+                false => open.dialog.dismiss().await?,
+            }
+            let (_, page) = self.page()?;
+            self.unless_dialog(async {
+                self.settle(&page, mark).await;
+                Ok(())
+            })
+            .await
+        };
+        let limit = self.0.config.action_timeout + self.0.config.settle_timeout;
+        self.run(
+            "browser.dialog",
+            if accept { "accept" } else { "dismiss" },
+            limit,
+            work,
+        )
+        .await
+    }
+
+    /// Waits for an element to be there (or gone), for a text to be on the page, or for a time.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`.
+    pub async fn wait(&self, wait: &Wait) -> Result<(), BrowserError> {
+        let most = Duration::from_secs(60);
+        let limit = match wait {
+            Wait::Time(time) => (*time).min(most) + Duration::from_secs(1),
+            _ => self.0.config.navigation_timeout,
+        };
+        let work = async {
+            if let Wait::Time(time) = wait {
+                tokio::time::sleep((*time).min(most)).await;
+                return Ok(());
+            }
+            self.no_dialog()?;
+            let (tab, page) = self.page()?;
+            let (locator, state) = match wait {
+                Wait::Gone(target) => (
+                    self.locate(tab, &page, target)?,
+                    playwright_rs::WaitForState::Hidden,
+                ),
+                Wait::Text(text) => (
+                    page.get_by_text(text, false).first(),
+                    playwright_rs::WaitForState::Visible,
+                ),
+                Wait::Element(target) => (
+                    self.locate(tab, &page, target)?.first(),
+                    playwright_rs::WaitForState::Visible,
+                ),
+                Wait::Time(_) => return Ok(()),
+            };
+            let options = playwright_rs::WaitForOptions::builder()
+                .state(state)
+                .timeout(limit.as_millis() as f64)
+                .build();
+            Ok(locator.wait_for(options).await?)
+        };
+        self.run("browser.wait", "", limit + Duration::from_secs(1), work)
+            .await
+    }
+
+    /// Opens a tab and makes it the current one.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` if there are too many.
+    pub async fn open_tab(&self) -> Result<u32, BrowserError> {
+        let work = async {
+            if self.0.hub.tabs().0.len() >= self.0.hub.max_tabs {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::LimitReached,
+                    "the session has all the tabs it may have: close one",
+                ));
+            }
+            let page = self.0.context.new_page().await?;
+            let number = self
+                .0
+                .hub
+                .adopt(&page)
+                .await
+                .ok_or_else(BrowserError::gone)?;
+            self.0.hub.select(number);
+            Ok(number)
+        };
+        self.run(
+            "browser.open_tab",
+            "",
+            self.0.config.navigation_timeout,
+            work,
+        )
+        .await
+    }
+
+    /// Makes a tab the current one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if there is no such tab.
+    pub async fn select_tab(&self, number: u32) -> Result<(), BrowserError> {
+        let work = async {
+            if self.0.hub.select(number) {
+                let (_, page) = self.page()?;
+                return Ok(page.bring_to_front().await?);
+            }
+            Err(no_tab(number))
+        };
+        self.run(
+            "browser.select_tab",
+            &number.to_string(),
+            self.0.config.action_timeout,
+            work,
+        )
+        .await
+    }
+
+    /// Closes a tab. The last one may be closed too; the session stays.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if there is no such tab.
+    pub async fn close_tab(&self, number: u32) -> Result<(), BrowserError> {
+        let work = async {
+            let (tabs, _) = self.0.hub.tabs();
+            let tab = tabs
+                .into_iter()
+                .find(|tab| tab.number == number)
+                .ok_or_else(|| no_tab(number))?;
+            Ok(tab.page.close().await?)
+        };
+        self.run(
+            "browser.close_tab",
+            &number.to_string(),
+            self.0.config.action_timeout,
+            work,
+        )
+        .await
+    }
+
+    /// Changes the size of the page.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is not 100 to 4096 in both directions.
+    pub async fn resize(&self, viewport: super::Viewport) -> Result<(), BrowserError> {
+        let work = async {
+            let fits = |length| (100..=4096).contains(&length);
+            if !fits(viewport.width) || !fits(viewport.height) {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::InvalidInput,
+                    "viewport is not 100 to 4096 in both directions",
+                ));
+            }
+            let (_, page) = self.page()?;
+            let size = playwright_rs::Viewport {
+                width: viewport.width,
+                height: viewport.height,
+            };
+            Ok(page.set_viewport_size(size).await?)
+        };
+        self.run("browser.resize", "", self.0.config.action_timeout, work)
+            .await
+    }
+}
+
+/// What to wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// An element that can be seen.
+    Element(String),
+    /// No such element that can be seen.
+    Gone(String),
+    /// A text on the page.
+    Text(String),
+    /// A time, at most a minute.
+    Time(Duration),
+}
+
+fn no_tab(number: u32) -> BrowserError {
+    BrowserError::new(
+        BrowserErrorKind::InvalidInput,
+        format!("there is no tab {number}: list the tabs"),
+    )
+}
