@@ -134,10 +134,7 @@ async fn shadow_roots_and_frames_are_reached() {
         .await
         .unwrap();
     let view = session.snapshot(true, 0, 20_000).await.unwrap();
-    assert!(
-        view.text.contains("Done in frame"),
-        "{view:?}"
-    );
+    assert!(view.text.contains("Done in frame"), "{view:?}");
     service.shutdown().await;
 }
 

@@ -27,8 +27,8 @@ use super::{
 use crate::{BrowserError, BrowserErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many refusals are remembered for whoever asks why a page lacks something.
-const REFUSALS: usize = 50;
+/// How many refusals and failures are remembered for whoever asks why a page lacks something.
+const TROUBLE: usize = 50;
 /// How many connections one session may have open.
 const CONNECTIONS: usize = 256;
 
@@ -52,7 +52,7 @@ pub(crate) struct FilterProxy {
 struct Shared {
     config: RwLock<(ProxyConfig, OriginPolicy)>,
     received: AtomicU64,
-    refusals: Mutex<VecDeque<String>>,
+    trouble: Mutex<VecDeque<BrowserError>>,
 }
 
 impl FilterProxy {
@@ -62,7 +62,7 @@ impl FilterProxy {
         let shared = Arc::new(Shared {
             config: RwLock::new((config, policy)),
             received: AtomicU64::new(0),
-            refusals: Mutex::default(),
+            trouble: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self {
@@ -89,14 +89,14 @@ impl FilterProxy {
         self.shared.rules().1
     }
 
-    /// Takes the refusals since the last time.
-    pub(crate) fn take_refusals(&self) -> Vec<String> {
-        let mut refusals = self
+    /// Takes why connections were not made, since the last time.
+    pub(crate) fn take_trouble(&self) -> Vec<BrowserError> {
+        let mut trouble = self
             .shared
-            .refusals
+            .trouble
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        refusals.drain(..).collect()
+        trouble.drain(..).collect()
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -135,10 +135,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let shared = Arc::clone(&shared);
-                async move { Ok::<_, std::convert::Infallible>(shared.answer(request).await) }
-            });
+            let service = service_fn(move |request| Arc::clone(&shared).answer(request));
             let serving = hyper::server::conn::http1::Builder::new()
                 .preserve_header_case(true)
                 .serve_connection(TokioIo::new(stream), service)
@@ -151,6 +148,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 type Body = Either<Counted<Incoming>, Full<Bytes>>;
 
+/// Ends the connection without an answer: an answer of ours would look to the page like one of the server.
+#[derive(Debug)]
+struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection was not made")
+    }
+}
+
+impl std::error::Error for Broken {}
+
 impl Shared {
     fn rules(&self) -> (ProxyConfig, OriginPolicy) {
         self.config
@@ -159,7 +168,7 @@ impl Shared {
             .clone()
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Broken> {
         let target = match request.method() {
             &Method::CONNECT => request
                 .uri()
@@ -168,15 +177,14 @@ impl Shared {
             _ => Target::of_url(&request.uri().to_string()),
         };
         let Some(target) = target else {
-            return text(StatusCode::BAD_REQUEST, "not a request for a proxy");
+            return Ok(text(StatusCode::BAD_REQUEST, "not a request for a proxy"));
         };
         let stream = match self.connect(&target).await {
             Ok(stream) => stream,
-            Err(error) if error.kind() == BrowserErrorKind::Denied => {
-                self.note(&error);
-                return text(StatusCode::FORBIDDEN, &error.to_string());
+            Err(error) => {
+                self.note(error);
+                return Err(Broken);
             }
-            Err(error) => return text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };
         let max = self.rules().0.max_bytes;
         if request.method() == Method::CONNECT {
@@ -185,27 +193,25 @@ impl Shared {
                     relay(TokioIo::new(upgraded), stream, &self.received, max).await;
                 }
             });
-            return Response::new(Either::Right(Full::default()));
+            return Ok(Response::new(Either::Right(Full::default())));
         }
-        match forward(request, stream).await {
-            Ok(response) => response.map(|body| {
-                Either::Left(Counted::new(
-                    body,
-                    Arc::new(move |bytes| {
-                        self.received.fetch_add(bytes, Ordering::Relaxed) + bytes <= max
-                    }),
-                ))
-            }),
-            Err(_) => text(StatusCode::BAD_GATEWAY, "the server does not answer"),
-        }
+        let response = forward(request, stream).await.map_err(|_| Broken)?;
+        Ok(response.map(|body| {
+            Either::Left(Counted::new(
+                body,
+                Arc::new(move |bytes| {
+                    self.received.fetch_add(bytes, Ordering::Relaxed) + bytes <= max
+                }),
+            ))
+        }))
     }
 
-    fn note(&self, error: &BrowserError) {
-        tracing::debug!(%error, "refused by the origin policy");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note(&self, error: BrowserError) {
+        tracing::debug!(%error, "a session's connection was not made");
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let text = error.to_string();
-        if refusals.len() < REFUSALS && !refusals.contains(&text) {
-            refusals.push_back(text);
+        if trouble.len() < TROUBLE && !trouble.iter().any(|known| known.to_string() == text) {
+            trouble.push_back(error);
         }
     }
 

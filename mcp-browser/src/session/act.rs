@@ -123,7 +123,7 @@ impl Session {
             self.0.proxy.policy().check(url)?;
             self.no_dialog()?;
             let (_, page) = self.page()?;
-            self.0.proxy.take_refusals();
+            self.0.proxy.take_trouble();
             self.unless_dialog(self.goto(&page, url)).await
         };
         self.run(
@@ -159,40 +159,22 @@ impl Session {
             }
         }
         self.quiet(mark).await;
-        match self.0.proxy.policy().check(&page.url()) {
-            Err(_) if page.url().starts_with("chrome-error:") => Err(self.explain(
-                BrowserError::new(BrowserErrorKind::Navigation, "the page could not be loaded"),
-            )),
-            _ => self.refused_page(page, url),
+        if page.url().starts_with("chrome-error:") {
+            let message = "the page could not be loaded";
+            return Err(self.explain(BrowserError::new(BrowserErrorKind::Navigation, message)));
         }
+        Ok(())
     }
 
-    /// Tells a page of ours that says "refused" from one of the site: the proxy knows what it refused.
-    fn refused_page(&self, page: &Page, url: &str) -> Result<(), BrowserError> {
-        let (at, asked) = (page.url(), crate::proxy::Target::of_url(url));
-        let refusals = self.0.proxy.take_refusals();
-        let target = crate::proxy::Target::of_url(&at);
-        let main = target
-            .as_ref()
-            .or(asked.as_ref())
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        match refusals
-            .into_iter()
-            .find(|refusal| refusal.starts_with(&main) && !main.is_empty())
-        {
-            Some(refusal) => Err(BrowserError::new(BrowserErrorKind::Denied, refusal)),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds that the policy refused something, which the browser shows as a broken connection.
+    /// Says why a connection was not made, which the browser shows as a broken one.
     fn explain(&self, error: BrowserError) -> BrowserError {
-        match self.0.proxy.take_refusals().into_iter().next() {
-            Some(refusal) => {
-                BrowserError::new(BrowserErrorKind::Denied, refusal).with_source(error)
-            }
-            None => error,
+        let trouble = self.0.proxy.take_trouble();
+        let (denied, other): (Vec<_>, Vec<_>) = trouble
+            .into_iter()
+            .partition(|error| error.kind() == BrowserErrorKind::Denied);
+        match denied.into_iter().chain(other).next() {
+            Some(reason) if error.kind() == BrowserErrorKind::Navigation => reason,
+            _ => error,
         }
     }
 

@@ -21,6 +21,7 @@ use std::{
 use mcp_core::{AuditEvent, AuditOutcome, Partition, Principal, secret::Secret};
 use playwright_rs::{BrowserContext, Page};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 pub use self::{
     act::{Action, Button, Files, Wait},
@@ -173,7 +174,9 @@ impl Session {
     /// Requests that the origin policy has refused since the last call.
     #[must_use]
     pub fn take_refusals(&self) -> Vec<String> {
-        self.0.proxy.take_refusals()
+        let trouble = self.0.proxy.take_trouble().into_iter();
+        let refused = trouble.filter(|error| error.kind() == BrowserErrorKind::Denied);
+        refused.map(|error| error.to_string()).collect()
     }
 
     /// How many popups were closed since the last call because there were too many tabs.
@@ -244,19 +247,10 @@ impl Session {
         let secrets = lock(&self.0.secrets);
         let mut text = text.to_owned();
         for secret in secrets.iter().filter(|secret| !secret.secret().is_empty()) {
-            let value = secret.secret();
-            if text.contains(value) {
-                text = text.replace(value, HIDDEN);
-            }
-            // As it stands in addresses and in JSON.
-            let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            if encoded != value && text.contains(&encoded) {
-                text = text.replace(&encoded, HIDDEN);
-            }
-            let escaped = serde_json::to_string(value).unwrap_or_default();
-            let escaped = escaped.trim_matches('"');
-            if escaped != value && !escaped.is_empty() && text.contains(escaped) {
-                text = text.replace(escaped, HIDDEN);
+            for form in spellings(secret.secret()) {
+                if text.contains(form.as_str()) {
+                    text = text.replace(form.as_str(), HIDDEN);
+                }
             }
         }
         text
@@ -392,4 +386,40 @@ impl fmt::Debug for Session {
             .field("owner", &self.0.principal)
             .finish_non_exhaustive()
     }
+}
+
+/// What `encodeURIComponent` leaves as it is (ECMA-262, section 19.2.6.4).
+const COMPONENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// A text as it stands by itself, in JSON, in HTML, in addresses and in forms.
+fn spellings(value: &str) -> Vec<Zeroizing<String>> {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    let json = json
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or_default();
+    let html = value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;");
+    let mut all = vec![
+        value.to_owned(),
+        json.to_owned(),
+        html,
+        percent_encoding::utf8_percent_encode(value, COMPONENT).to_string(),
+        url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
+    ];
+    all.retain(|form| !form.is_empty());
+    all.dedup();
+    all.into_iter().map(Zeroizing::new).collect()
 }
