@@ -371,9 +371,18 @@ impl BrowserService {
 
     async fn forget(&self, session: Session) {
         let slot = session.0.browser.slot();
-        lock(&self.0.leases).sessions.remove(session.id());
-        drop(session);
-        self.0.engine.release(slot).await;
+        let unused = {
+            let mut leases = lock(&self.0.leases);
+            leases.sessions.remove(session.id());
+            let others = leases
+                .sessions
+                .values()
+                .any(|other| other.0.browser.slot() == slot);
+            !others && !leases.pending.contains_key(&session.owner())
+        };
+        if unused {
+            self.0.engine.release(slot).await;
+        }
     }
 
     /// Closes all sessions, the browsers and the driver. Sessions cannot be created afterwards.

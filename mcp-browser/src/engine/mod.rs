@@ -102,18 +102,13 @@ impl Engine {
         Ok(browser)
     }
 
-    /// Closes a principal's own browser once nobody uses it.
+    /// Closes a principal's own browser, which nobody uses any more.
     pub(crate) async fn release(&self, slot: Slot) {
-        if slot.owner.is_none() {
-            return;
-        }
-        let mut state = self.0.state.lock().await;
-        // One is the map's own.
-        let unused = state
-            .browsers
-            .get(&slot)
-            .is_some_and(|browser| Arc::strong_count(browser) == 1);
-        if unused && let Some(browser) = state.browsers.remove(&slot) {
+        let found = match slot.owner {
+            Some(_) => self.0.state.lock().await.browsers.remove(&slot),
+            None => None,
+        };
+        if let Some(browser) = found {
             browser.close().await;
         }
     }
