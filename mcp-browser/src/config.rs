@@ -64,6 +64,8 @@ pub struct BrowserConfig {
     pub(crate) headed: bool,
     pub(crate) evaluate: bool,
     pub(crate) stealth: bool,
+    #[cfg(feature = "captcha")]
+    pub(crate) captcha_hook: bool,
     pub(crate) ignore_tls_errors: bool,
     pub(crate) allow_anonymous: bool,
     pub(crate) downloads: Downloads,
@@ -100,6 +102,8 @@ impl BrowserConfig {
             headed: false,
             evaluate: false,
             stealth: false,
+            #[cfg(feature = "captcha")]
+            captcha_hook: false,
             ignore_tls_errors: false,
             allow_anonymous: false,
             downloads: Downloads::Deny,
@@ -239,6 +243,15 @@ impl BrowserConfig {
     #[must_use]
     pub const fn allow_stealth(mut self) -> Self {
         self.stealth = true;
+        self
+    }
+
+    /// Remembers the callbacks that pages pass to captcha widgets from scripts, so that an answer can be handed to
+    /// them. Adds a script to every page. Default is not: then only callbacks named in the markup are called.
+    #[cfg(feature = "captcha")]
+    #[must_use]
+    pub const fn with_captcha_callbacks(mut self) -> Self {
+        self.captcha_hook = true;
         self
     }
 

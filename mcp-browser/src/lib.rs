@@ -1,6 +1,8 @@
 //! Governed browser sessions on Playwright, as a service and as MCP tools.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "captcha")]
+mod captcha;
 mod config;
 mod driver;
 mod engine;
@@ -14,7 +16,14 @@ mod service;
 mod session;
 mod snapshot;
 mod stealth;
+#[cfg(feature = "rmcp")]
+mod tools;
 
+#[cfg(feature = "rmcp")]
+pub use self::tools::{BrowserTools, Capability};
+
+#[cfg(feature = "captcha")]
+pub use self::captcha::FoundCaptcha;
 pub use self::{
     config::{BrowserConfig, Downloads, Isolation},
     driver::{Discover, DriverConfig, PLAYWRIGHT_CORE},

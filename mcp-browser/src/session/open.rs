@@ -252,6 +252,10 @@ async fn furnish(
     if options.stealth {
         stealth::context(context).await?;
     }
+    #[cfg(feature = "captcha")]
+    if config.captcha_hook {
+        context.add_init_script(crate::captcha::HOOK).await?;
+    }
     let hub = Hub::listen(context, config.max_tabs, config.dialog_timeout).await?;
     let page: Page = context.new_page().await?;
     if options.stealth {

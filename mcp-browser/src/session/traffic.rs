@@ -124,8 +124,13 @@ impl Session {
     /// `BrowserGone`, `Timeout`.
     pub async fn clear_routes(&self) -> Result<(), BrowserError> {
         let work = async {
-            self.0.context.unroute_all(None).await?;
-            lock(&self.0.traffic.routes).clear();
+            let patterns: Vec<String> = lock(&self.0.traffic.routes)
+                .drain(..)
+                .map(|(pattern, _)| pattern)
+                .collect();
+            for pattern in patterns {
+                self.0.context.unroute(&pattern).await?;
+            }
             Ok(())
         };
         self.run(

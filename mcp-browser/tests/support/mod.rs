@@ -48,7 +48,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 pub(crate) struct Site {
     pub(crate) origin: String,
     pub(crate) port: u16,
-    hits: Arc<Mutex<Vec<String>>>,
+    pub(crate) hits: Arc<Mutex<Vec<String>>>,
 }
 
 impl Site {
