@@ -5,10 +5,21 @@ use std::{fs, time::Duration};
 /// Clock ticks per second in `/proc`; Linux has had no other value for programs since 2.6.
 const TICKS: u64 = 100;
 
-/// Processor time that the process and all its living descendants have used.
+/// Processor time that the process has used, without its descendants.
 #[must_use]
 pub fn cpu(pid: u32) -> Duration {
-    let ticks: u64 = tree(pid).iter().map(|process| process.ticks).sum();
+    used(&tree(pid), |process| process.pid == pid)
+}
+
+/// Processor time that the living descendants of the process have used.
+#[must_use]
+pub fn cpu_of_descendants(pid: u32) -> Duration {
+    used(&tree(pid), |process| process.pid != pid)
+}
+
+fn used(processes: &[Process], counts: impl Fn(&Process) -> bool) -> Duration {
+    let counted = processes.iter().filter(|process| counts(process));
+    let ticks: u64 = counted.map(|process| process.ticks).sum();
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 

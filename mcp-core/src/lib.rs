@@ -33,6 +33,7 @@ pub mod front;
 pub mod http_client;
 mod json;
 pub mod jsonrpc;
+mod lazy;
 #[cfg(feature = "stdio")]
 pub mod lines;
 mod method;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, ErrorKind, Json, Method, Object};
+use crate::{Error, ErrorKind, Json, Method, Object, lazy};
 
 /// How long a full sink holds its own request up before the request fails.
 const STALL: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ struct Sink {
 }
 
 enum Target {
-    Channel(mpsc::Sender<Outgoing>),
+    Channel(lazy::Sender<Outgoing>),
     Map(Notifier, Map),
 }
 
@@ -132,7 +132,7 @@ impl Notifier {
     /// Creates a sink that holds up to `capacity` notifications, and the stream that reads it.
     #[must_use]
     pub fn channel(capacity: std::num::NonZeroUsize) -> (Self, NotificationStream) {
-        let (sender, receiver) = mpsc::channel(capacity.get());
+        let (sender, receiver) = lazy::channel(capacity.get());
         (
             Self::to(Target::Channel(sender)),
             NotificationStream(receiver),
@@ -188,7 +188,7 @@ impl Notifier {
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
                 Target::Channel(sender) => {
-                    return send(sender, Outgoing::Notification(notification)).await;
+                    return send(sender.get(), Outgoing::Notification(notification)).await;
                 }
                 Target::Map(next, map) => {
                     let Some(mapped) = map(notification) else {
@@ -221,7 +221,7 @@ impl Notifier {
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
                 Target::Channel(sender) => {
-                    send(sender, Outgoing::Question(question)).await?;
+                    send(sender.get(), Outgoing::Question(question)).await?;
                     return answered.await.unwrap_or_else(|_| Err(gone()));
                 }
                 Target::Map(next, _) => sink = next,
@@ -276,7 +276,7 @@ impl fmt::Debug for Notifier {
 
 /// Reads what a [`Notifier`] was given, in order.
 #[derive(Debug)]
-pub struct NotificationStream(mpsc::Receiver<Outgoing>);
+pub struct NotificationStream(lazy::Receiver<Outgoing>);
 
 impl NotificationStream {
     /// Returns the next notification; `None` when every notifier is gone.
@@ -299,7 +299,7 @@ impl NotificationStream {
     /// Returns the next notification if there is one already.
     pub fn try_recv(&mut self) -> Option<Notification> {
         loop {
-            match self.0.try_recv().ok()? {
+            match self.0.try_recv()? {
                 Outgoing::Notification(notification) => return Some(notification),
                 Outgoing::Question(question) => refuse(question),
             }
@@ -308,7 +308,7 @@ impl NotificationStream {
 
     /// Returns the next notification or question.
     #[allow(dead_code, reason = "the fronts use it, and they are features")]
-    pub(crate) fn receiver(&mut self) -> &mut mpsc::Receiver<Outgoing> {
+    pub(crate) fn receiver(&mut self) -> &mut lazy::Receiver<Outgoing> {
         &mut self.0
     }
 }

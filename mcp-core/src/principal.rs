@@ -1,6 +1,9 @@
 //! Who makes a call, and the keys that keep one caller's data from another.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use sha2::{Digest, Sha256};
 
@@ -47,13 +50,17 @@ impl Principal {
     /// The user who started this process.
     #[must_use]
     pub fn local() -> Self {
-        Self::new(PrincipalKind::Local, "", "")
+        static LOCAL: LazyLock<Principal> =
+            LazyLock::new(|| Principal::new(PrincipalKind::Local, "", ""));
+        LOCAL.clone()
     }
 
     /// A stateless request without any credential. It may not use an upstream that keeps state per principal.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::new(PrincipalKind::Anonymous, "", "")
+        static ANONYMOUS: LazyLock<Principal> =
+            LazyLock::new(|| Principal::new(PrincipalKind::Anonymous, "", ""));
+        ANONYMOUS.clone()
     }
 
     /// A session without any credential.

@@ -7,6 +7,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import * as types from '@modelcontextprotocol/sdk/types.js';
 
 import { checks } from './checks.mjs';
+import { everything } from './everything.mjs';
 import { run } from './harness.mjs';
 
 const LISTS = {
@@ -71,4 +72,5 @@ async function end(transport) {
     await transport.close();
 }
 
-await run(['session'], connect, checks);
+if (process.env.SERVER === 'everything') await run(['session'], connect, everything);
+else await run(['session'], connect, checks);

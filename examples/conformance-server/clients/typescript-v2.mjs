@@ -5,6 +5,7 @@
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 
 import { checks } from './checks.mjs';
+import { everything } from './everything.mjs';
 import { run } from './harness.mjs';
 
 const LISTS = {
@@ -79,4 +80,5 @@ async function end(transport, era) {
     await transport.close();
 }
 
-await run(['session', 'stateless'], connect, checks);
+if (process.env.SERVER === 'everything') await run(['session'], connect, everything);
+else await run(['session', 'stateless'], connect, checks);

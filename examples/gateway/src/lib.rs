@@ -8,7 +8,9 @@ use std::{
 };
 
 use axum::Router;
-use mcp_aggregate::{Bare, Gateway, GatewayBuilder, Running, Upstream, connector::stdio::Command};
+use mcp_aggregate::{
+    Bare, Gateway, GatewayBuilder, Running, SessionScope, Upstream, connector::stdio::Command,
+};
 use mcp_core::{ConfigError, front::http::HttpConfig};
 
 pub use self::notes::Notes;
@@ -64,8 +66,19 @@ impl UpstreamArgument {
         }
         let mut words = split_words(&self.target).into_iter();
         let program = words.next().unwrap_or_default();
-        Upstream::command(&self.name, Command::new(program).args(words))
+        Ok(started(Upstream::command(
+            &self.name,
+            Command::new(program).args(words),
+        )?))
     }
+}
+
+/// Has a program started for each session of a client, as a client would start it itself.
+///
+/// Everything on loopback belongs to one user, whose clients would share one process otherwise: a question by the
+/// process would belong to none of them in particular, and what one of them changes would change for all.
+fn started(upstream: Upstream) -> Upstream {
+    upstream.session_scope(SessionScope::PerSession)
 }
 
 /// Splits a command line into words; quotes keep spaces together.
@@ -116,15 +129,15 @@ pub fn gateway(
 pub fn default_gateway(clock: &Path, npx: bool, uvx: bool) -> Result<GatewayBuilder, ConfigError> {
     let mut builder = Gateway::builder("gateway")
         .upstream(Upstream::rmcp("notes", || Ok(Notes::default()))?)
-        .upstream(Upstream::command("clock", Command::new(clock))?);
+        .upstream(started(Upstream::command("clock", Command::new(clock))?));
     if npx {
-        builder = builder.upstream(Upstream::npm(
+        builder = builder.upstream(started(Upstream::npm(
             "everything",
             "@modelcontextprotocol/server-everything@2026.8.31",
-        )?);
+        )?));
     }
     if uvx {
-        builder = builder.upstream(Upstream::pypi("time", "mcp-server-time")?);
+        builder = builder.upstream(started(Upstream::pypi("time", "mcp-server-time")?));
     }
     Ok(builder)
 }

@@ -91,7 +91,7 @@ impl Router {
         if let Some(entry) = visible(&now, kind, name, &request) {
             return self.call_entry(entry, request).await;
         }
-        let snapshot = self.0.snapshot(&request).await;
+        let snapshot = Box::pin(self.0.snapshot(&request)).await;
         match visible(&snapshot, kind, name, &request) {
             Some(entry) => self.call_entry(entry, request).await,
             None => Err(unknown(kind, name)),
@@ -442,6 +442,13 @@ impl Service<Request> for Router {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        let router = self.clone();
+        // Most calls by far; told apart here, so that they are no larger than they need to be.
+        match *request.method() {
+            Method::TOOLS_CALL if !request.is_notification() => {
+                Box::pin(async move { router.call_named(ListKind::Tools, request).await })
+            }
+            _ => Box::pin(router.answer(request)),
+        }
     }
 }

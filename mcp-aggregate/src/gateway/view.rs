@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,9 +27,11 @@ const KEPT: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Views {
     by_client: RwLock<HashMap<Client, Arc<View>>>,
+    /// Counts looks at views, to tell which was used last.
+    looks: AtomicU64,
     /// Snapshots by the listings that they were composed of.
     composed: Mutex<Vec<(Vec<usize>, Weak<Snapshot>)>>,
-    generation: std::sync::atomic::AtomicU64,
+    generation: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +43,8 @@ enum Client {
 /// What one client is offered.
 #[derive(Default)]
 pub(crate) struct View {
+    /// The look at which it was used last.
+    used: AtomicU64,
     snapshot: ArcSwapOption<Snapshot>,
     /// Held while the view is composed. Callers that come meanwhile wait.
     composing: AsyncMutex<Vec<Slot>>,
@@ -56,7 +63,9 @@ impl Views {
             .by_client
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        views.get(client).cloned()
+        let view = views.get(client)?;
+        self.touch(view);
+        Some(Arc::clone(view))
     }
 
     fn insert(&self, client: Client) -> Arc<View> {
@@ -64,11 +73,17 @@ impl Views {
             .by_client
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if views.len() >= KEPT && matches!(client, Client::Principal(_)) {
-            // They are composed again when they are needed.
-            views.retain(|client, _| matches!(client, Client::Session(_)));
+        if matches!(client, Client::Principal(_)) && !views.contains_key(&client) {
+            forget_oldest(&mut views);
         }
-        Arc::clone(views.entry(client).or_default())
+        let view = Arc::clone(views.entry(client).or_default());
+        self.touch(&view);
+        view
+    }
+
+    fn touch(&self, view: &View) {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        view.used.store(look, Ordering::Relaxed);
     }
 
     fn remove(&self, client: &Client) {
@@ -102,14 +117,32 @@ impl Views {
                 listing: listing.clone(),
             })
             .collect();
-        let generation = self
-            .generation
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-            + 1;
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let snapshot = Arc::new(Snapshot::compose(sources, &*core.naming, generation));
         composed.push((key, Arc::downgrade(&snapshot)));
         snapshot
     }
+}
+
+/// Makes room for the view of a client without a session: once [`KEPT`] are there, the eighth that was not used for
+/// longest goes. They are composed again when they are needed.
+fn forget_oldest(views: &mut HashMap<Client, Arc<View>>) {
+    if views.len() < KEPT {
+        return;
+    }
+    let mut used: Vec<_> = views
+        .iter()
+        .filter(|(client, _)| matches!(client, Client::Principal(_)))
+        .map(|(_, view)| view.used.load(Ordering::Relaxed))
+        .collect();
+    if used.len() < KEPT {
+        return;
+    }
+    let (_, oldest, _) = used.select_nth_unstable(KEPT / 8);
+    let oldest = *oldest;
+    views.retain(|client, view| {
+        matches!(client, Client::Session(_)) || view.used.load(Ordering::Relaxed) >= oldest
+    });
 }
 
 impl Core {
@@ -290,5 +323,32 @@ impl Core {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_core::Principal;
+
+    use super::*;
+
+    fn client(number: usize) -> Client {
+        Client::Principal(Principal::authenticated("i", &number.to_string()).partition())
+    }
+
+    #[test]
+    fn the_views_that_were_not_used_for_longest_make_room() {
+        let views = Views::default();
+        let session = Client::Session(SessionKey::new("s"));
+        views.insert(session.clone());
+        for number in 0..KEPT {
+            views.insert(client(number));
+        }
+        assert!(views.known(&client(0)).is_some(), "and is now the youngest");
+        views.insert(client(KEPT));
+        let kept = |client| views.known(&client).is_some();
+        assert!(kept(session) && kept(client(0)) && kept(client(KEPT)) && kept(client(KEPT - 1)));
+        assert!(!kept(client(1)) && !kept(client(KEPT / 8)));
+        assert!(kept(client(KEPT / 8 + 1)));
     }
 }

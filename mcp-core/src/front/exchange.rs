@@ -78,7 +78,7 @@ impl Exchange {
             }
         }
         // What was sent before the answer goes out before the answer.
-        if let Ok(outgoing) = self.outgoing.receiver().try_recv() {
+        if let Some(outgoing) = self.outgoing.receiver().try_recv() {
             return Poll::Ready(Step::Outgoing(outgoing));
         }
         match self.answer.take() {

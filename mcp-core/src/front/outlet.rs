@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -52,7 +52,9 @@ pub(super) async fn run(
             },
             Err(cancelled) => Err(cancelled),
         };
-        writer.withdraw_all().await;
+        // What the call has asked is over with it.
+        drop(call);
+        writer.finish().await;
         let answer = answer?;
         return Ok(text::answer(id, answer, Era::Session).into());
     }
@@ -94,7 +96,6 @@ pub(super) struct Writer<'a, O> {
     outlet: &'a O,
     /// Questions that are out, so that one that nobody waits for any more is withdrawn.
     questions: FuturesUnordered<BoxFuture<'static, u64>>,
-    open: Vec<u64>,
 }
 
 impl<'a, O: Outlet> Writer<'a, O> {
@@ -103,7 +104,6 @@ impl<'a, O: Outlet> Writer<'a, O> {
             session,
             outlet,
             questions: FuturesUnordered::new(),
-            open: Vec::new(),
         }
     }
 
@@ -124,7 +124,6 @@ impl<'a, O: Outlet> Writer<'a, O> {
         } = question;
         let (sender, answered) = oneshot::channel();
         let number = self.session.ask(sender);
-        self.open.push(number);
         self.questions.push(Box::pin(async move {
             tokio::select! {
                 answer = answered => {
@@ -154,7 +153,6 @@ impl<'a, O: Outlet> Writer<'a, O> {
 
     /// Takes a question back, unless the client has answered it.
     async fn withdraw(&mut self, number: u64) {
-        self.open.retain(|open| *open != number);
         if !self.session.withdraw(number) {
             return;
         }
@@ -166,10 +164,20 @@ impl<'a, O: Outlet> Writer<'a, O> {
         self.outlet.push(cancelled.to_message().into_bytes()).await;
     }
 
-    /// Takes every question back that is still out, at the end of the call that it belongs to.
-    async fn withdraw_all(&mut self) {
-        for number in std::mem::take(&mut self.open) {
+    /// Takes the questions back that nobody waits for any more, at the end of a call. One that somebody waits for may
+    /// belong to another call of the session, and lives on.
+    async fn finish(mut self) {
+        while let Some(Some(number)) = self.questions.next().now_or_never() {
             self.withdraw(number).await;
         }
+        if self.questions.is_empty() {
+            return;
+        }
+        let (session, mut questions) = (Arc::clone(self.session), self.questions);
+        tokio::spawn(async move {
+            while let Some(number) = questions.next().await {
+                session.withdraw(number);
+            }
+        });
     }
 }

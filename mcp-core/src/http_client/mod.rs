@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "http-client")]
 mod guarded;
 mod response;
+mod whole;
 
 use std::fmt;
 
@@ -30,6 +31,7 @@ pub use self::error::{HttpError, HttpErrorKind};
 #[cfg(feature = "http-client")]
 pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver};
 pub use self::response::ResponseBody;
+pub use self::whole::read_whole;
 
 /// Sends a request and returns the answer, whatever its status.
 ///

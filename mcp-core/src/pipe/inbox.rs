@@ -4,12 +4,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::{WAITING, cannot_ask, listen::Filter};
 use crate::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response, SessionKey,
     jsonrpc::{Id, Message},
+    lazy,
     protocol::meta,
 };
 
@@ -31,11 +32,14 @@ struct State {
     unaddressed: Unaddressed,
     last: u64,
     calls: HashMap<u64, Entry>,
+    /// Questions that outlive the call through which they were put, by their ids.
+    apart: HashMap<Id, oneshot::Sender<()>>,
     closed: Option<Error>,
 }
 
 struct Entry {
-    arrivals: mpsc::Sender<Arrival>,
+    arrivals: lazy::Sender<Arrival>,
+    answer: oneshot::Sender<Result<Response, Error>>,
     /// The client's own progress token, which replaces ours in what it is sent.
     token: Option<Json>,
     session: Option<SessionKey>,
@@ -44,12 +48,17 @@ struct Entry {
     wants_log: bool,
 }
 
-/// What arrives for one call.
+/// What arrives for one call before its answer.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Answer(Result<Response, Error>),
     Notification(Notification),
-    Question(Id, Method, Option<Json>),
+    Question {
+        id: Id,
+        method: Method,
+        params: Option<Json>,
+        /// Another call of the client may have caused it.
+        shared: bool,
+    },
     /// The server no longer needs the answer to its question.
     Withdrawn(Id),
 }
@@ -59,7 +68,8 @@ pub(crate) enum Arrival {
 pub struct Ticket<'a> {
     inbox: &'a Inbox,
     id: u64,
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: lazy::Receiver<Arrival>,
+    answer: oneshot::Receiver<Result<Response, Error>>,
 }
 
 impl Ticket<'_> {
@@ -69,8 +79,28 @@ impl Ticket<'_> {
         self.id
     }
 
-    pub(crate) fn arrivals(&mut self) -> &mut mpsc::Receiver<Arrival> {
-        &mut self.arrivals
+    /// Lets a question outlive the call. What is returned completes when the server withdraws the question.
+    pub(crate) fn set_apart(&self, id: &Id) -> oneshot::Receiver<()> {
+        let (withdraw, withdrawn) = oneshot::channel();
+        let mut state = self.inbox.lock();
+        state.apart.retain(|_, question| !question.is_closed());
+        state.apart.insert(id.clone(), withdraw);
+        withdrawn
+    }
+
+    /// Returns what arrives next; `None` when only the answer is left.
+    pub(crate) async fn arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.recv().await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn try_arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.try_recv()
+    }
+
+    /// Returns the answer; `None` if the call has lost its place without one.
+    pub(crate) async fn answer(&mut self) -> Option<Result<Response, Error>> {
+        (&mut self.answer).await.ok()
     }
 }
 
@@ -129,11 +159,13 @@ impl Inbox {
         }
         state.last += 1;
         let id = state.last;
-        let (sender, arrivals) = mpsc::channel(WAITING);
+        let (sender, arrivals) = lazy::channel(WAITING);
+        let (answer, answered) = oneshot::channel();
         state.calls.insert(
             id,
             Entry {
                 arrivals: sender,
+                answer,
                 token: request.progress_token(),
                 session: request.session().cloned(),
                 wants_log: listens.is_some() || request.log_level().is_some(),
@@ -144,6 +176,7 @@ impl Inbox {
             inbox: self,
             id,
             arrivals,
+            answer: answered,
         })
     }
 
@@ -158,9 +191,10 @@ impl Inbox {
             return;
         }
         state.closed = Some(error.clone());
+        state.apart.clear();
         for (_, entry) in state.calls.drain() {
-            // A full queue ends with its sender, which is an error to its call too.
-            let _ = entry.arrivals.try_send(Arrival::Answer(Err(error.clone())));
+            // The call may be over: then nobody waits.
+            let _ = entry.answer.send(Err(error.clone()));
         }
     }
 
@@ -231,7 +265,14 @@ impl State {
             Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
                 let refused = (id.clone(), Err(cannot_ask(&method)));
-                let question = Arrival::Question(id, method, params.map(Json::from));
+                let certain = cause.is_some_and(|cause| self.calls.contains_key(&cause));
+                let calls = self.calls.values().filter(|call| call.listens.is_none());
+                let question = Arrival::Question {
+                    id,
+                    method,
+                    params: params.map(Json::from),
+                    shared: !certain && calls.count() > 1,
+                };
                 match self.whose(cause, |_| true) {
                     Some(owner) if self.send(owner, question) => None,
                     _ => Some(refused),
@@ -244,7 +285,7 @@ impl State {
         let Some(id) = id.as_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
             // The call may be over: then nobody waits.
-            let _ = entry.arrivals.try_send(Arrival::Answer(answer));
+            let _ = entry.answer.send(answer);
         }
     }
 
@@ -292,6 +333,8 @@ impl State {
             .and_then(|params| params.get("requestId"))
             .and_then(Id::new);
         let Some(id) = id else { return };
+        // Dropping a sender withdraws.
+        self.apart.remove(&id);
         let owners: Vec<_> = self.calls.keys().copied().collect();
         for owner in owners {
             self.send(owner, Arrival::Withdrawn(id.clone()));
@@ -383,7 +426,7 @@ impl State {
         let Some(entry) = self.calls.get(&id) else {
             return false;
         };
-        if entry.arrivals.try_send(arrival).is_err() {
+        if entry.arrivals.get().try_send(arrival).is_err() {
             self.calls.remove(&id);
             return false;
         }

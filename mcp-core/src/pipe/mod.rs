@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -26,7 +26,7 @@ pub use self::{
     listen::{Caller, Filter, listen},
 };
 use crate::{
-    Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
+    Asker, Era, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
     protocol::meta,
 };
@@ -72,6 +72,21 @@ impl Outbound {
     }
 }
 
+/// Returns the `logging/setLevel` that a session of the session era begins with: its client may have set the level
+/// before the session was needed, or was lost. `None` where none was set, and for a server that does not log.
+#[must_use]
+pub fn opening_level(request: &Request, discovered: &Response) -> Option<Request> {
+    let level = request.log_level()?;
+    discovered
+        .result()
+        .member("capabilities")?
+        .member("logging")?;
+    let mut params = Object::default();
+    params.set("level", Json::string(level.as_str()));
+    let set = Request::from_object(Method::SET_LEVEL, Some(params)).ok()?;
+    Some(set.with_facts_of(request).without_call())
+}
+
 /// A conversation over one stream of messages in each direction. Clones share it.
 #[derive(Clone)]
 pub struct Pipe(Arc<Shared>);
@@ -112,7 +127,8 @@ impl Pipe {
         ticket.rename_progress(&mut request);
         self.0.wire.request(ticket.id(), &request).await?;
         let guard = CancelOnDrop::new(&*self.0.wire, ticket.id());
-        let answer = ticket.drive(&request, &*self.0.wire, pending()).await;
+        let leaving = Leaving(Arc::clone(&self.0));
+        let answer = ticket.drive(&request, &leaving, pending()).await;
         guard.settle(answer)
     }
 
@@ -133,8 +149,23 @@ impl Pipe {
     /// The conversation is over, or the client does not read.
     pub async fn follow(&self, request: &Request, filter: Filter) -> Result<Response, Error> {
         let mut ticket = self.0.inbox.attach(request, filter)?;
-        let answer = ticket.drive(request, &*self.0.wire, pending()).await;
+        let leaving = Leaving(Arc::clone(&self.0));
+        let answer = ticket.drive(request, &leaving, pending()).await;
         answer?
+    }
+}
+
+/// What leaves a pipe beside its requests.
+#[derive(Clone)]
+struct Leaving(Arc<Shared>);
+
+impl Replies for Leaving {
+    fn send(&self, message: Outbound) -> BoxFuture<'_, Result<(), Error>> {
+        self.0.wire.send(message)
+    }
+
+    fn try_send(&self, message: Outbound) {
+        self.0.wire.try_send(message);
     }
 }
 
@@ -164,10 +195,10 @@ impl Ticket<'_> {
     /// # Cancel safety
     ///
     /// A dropped future has lost what arrived; the server has not been told.
-    pub async fn drive(
+    pub async fn drive<R: Replies + Clone>(
         &mut self,
         request: &Request,
-        replies: &dyn Replies,
+        replies: &R,
         source: impl Future<Output = Error>,
     ) -> Result<Result<Response, Error>, Error> {
         tokio::pin!(source);
@@ -176,21 +207,26 @@ impl Ticket<'_> {
         loop {
             tokio::select! {
                 biased;
-                arrival = self.arrivals().recv() => match arrival {
-                    Some(Arrival::Answer(answer)) => return Ok(answer),
+                arrival = self.arrival() => match arrival {
                     Some(Arrival::Notification(notification)) => {
                         request.notifier().notify(notification).await?;
                     }
-                    Some(Arrival::Question(id, method, params)) => {
+                    Some(Arrival::Question { id, method, params, shared: true }) => {
+                        let withdrawn = self.set_apart(&id);
+                        let asking = ask(request.asker().cloned(), id, method, params, withdrawn);
+                        ask_apart(asking, replies.clone());
+                    }
+                    Some(Arrival::Question { id, method, params, shared: false }) => {
                         let (withdraw, withdrawn) = oneshot::channel();
                         withdrawals.insert(id.clone(), withdraw);
-                        questions.push(ask(request, id, method, params, withdrawn));
+                        let asker = request.asker().cloned();
+                        questions.push(ask(asker, id, method, params, withdrawn));
                     }
                     Some(Arrival::Withdrawn(id)) => drop(withdrawals.remove(&id)),
-                    None => return Err(flooded()),
+                    None => return self.answer().await.ok_or_else(flooded),
                 },
                 Some(answer) = questions.next(), if !questions.is_empty() => {
-                    let (id, answer): (Id, Option<Result<Json, Error>>) = answer;
+                    let (id, answer): Asked = answer;
                     withdrawals.remove(&id);
                     if let Some(answer) = answer {
                         replies.send(Outbound::Answer(id, answer)).await?;
@@ -250,15 +286,18 @@ impl fmt::Debug for CancelOnDrop<'_> {
     }
 }
 
-/// Puts a question to the client of a call. Without an answer the question was withdrawn.
+/// A question's id and its answer. Without an answer the question was withdrawn.
+type Asked = (Id, Option<Result<Json, Error>>);
+
+/// Puts a question to the client of a call.
 async fn ask(
-    request: &Request,
+    asker: Option<Asker>,
     id: Id,
     method: Method,
     params: Option<Json>,
     withdrawn: oneshot::Receiver<()>,
-) -> (Id, Option<Result<Json, Error>>) {
-    let Some(asker) = request.asker() else {
+) -> Asked {
+    let Some(asker) = asker else {
         return (id, Some(Err(cannot_ask(&method))));
     };
     let answer = tokio::select! {
@@ -267,6 +306,24 @@ async fn ask(
         answer = asker.ask(method, params) => Some(answer),
     };
     (id, answer)
+}
+
+/// Puts a question that may belong to another call of the client than the one it is put through, which may be over
+/// before there is an answer.
+fn ask_apart(asking: impl Future<Output = Asked> + Send + 'static, replies: impl Replies) {
+    let mut asking = Box::pin(asking);
+    // While the call is in progress it leaves by the call's own way.
+    let asked = asking.as_mut().now_or_never();
+    tokio::spawn(async move {
+        let (id, answer) = match asked {
+            Some(asked) => asked,
+            None => asking.await,
+        };
+        if let Some(answer) = answer {
+            // A server that is gone waits for no answer.
+            let _ = replies.send(Outbound::Answer(id, answer)).await;
+        }
+    });
 }
 
 /// What a server is told that asks a client who cannot be asked.

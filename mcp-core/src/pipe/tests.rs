@@ -178,6 +178,63 @@ async fn a_question_goes_to_the_one_client_it_can_be_for() {
 }
 
 #[tokio::test]
+async fn a_question_of_one_of_several_calls_outlives_the_call_it_was_put_through() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone());
+    let session = SessionKey::new("a");
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let (request, stream) = listened(call("{}").with_session(session.clone()));
+        let pipe = pipe.clone();
+        calls.push((
+            tokio::spawn(async move { pipe.call(request).await }),
+            stream,
+        ));
+        tokio::task::yield_now().await;
+    }
+    let (newest, mut stream) = calls.pop().unwrap();
+    for id in ["q", "withdrawn"] {
+        pipe.receive(
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","id":"{id}","method":"roots/list"}}"#
+            )),
+            None,
+        );
+    }
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        match stream.receiver().recv().await.unwrap() {
+            crate::notifier::Outgoing::Question(question) => asked.push(question),
+            other => panic!("{other:?}"),
+        }
+    }
+    pipe.receive(message(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#), None);
+    newest.await.unwrap().unwrap();
+    let mut withdrawn = asked.pop().unwrap();
+    assert!(!withdrawn.answer.is_closed());
+    pipe.receive(
+        message(
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"withdrawn"}}"#,
+        ),
+        None,
+    );
+    let patience = Duration::from_secs(5);
+    tokio::time::timeout(patience, withdrawn.answer.closed())
+        .await
+        .unwrap();
+    let roots = Json::parse(r#"{"roots":[]}"#).unwrap();
+    asked.pop().unwrap().answer.send(Ok(roots)).unwrap();
+    tokio::time::timeout(patience, async {
+        while !wire.last().contains(r#""id":"q","result":{"roots":[]}"#) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    calls.pop().unwrap().0.abort();
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_ends_its_own_call_only() {
     let wire = Recorder::default();
     let pipe = Pipe::new(wire.clone());
@@ -256,22 +313,19 @@ async fn log_messages_of_the_standing_stream_go_to_its_listener() {
     let speaks = of(call("{}")).with_log_level(Some(crate::LogLevel::Debug));
     let mut calling = inbox.admit(&speaks).unwrap();
     inbox.deliver_apart(message(log));
-    assert!(calling.arrivals().try_recv().is_ok(), "nobody listens");
+    assert!(calling.try_arrival().is_some(), "nobody listens");
     let all = r#"{"notifications":{"toolsListChanged":true}}"#;
     let listens = of(call(all));
     let mut listening = inbox.attach(&listens, Filter::read(&listens)).unwrap();
     inbox.deliver_apart(message(log));
-    assert!(calling.arrivals().try_recv().is_err());
-    assert!(listening.arrivals().try_recv().is_ok());
+    assert!(calling.try_arrival().is_none());
+    assert!(listening.try_arrival().is_some());
     inbox.deliver(message(log), None);
-    assert!(calling.arrivals().try_recv().is_ok(), "one stream for all");
+    assert!(calling.try_arrival().is_some(), "one stream for all");
     let other = call(all).with_session(SessionKey::new("other"));
     let mut foreign = inbox.attach(&other, Filter::read(&other)).unwrap();
     drop(calling);
     inbox.deliver_apart(message(log));
-    assert!(
-        listening.arrivals().try_recv().is_err(),
-        "it may be the other's"
-    );
-    assert!(foreign.arrivals().try_recv().is_err());
+    assert!(listening.try_arrival().is_none(), "it may be the other's");
+    assert!(foreign.try_arrival().is_none());
 }

@@ -214,7 +214,7 @@ impl<S: Seam> RmcpServer<S> {
                     forward(&context.peer, sent, subscription.as_ref()).await?;
                 }
                 answer = &mut call => {
-                    while let Ok(sent) = outgoing.receiver().try_recv() {
+                    while let Some(sent) = outgoing.receiver().try_recv() {
                         forward(&context.peer, sent, subscription.as_ref()).await?;
                     }
                     return answer;

@@ -20,7 +20,7 @@ use super::convert;
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Request, Response,
     jsonrpc::{self, Id},
-    pipe::{Outbound, Pipe, Replies, Wire},
+    pipe::{Outbound, Pipe, Replies, Wire, opening_level},
     protocol::meta,
 };
 
@@ -59,9 +59,14 @@ impl Session {
             // An error says that the session is over already: the next call will say so too.
             let _ = incoming.send(ClientJsonRpcMessage::notification(initialized));
         }
+        let discovered = as_discovered(&answer)?;
+        if let Some(level) = opening_level(request, &discovered) {
+            // A handler that takes no levels logs as it likes.
+            let _ = pipe.call(level).await;
+        }
         Ok(Self {
             pipe,
-            discovered: as_discovered(&answer)?,
+            discovered,
             _running: Box::new(running),
         })
     }

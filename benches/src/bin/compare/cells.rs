@@ -79,7 +79,7 @@ pub(crate) async fn calls(
     Ok(failures)
 }
 
-/// Calls to an upstream on stdio. The figures of the gateway include its child.
+/// Calls to an upstream on stdio. The memory of the gateway includes its children.
 pub(crate) async fn stdio(
     arguments: &Arguments,
     programs: &Programs,
@@ -88,7 +88,7 @@ pub(crate) async fn stdio(
     let command = programs.path("echo-upstream");
     let upstream = format!("up={} --stdio", command.display());
     let gateway = programs.gateway(&[upstream]).await?;
-    table::head("Calls to an upstream on stdio, child included")?;
+    table::head("Calls to an upstream on stdio")?;
     let mut failures = 0;
     for cell in cells(arguments, "session", &[1, 16]) {
         let load = vec![

@@ -93,9 +93,8 @@ impl Rounds {
         let each = |used: Duration| used.as_secs_f64() * 1e6 / report.replies.max(1) as f64;
         Ok(Sample {
             cpu: each(after.target.saturating_sub(before.target)),
-            upstream_cpu: target
-                .upstream
-                .map(|_| each(after.upstream.saturating_sub(before.upstream))),
+            upstream_cpu: (after.upstream > Duration::ZERO)
+                .then(|| each(after.upstream.saturating_sub(before.upstream))),
             resident_kib: process::resident_kib(target.program.pid),
             report,
         })
@@ -111,10 +110,11 @@ impl Usage {
     fn of(target: &Target<'_>) -> Self {
         Self {
             target: process::cpu(target.program.pid),
-            upstream: target
-                .upstream
-                .map(|upstream| process::cpu(upstream.pid))
-                .unwrap_or_default(),
+            // One that is not known by itself is a child, or there is none.
+            upstream: match target.upstream {
+                Some(upstream) => process::cpu(upstream.pid),
+                None => process::cpu_of_descendants(target.program.pid),
+            },
         }
     }
 }

@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 use http::StatusCode;
 use mcp_core::{
-    Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
-    pipe::{Filter, Replies},
+    Error, ErrorKind, Json, Method, Notification, Object, Request, Response, pipe::Filter,
 };
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     error::Failed,
     reply::{Reply, event_message},
-    session::{Background, Session, Slot},
+    session::{Background, Session},
+    slot::Slot,
     wire::Wire,
 };
 
@@ -92,7 +92,7 @@ async fn listen_once(
         *acknowledged = true;
     }
     let ended = ticket
-        .drive(request, &replies as &dyn Replies, std::future::pending())
+        .drive(request, &replies, std::future::pending())
         .await?;
     match ended {
         Err(_) if session.is_over() => Err(Failed::Expired),

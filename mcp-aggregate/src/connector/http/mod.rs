@@ -9,6 +9,7 @@ mod listen;
 mod modern;
 mod reply;
 mod session;
+mod slot;
 mod wire;
 
 use std::{
@@ -32,7 +33,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tower_service::Service;
 use url::Url;
 
-use self::{error::Failed, session::Slot, wire::Wire};
+use self::{error::Failed, slot::Slot, wire::Wire};
 use super::{ScopeKey, SessionScope};
 
 /// A server over Streamable HTTP as a service of the seam. Clones share connections and sessions.
@@ -99,27 +100,30 @@ impl HttpConnector {
         self.0.wire.has_credentials()
     }
 
-    async fn answer(self, request: Request) -> Result<Response, Error> {
-        let answer = match self.era_for(&request).await? {
-            Era::Modern => modern::call(&self.0.wire, request).await,
-            Era::Session => self.call_session(request).await,
-        };
-        answer.map_err(|error| match error.upstream() {
-            Some(_) => error,
-            None => error.with_upstream(self.0.wire.id.clone()),
-        })
+    /// Makes a call of a client whose era is not known to be spoken here.
+    async fn find_out(self, request: Request) -> Result<Response, Error> {
+        match self.probe(&request).await {
+            Ok(Era::Modern) => self.call_modern(request).await,
+            Ok(Era::Session) => self.call_session(request).await,
+            Err(error) => Err(self.named(error)),
+        }
     }
 
-    /// Chooses the era to speak: the client's, unless the server does not speak it.
-    async fn era_for(&self, request: &Request) -> Result<Era, Error> {
+    /// Says in an error where it comes from.
+    fn named(&self, error: Error) -> Error {
+        match error.upstream() {
+            Some(_) => error,
+            None => error.with_upstream(self.0.wire.id.clone()),
+        }
+    }
+
+    /// Chooses the era to speak, if that is known: the client's, unless the server does not speak it.
+    fn era_for(&self, request: &Request) -> Option<Era> {
         if request.era() == Era::Session && self.0.sessions.get() != Some(false) {
-            return Ok(Era::Session);
+            return Some(Era::Session);
         }
-        match self.0.modern.get() {
-            Some(true) => Ok(Era::Modern),
-            Some(false) => Ok(Era::Session),
-            None => self.probe(request).await,
-        }
+        let modern = self.0.modern.get()?;
+        Some(if modern { Era::Modern } else { Era::Session })
     }
 
     /// Finds out whether the server is modern. Callers that come meanwhile wait.
@@ -136,10 +140,28 @@ impl HttpConnector {
         Ok(if modern { Era::Modern } else { Era::Session })
     }
 
-    async fn call_session(&self, request: Request) -> Result<Response, Error> {
-        let slot = self.slot(&request)?;
-        match session::call(&slot, &self.0.wire, &request).await {
-            Err(Failed::NotSession(error)) => {
+    async fn call_modern(self, request: Request) -> Result<Response, Error> {
+        let answer = modern::call(&self.0.wire, request).await;
+        answer.map_err(|error| self.named(error))
+    }
+
+    async fn call_session(self, request: Request) -> Result<Response, Error> {
+        let slot = self.slot(&request).map_err(|error| self.named(error))?;
+        match slot::call(&slot, &self.0.wire, &request).await {
+            Ok(response) => {
+                self.0.sessions.set(Some(true));
+                Ok(response)
+            }
+            // Boxed, so that a call that goes well is small.
+            Err(failed) => Box::pin(self.after_failure(failed, request))
+                .await
+                .map_err(|error| self.named(error)),
+        }
+    }
+
+    async fn after_failure(&self, failed: Failed, request: Request) -> Result<Response, Error> {
+        match failed {
+            Failed::NotSession(error) => {
                 if self.probe(&request).await? == Era::Modern {
                     self.0.sessions.set(Some(false));
                     return modern::call(&self.0.wire, request).await;
@@ -148,20 +170,16 @@ impl HttpConnector {
                 self.0.modern.set(None);
                 Err(error)
             }
-            Err(Failed::Expired) => Err(Error::new(
+            Failed::Expired => Err(Error::new(
                 ErrorKind::Unavailable,
                 "the server loses its sessions as soon as they are opened",
             )),
-            Err(Failed::Error(error)) => {
+            Failed::Error(error) => {
                 if error.kind() == ErrorKind::NotSent {
                     self.0.modern.set(None);
                     self.0.sessions.set(None);
                 }
                 Err(error)
-            }
-            Ok(response) => {
-                self.0.sessions.set(Some(true));
-                Ok(response)
             }
         }
     }
@@ -276,7 +294,13 @@ impl Service<Request> for HttpConnector {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        let connector = self.clone();
+        // Told apart here, so that no call is larger than its own way needs.
+        match self.era_for(&request) {
+            Some(Era::Modern) => Box::pin(connector.call_modern(request)),
+            Some(Era::Session) => Box::pin(connector.call_session(request)),
+            None => Box::pin(connector.find_out(request)),
+        }
     }
 }
 
@@ -293,5 +317,28 @@ impl fmt::Debug for HttpConnectorBuilder {
         f.debug_tuple("HttpConnectorBuilder")
             .field(&self.id)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_core::Method;
+
+    use super::*;
+
+    #[test]
+    fn calls_are_small_since_each_is_moved_into_its_box() {
+        let url = "http://127.0.0.1:1/mcp".parse().unwrap();
+        let builder = HttpConnector::builder(UpstreamId::new("a").unwrap(), url);
+        let mut connector = builder.build().unwrap();
+        connector.0.modern.set(Some(true));
+        let request = Request::new(Method::TOOLS_LIST, None).unwrap();
+        let modern = size_of_val(&*connector.call(request.clone()));
+        connector.0.modern.set(Some(false));
+        let session = size_of_val(&*connector.call(request));
+        assert!(
+            modern <= 3 << 10 && session <= 5 << 10,
+            "{modern} {session}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Servers of revision 2026-07-28.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
@@ -10,9 +10,12 @@ use mcp_core::{
 use super::{
     error,
     reply::{Events, event_message},
-    wire::{Refused, Wire},
+    wire::{PROTOCOL_VERSION, Refused, Wire},
 };
 use crate::connector::meta;
+
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// Finds out whether the server speaks the revision.
 pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error> {
@@ -56,32 +59,25 @@ async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused
     meta::complete(&mut request);
     let id = wire.next_id();
     let body = jsonrpc::write_request(&id, request.method(), request.params());
-    let headers = headers(&request);
     let reply = wire
-        .post(&request, &headers, mirrored(&request), body.into())
+        .post(&request, headers(&request), mirrored(&request), body.into())
         .await?;
     if reply.is_events() {
-        return Ok(follow(reply.events(), &id, &request).await?);
+        return Ok(Box::pin(follow(reply.events(), &id, &request)).await?);
     }
     Ok(settle(reply.message().await?, &id)??)
 }
 
-fn headers(request: &Request) -> Vec<(&'static str, HeaderValue)> {
+fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
     let method = match request.method() {
         known if *known == Method::TOOLS_CALL => HeaderValue::from_static("tools/call"),
         other => mirror::encode(other.as_str()),
     };
-    let mut headers = vec![
-        (
-            "mcp-protocol-version",
-            HeaderValue::from_static("2026-07-28"),
-        ),
-        ("mcp-method", method),
-    ];
-    if let Some(name) = request.name() {
-        headers.push(("mcp-name", mirror::encode(name)));
-    }
-    headers
+    let version = HeaderValue::from_static("2026-07-28");
+    let name = request.name().map(|name| (NAME, mirror::encode(name)));
+    [(PROTOCOL_VERSION, version), (METHOD, method)]
+        .into_iter()
+        .chain(name)
 }
 
 /// Mirrors the arguments that the tool wants mirrored; the client's own headers are never passed on.

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, header};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError};
 use hyper::body::Incoming;
 use mcp_core::{
     Error, ErrorKind,
+    http_client::read_whole,
     jsonrpc::Message,
     sse::{Event, EventReader},
 };
@@ -48,9 +49,8 @@ impl Reply {
 
     /// Reads the one message that the body is.
     pub(super) async fn message(self) -> Result<Message, Error> {
-        let collected = Limited::new(self.body, self.limit).collect().await;
-        let body = match collected {
-            Ok(body) => body.to_bytes(),
+        let body = match read_whole(self.body, self.limit).await {
+            Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(self.limit)),
             Err(error) => return Err(error::broke(error)),
         };

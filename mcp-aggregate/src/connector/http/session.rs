@@ -1,56 +1,42 @@
-//! Servers of the session era: their sessions, and calls within them.
+//! A session with a server of the session era, and calls within it.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
-use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
-    ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
+    ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Request, Response,
     jsonrpc::{self, Id, Message},
     pipe::{CancelOnDrop, Inbox, Outbound, Replies},
 };
 use tokio::{
-    sync::Mutex as AsyncMutex,
     task::AbortHandle,
-    time::{Duration, sleep, timeout},
+    time::{Duration, sleep},
 };
 
 use super::{
     error::Failed,
-    listen,
     reply::{Events, Reply, event_message},
-    wire::{Refused, Wire},
+    wire::{PROTOCOL_VERSION, Refused, Wire},
 };
-use crate::connector::{ScopeKey, handshake};
+use crate::connector::handshake;
 
-const SESSION_ID: &str = "mcp-session-id";
-const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How often a stream that broke is taken up again before its call fails.
 const RESUMES: u32 = 5;
-
-/// The place of one session: empty before the first call, and again when the server has forgotten it.
-pub(super) struct Slot {
-    key: ScopeKey,
-    current: ArcSwapOption<Session>,
-    /// Held while a session is opened. Callers that come meanwhile wait.
-    opening: AsyncMutex<()>,
-    /// The parameters of the last `logging/setLevel`, for the next session.
-    level: Mutex<Option<Object>>,
-}
 
 /// An open session with the server.
 pub(super) struct Session {
     pub(super) wire: Arc<Wire>,
     pub(super) inbox: Inbox,
-    headers: Vec<(&'static str, HeaderValue)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// What `initialize` answered, as `server/discover` would.
-    discovered: Response,
+    pub(super) discovered: Response,
     /// A request with the facts of the client that the session was opened for.
     pub(super) opener: Request,
     /// The task that reads the standing stream.
@@ -58,128 +44,13 @@ pub(super) struct Session {
     over: AtomicBool,
 }
 
-impl Slot {
-    pub(super) fn new(key: ScopeKey) -> Self {
-        Self {
-            key,
-            current: ArcSwapOption::empty(),
-            opening: AsyncMutex::new(()),
-            level: Mutex::default(),
-        }
-    }
-
-    /// Returns the session, opening it where there is none.
-    pub(super) async fn session(
-        &self,
-        wire: &Arc<Wire>,
-        request: &Request,
-    ) -> Result<Arc<Session>, Failed> {
-        if let Some(session) = self.current.load_full() {
-            return Ok(session);
-        }
-        let _opening = self.opening.lock().await;
-        if let Some(session) = self.current.load_full() {
-            return Ok(session);
-        }
-        let shared = self.key == ScopeKey::Shared;
-        let session = Arc::new(Session::open(wire, request, shared).await?);
-        let level = self.level().clone();
-        if let Some(level) = level {
-            let request = Request::from_object(Method::SET_LEVEL, Some(level))?;
-            // A server that no longer takes levels logs as it likes.
-            let _ = session
-                .exchange(&request.with_facts_of(&session.opener))
-                .await;
-        }
-        self.current.store(Some(Arc::clone(&session)));
-        Ok(session)
-    }
-
-    fn level(&self) -> std::sync::MutexGuard<'_, Option<Object>> {
-        self.level.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note that the server does not know a session any more.
-    pub(super) fn expire(&self, session: &Arc<Session>) {
-        let current = self.current.load();
-        if current
-            .as_ref()
-            .is_some_and(|own| Arc::ptr_eq(own, session))
-        {
-            self.current.compare_and_swap(&current, None);
-        }
-        session.close();
-    }
-
-    /// Ends the session with the server.
-    pub(super) async fn end(&self, wire: &Arc<Wire>) {
-        let Some(session) = self.current.swap(None) else {
-            return;
-        };
-        session.close();
-        let ended = wire.bare(HttpMethod::DELETE, &session.opener, &session.headers);
-        // A server that cannot end sessions ends them by their age.
-        let _ = timeout(Duration::from_secs(2), ended).await;
-    }
-}
-
-/// Makes a call in the session of its client.
-pub(super) async fn call(
-    slot: &Arc<Slot>,
-    wire: &Arc<Wire>,
-    request: &Request,
-) -> Result<Response, Failed> {
-    if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
-        return listen::call(slot, wire, request).await;
-    }
-    let session = slot.session(wire, request).await?;
-    match attempt(&session, slot, request).await {
-        Err(Failed::Expired) => slot.expire(&session),
-        other => return other,
-    }
-    if !is_repeatable(request) {
-        return Err(Failed::Error(Error::new(
-            ErrorKind::NotSent,
-            "the server has lost the session and has not acted on the call; call again to go on in a new session",
-        )));
-    }
-    let session = slot.session(wire, request).await?;
-    attempt(&session, slot, request).await
-}
-
-/// Whether a call that the server has refused unseen is sent again without asking.
-fn is_repeatable(request: &Request) -> bool {
-    request.is_notification()
-        || request.method().is_read()
-        || request
-            .annotations()
-            .is_some_and(|annotations| annotations.is_repeatable())
-}
-
-async fn attempt(
-    session: &Arc<Session>,
-    slot: &Slot,
-    request: &Request,
-) -> Result<Response, Failed> {
-    if request.is_notification() {
-        let params = request.params().map(Object::to_json);
-        let notification = Notification::new(request.method().clone(), params);
-        session.post(&Outbound::Notification(notification)).await?;
-        return Ok(Response::empty());
-    }
-    if *request.method() == Method::DISCOVER {
-        return Ok(session.discovered.clone());
-    }
-    let answer = session.exchange(request).await?;
-    if *request.method() == Method::SET_LEVEL {
-        *slot.level() = request.params().cloned();
-    }
-    Ok(answer)
-}
-
 impl Session {
     /// Opens a session for the client of a request.
-    async fn open(wire: &Arc<Wire>, request: &Request, shared: bool) -> Result<Self, Failed> {
+    pub(super) async fn open(
+        wire: &Arc<Wire>,
+        request: &Request,
+        shared: bool,
+    ) -> Result<Self, Failed> {
         let capabilities = match shared {
             true => ClientCapabilities::NONE,
             false => request.capabilities().clone(),
@@ -191,10 +62,10 @@ impl Session {
         let id = wire.next_id();
         let body = jsonrpc::write_request(&id, &Method::INITIALIZE, Some(&params));
         let reply = wire
-            .post(&opener, &[], HeaderMap::new(), body.into())
+            .post(&opener, [], HeaderMap::new(), body.into())
             .await
             .map_err(not_session)?;
-        let session_id = reply.headers.get(SESSION_ID).cloned();
+        let session_id = reply.headers.get(&SESSION_ID).cloned();
         let answer = first_answer(reply, &id)
             .await?
             .map_err(Failed::NotSession)?;
@@ -226,7 +97,12 @@ impl Session {
         let guard = CancelOnDrop::new(&replies, ticket.id());
         let posted = self
             .wire
-            .post(&request, &self.headers, HeaderMap::new(), body.into())
+            .post(
+                &request,
+                self.headers.iter().cloned(),
+                HeaderMap::new(),
+                body.into(),
+            )
             .await;
         let reply = match posted {
             Ok(reply) => reply,
@@ -296,7 +172,7 @@ impl Session {
             };
             resumes += 1;
             sleep(pause.min(Duration::from_secs(30))).await;
-            events = self.resume(id).await.ok_or(broke)?;
+            events = Box::pin(self.resume(id)).await.ok_or(broke)?;
         }
     }
 
@@ -330,7 +206,7 @@ impl Session {
             tokio::spawn(async move {
                 let body = Outbound::Answer(id, answer).to_message();
                 // A server that is gone needs no answer.
-                if let Ok(reply) = wire.post(&opener, &headers, HeaderMap::new(), body).await {
+                if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
                     reply.discard();
                 }
             });
@@ -338,12 +214,12 @@ impl Session {
     }
 
     /// Posts a message that wants no answer.
-    async fn post(&self, message: &Outbound) -> Result<(), Failed> {
+    pub(super) async fn post(&self, message: &Outbound) -> Result<(), Failed> {
         let posted = self
             .wire
             .post(
                 &self.opener,
-                &self.headers,
+                self.headers.iter().cloned(),
                 HeaderMap::new(),
                 message.to_message(),
             )
@@ -385,7 +261,7 @@ impl Session {
         self.over.load(Ordering::Acquire)
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.over.store(true, Ordering::Release);
         let stream = self
             .stream
@@ -409,6 +285,7 @@ impl Drop for Session {
 }
 
 /// Posts what a call sends beside its request, without the call waiting longer than it must.
+#[derive(Clone)]
 pub(super) struct Background(pub(super) Arc<Session>);
 
 impl Replies for Background {
@@ -466,7 +343,7 @@ fn no_answer() -> Error {
 }
 
 /// Whether an answer says that the session is unknown: 404, or 400 with words about it from older servers.
-fn is_expired(refused: &Refused, headers: &[(&'static str, HeaderValue)]) -> bool {
+fn is_expired(refused: &Refused, headers: &[(HeaderName, HeaderValue)]) -> bool {
     let with_session = headers.iter().any(|(name, _)| *name == SESSION_ID);
     with_session
         && (refused.status == StatusCode::NOT_FOUND

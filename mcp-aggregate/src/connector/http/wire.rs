@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use mcp_core::{
@@ -14,12 +14,17 @@ use mcp_core::{
     CredentialRetry, Error, ErrorKind, Request, UpstreamId, http_client::GuardedClient,
     jsonrpc::Id,
 };
-use url::Url;
+use url::{Position, Url};
 
 use super::{error, reply::Reply};
 
+pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
 /// How much of an error answer is read.
 const ERROR_BODY: usize = 64 << 10;
+
+/// Room for the protocol's own headers of a call, and for those of the HTTP client.
+const OWN: usize = 6;
 
 pub(super) struct Wire {
     pub(super) id: UpstreamId,
@@ -60,6 +65,11 @@ impl Wire {
             header::ACCEPT,
             HeaderValue::from_static("application/json, text/event-stream"),
         );
+        if url.scheme() == "http" {
+            // The same for every request; the client would compose it each time. HTTP/2, where the host is not a header,
+            // is spoken over TLS only.
+            headers.insert(header::HOST, host(url)?);
+        }
         Ok(Self {
             id,
             limit,
@@ -85,14 +95,17 @@ impl Wire {
     pub(super) async fn post(
         &self,
         request: &Request,
-        own: &[(&'static str, HeaderValue)],
+        own: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
         extra: HeaderMap,
         body: Bytes,
     ) -> Result<Reply, Refused> {
-        let mut headers = self.headers.clone();
-        headers.reserve(own.len() + extra.len() + 2);
+        // With room for what the client adds.
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + extra.len() + OWN);
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
         for (name, value) in own {
-            headers.insert(*name, value.clone());
+            headers.insert(name, value);
         }
         headers.extend(extra);
         self.send(HttpMethod::POST, request, headers, body).await
@@ -103,7 +116,7 @@ impl Wire {
         &self,
         method: HttpMethod,
         request: &Request,
-        own: &[(&'static str, HeaderValue)],
+        own: &[(HeaderName, HeaderValue)],
     ) -> Result<Reply, Refused> {
         let mut headers = self.headers.clone();
         headers.remove(header::CONTENT_TYPE);
@@ -112,7 +125,7 @@ impl Wire {
             HeaderValue::from_static("text/event-stream"),
         );
         for (name, value) in own {
-            headers.insert(*name, value.clone());
+            headers.insert(name, value.clone());
         }
         self.send(method, request, headers, Bytes::new()).await
     }
@@ -128,6 +141,18 @@ impl Wire {
             let response = self.once(method, headers, body).await?;
             return self.judge(response).await;
         };
+        // Boxed, so that calls without credentials are small.
+        Box::pin(self.send_with(provider, method, request, headers, body)).await
+    }
+
+    async fn send_with(
+        &self,
+        provider: &Arc<dyn CredentialProvider>,
+        method: HttpMethod,
+        request: &Request,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Reply, Refused> {
         let mut need = CredentialNeed::new(request.principal(), &self.id);
         need.resource = Some(&self.url);
         need.request = Some(request);
@@ -183,20 +208,24 @@ impl Wire {
     }
 
     async fn judge(&self, response: http::Response<Incoming>) -> Result<Reply, Refused> {
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(Reply::new(response, self.limit));
         }
+        Err(Box::pin(self.refused(response)).await)
+    }
+
+    async fn refused(&self, response: http::Response<Incoming>) -> Refused {
+        let status = response.status();
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ERROR_BODY)
             .collect()
             .await
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
-        Err(Refused {
+        Refused {
             status,
             error: error::of_status(status, &parts.headers, &body),
-        })
+        }
     }
 }
 
@@ -208,6 +237,15 @@ fn refusal(response: &http::Response<Incoming>) -> CredentialRefusal {
         .cloned()
         .collect();
     CredentialRefusal::new(response.status(), challenges)
+}
+
+fn host(url: &Url) -> Result<HeaderValue, ConfigError> {
+    let authority = &url[Position::BeforeHost..Position::AfterPort];
+    HeaderValue::from_str(authority).map_err(|_| ConfigError::Allowed {
+        what: "url",
+        value: url.origin().ascii_serialization(),
+        remedy: "give a host of plain text",
+    })
 }
 
 impl From<Error> for Refused {

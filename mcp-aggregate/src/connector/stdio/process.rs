@@ -16,7 +16,7 @@ use mcp_core::{
     UpstreamId,
     jsonrpc::{self, Id, Message},
     lines::{self, Line, Lines},
-    pipe::{Outbound, Pipe, Replies, Wire},
+    pipe::{Outbound, Pipe, Replies, Wire, opening_level},
 };
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::{
@@ -250,6 +250,11 @@ async fn initialize(
     let discovered = handshake::opened(&pipe.call(initialize).await?)?;
     pipe.notify(Notification::new(Method::INITIALIZED, None))
         .await?;
+    let level = opening_level(request, &discovered);
+    if let Some(level) = level.filter(|_| settings.scope != SessionScope::Shared) {
+        // A server that takes no levels logs as it likes.
+        let _ = pipe.call(level).await;
+    }
     Ok(discovered)
 }
 

@@ -17,18 +17,20 @@ const COPIED: usize = 4 << 10;
 pub struct ResponseBody(Kind);
 
 enum Kind {
+    /// A body of one piece, until it is sent.
+    One(Option<Bytes>),
     /// The pieces of a body of known length.
-    Whole(VecDeque<Bytes>),
+    Pieces(VecDeque<Bytes>),
     Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
 impl ResponseBody {
     pub(super) fn empty() -> Self {
-        Self(Kind::Whole(VecDeque::new()))
+        Self(Kind::One(None))
     }
 
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Whole(VecDeque::from([bytes.into()])))
+        Self(Kind::One(Some(bytes.into())))
     }
 
     /// Joins small pieces; large ones stay where they are.
@@ -40,7 +42,7 @@ impl ResponseBody {
             whole.extend_from_slice(tail);
             return Self::whole(whole);
         }
-        Self(Kind::Whole(VecDeque::from([
+        Self(Kind::Pieces(VecDeque::from([
             head.into(),
             middle,
             Bytes::from_static(tail),
@@ -61,19 +63,27 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.0 {
-            Kind::Whole(pieces) => pieces.pop_front(),
+            Kind::One(piece) => piece.take(),
+            Kind::Pieces(pieces) => pieces.pop_front(),
             Kind::Stream(stream) => std::task::ready!(stream.as_mut().poll_next(cx)),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Kind::Whole(pieces) if pieces.is_empty())
+        match &self.0 {
+            Kind::One(piece) => piece.is_none(),
+            Kind::Pieces(pieces) => pieces.is_empty(),
+            Kind::Stream(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(pieces) => {
+            Kind::One(piece) => {
+                SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64))
+            }
+            Kind::Pieces(pieces) => {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
             Kind::Stream(_) => SizeHint::default(),
@@ -84,7 +94,7 @@ impl Body for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Kind::Whole(_) => "ResponseBody(whole)",
+            Kind::One(_) | Kind::Pieces(_) => "ResponseBody(whole)",
             Kind::Stream(_) => "ResponseBody(stream)",
         })
     }

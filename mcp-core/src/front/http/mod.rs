@@ -89,7 +89,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::LengthLimitError;
 use tower_service::Service;
 
 pub use self::{body::ResponseBody, config::HttpConfig};
@@ -97,14 +97,16 @@ use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, stateful::Stat
 use crate::{
     Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
     front::modern,
+    http_client::read_whole,
     jsonrpc::{Malformed, Message},
 };
 
 /// Serves a stack over Streamable HTTP. See the [module](self).
-#[derive(Clone)]
-pub struct HttpFront<S> {
+pub struct HttpFront<S>(Arc<Shared<S>>);
+
+struct Shared<S> {
     service: S,
-    config: Arc<HttpConfig>,
+    config: HttpConfig,
     registry: Arc<Registry>,
     pulse: Pulse,
 }
@@ -113,12 +115,12 @@ impl<S: Seam> HttpFront<S> {
     /// Puts a front before a service.
     #[must_use]
     pub fn new(service: S, config: HttpConfig) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             service,
             pulse: Pulse::new(config.keep_alive),
-            config: Arc::new(config),
+            config,
             registry: Arc::default(),
-        }
+        }))
     }
 }
 
@@ -126,12 +128,18 @@ impl<S> HttpFront<S> {
     /// Returns how many sessions are open.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.registry.len()
+        self.0.registry.len()
     }
 
     /// Ends all sessions and their streams. Clients that come back open another session.
     pub fn close(&self) {
-        self.registry.clear();
+        self.0.registry.clear();
+    }
+}
+
+impl<S> Clone for HttpFront<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -159,12 +167,12 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let front = self.clone();
+        let front = Arc::clone(&self.0);
         Box::pin(async move { Ok(front.handle(request).await) })
     }
 }
 
-impl<S: Seam> HttpFront<S> {
+impl<S: Seam> Shared<S> {
     async fn handle<B>(&self, request: http::Request<B>) -> HttpResponse
     where
         B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
@@ -204,7 +212,7 @@ impl<S: Seam> HttpFront<S> {
             );
             return reply::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error, Era::Modern);
         }
-        if !accepts(parts, "application/json") || !accepts(parts, "text/event-stream") {
+        if !accepts_both(parts) {
             return not_acceptable("a POST must accept application/json and text/event-stream");
         }
         let body = match self.collect(body).await {
@@ -226,9 +234,8 @@ impl<S: Seam> HttpFront<S> {
     where
         B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
     {
-        let limited = Limited::new(body, self.config.body_limit);
-        match limited.collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
+        match read_whole(body, self.config.body_limit).await {
+            Ok(body) => Ok(body),
             Err(error) if error.is::<LengthLimitError>() => {
                 let limit = self.config.body_limit;
                 let error = Error::new(
@@ -253,7 +260,7 @@ impl<S: Seam> HttpFront<S> {
 fn is_stateless(parts: &Parts) -> bool {
     parts
         .headers
-        .get(rules::PROTOCOL_VERSION)
+        .get(&rules::PROTOCOL_VERSION)
         .and_then(|version| version.to_str().ok())
         .is_some_and(|version| ProtocolVersion::new(version).era() == Era::Modern)
 }
@@ -274,6 +281,15 @@ fn is_json(parts: &Parts) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Whether `Accept` admits what a POST may be answered with.
+fn accepts_both(parts: &Parts) -> bool {
+    // What clients send, letter by letter.
+    const USUAL: &[u8] = b"application/json, text/event-stream";
+    let accept = parts.headers.get(header::ACCEPT);
+    accept.is_some_and(|accept| accept.as_bytes() == USUAL)
+        || (accepts(parts, "application/json") && accepts(parts, "text/event-stream"))
 }
 
 /// Whether `Accept` admits a type (RFC 9110, section 12.5.1; quality 0 is not looked for).

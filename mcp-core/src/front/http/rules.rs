@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     Error, ErrorKind, Method, Object,
@@ -13,9 +13,9 @@ use crate::{
     protocol::meta,
 };
 
-pub(super) const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-const METHOD: &str = "mcp-method";
-const NAME: &str = "mcp-name";
+pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM_PREFIX: &str = "mcp-param-";
 
 /// Longest header value that is decoded.
@@ -23,7 +23,7 @@ const LONGEST: usize = 8 << 10;
 
 /// Returns the revision that the header names; an error for a header that is not text or is there twice.
 pub(super) fn version_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
-    let mut values = headers.get_all(PROTOCOL_VERSION).iter();
+    let mut values = headers.get_all(&PROTOCOL_VERSION).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => value
@@ -63,7 +63,7 @@ pub(super) fn check_mirrors(
     params: Option<&Object>,
 ) -> Result<(), Error> {
     let mirrored =
-        single(headers, METHOD)?.ok_or_else(|| mismatch("the header Mcp-Method is missing"))?;
+        single(headers, &METHOD)?.ok_or_else(|| mismatch("the header Mcp-Method is missing"))?;
     if mirrored != method.as_str() {
         return Err(mismatch(
             "Mcp-Method and the body's `method` differ; they must be the same",
@@ -76,7 +76,7 @@ pub(super) fn check_mirrors(
     let Some(name) = params.and_then(|params| params.text(member)) else {
         return Ok(());
     };
-    match single(headers, NAME)? {
+    match single(headers, &NAME)? {
         None => Err(mismatch(format!(
             "the header Mcp-Name is missing; it must mirror `params.{member}`"
         ))),
@@ -98,7 +98,7 @@ pub(super) fn param_headers(headers: &HeaderMap) -> Result<Mirrored, Error> {
     Ok(found.into())
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<Cow<'a, str>>, Error> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Error> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -140,10 +140,11 @@ mod tests {
 
     const VERSION: &str = "2026-07-28";
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(pairs: &[(impl AsRef<str>, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            let name: HeaderName = name.as_ref().parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -203,7 +204,7 @@ mod tests {
             let error = read_facts(&headers(&pairs), Some(&params(meta))).unwrap_err();
             assert_eq!(error.kind(), kind, "{header:?} {meta}");
         }
-        assert!(read_facts(&headers(&[]), None).is_err());
+        assert!(read_facts(&HeaderMap::new(), None).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 
 use super::{
     HttpConfig,
@@ -29,8 +29,8 @@ use crate::{
     jsonrpc::{self, Id, Malformed, Message},
 };
 
-const SESSION_ID: &str = "mcp-session-id";
-const LAST_EVENT_ID: &str = "last-event-id";
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The front's side of the session era.
 pub(super) struct Stateful<'a, S> {
@@ -49,7 +49,7 @@ impl<S: Seam> Stateful<'_, S> {
         message: Result<Message, Malformed>,
     ) -> HttpResponse {
         if let Ok(Message::Request(id, Method::INITIALIZE, params)) = &message {
-            return match parts.headers.contains_key(SESSION_ID) {
+            return match parts.headers.contains_key(&SESSION_ID) {
                 false => self.initialize(parts, id, params.as_ref()).await,
                 true => reply::failure(
                     Some(id),
@@ -90,7 +90,7 @@ impl<S: Seam> Stateful<'_, S> {
             Ok(session) => session,
             Err(refusal) => return *refusal,
         };
-        let wanted = match parts.headers.get(LAST_EVENT_ID) {
+        let wanted = match parts.headers.get(&LAST_EVENT_ID) {
             None => None,
             Some(id) => match id.to_str().ok().and_then(parse_event_id) {
                 Some(wanted) => Some(wanted),
@@ -280,7 +280,7 @@ fn priming(session: &Session, stream: u64) -> Option<Bytes> {
 }
 
 fn session_id(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
-    match headers.get(SESSION_ID) {
+    match headers.get(&SESSION_ID) {
         None => Ok(None),
         Some(id) => id
             .to_str()

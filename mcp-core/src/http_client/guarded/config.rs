@@ -32,11 +32,19 @@ pub struct GuardedClientBuilder {
     origins: Vec<Uri>,
     also_allowed: Option<AddressRule>,
     resolver: Arc<dyn Resolve>,
-    tls: Option<ClientConfig>,
+    tls: Tls,
     limits: Limits,
     connect_timeout: Duration,
     idle: Duration,
     max_idle: usize,
+}
+
+/// Where TLS comes from.
+enum Tls {
+    /// The provider of the feature `tls-aws-lc` and the system's roots.
+    Default,
+    Own(Box<ClientConfig>),
+    None,
 }
 
 impl GuardedClientBuilder {
@@ -45,7 +53,7 @@ impl GuardedClientBuilder {
             origins: Vec::new(),
             also_allowed: None,
             resolver: Arc::new(SystemResolver::new()),
-            tls: None,
+            tls: Tls::Default,
             limits: Limits {
                 body: DEFAULT_MAX_BODY,
                 total: Some(DEFAULT_TOTAL_TIMEOUT),
@@ -82,7 +90,14 @@ impl GuardedClientBuilder {
     /// Uses a TLS configuration of one's own: provider, roots, client certificate. ALPN is set by this client.
     /// Default is the provider of the feature `tls-aws-lc` and the system's roots.
     pub fn with_tls(mut self, config: ClientConfig) -> Self {
-        self.tls = Some(config);
+        self.tls = Tls::Own(Box::new(config));
+        self
+    }
+
+    /// Reaches only origins with `http` that were allowed, so that neither a TLS provider nor the system's roots are
+    /// needed. Every `https` address is refused.
+    pub fn without_tls(mut self) -> Self {
+        self.tls = Tls::None;
         self
     }
 
@@ -138,6 +153,13 @@ impl GuardedClientBuilder {
         self
     }
 
+    /// Whether nothing that was allowed needs TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.origins
+            .iter()
+            .all(|origin| origin.scheme_str() == Some("http"))
+    }
+
     /// Builds the client. Reads the system's root certificates unless a TLS configuration was given.
     ///
     /// # Errors
@@ -145,12 +167,10 @@ impl GuardedClientBuilder {
     /// [`ConfigError`] if TLS cannot be set up.
     pub fn build(self) -> Result<GuardedClient, ConfigError> {
         let tls = match self.tls {
-            Some(config) => config,
-            None => default_tls()?,
+            Tls::Default => Some(default_tls()?),
+            Tls::Own(config) => Some(*config),
+            Tls::None => None,
         };
-        let mut tls = tls;
-        // The connector sets it, and insists on doing so.
-        tls.alpn_protocols.clear();
         let rules = Arc::new(Rules {
             origins: self.origins,
             also_allowed: self.also_allowed,
@@ -159,12 +179,17 @@ impl GuardedClientBuilder {
             rules: Arc::clone(&rules),
             resolver: self.resolver,
         };
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
+        let https = tls.map(|mut tls| {
+            // The connector sets it, and insists on doing so.
+            tls.alpn_protocols.clear();
+            HttpsConnectorBuilder::new()
+                .with_tls_config(tls)
+                .https_only()
+                .enable_all_versions()
+                .wrap_connector(tcp.clone())
+        });
         let connector = Connector {
+            tcp,
             https,
             rules: Arc::clone(&rules),
             timeout: self.connect_timeout,

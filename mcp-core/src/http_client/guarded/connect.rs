@@ -118,12 +118,13 @@ impl fmt::Debug for Rules {
 pub(super) enum Refused {
     Blocked(String),
     Timeout,
+    NoTls,
 }
 
 impl Refused {
     pub(super) const fn kind(&self) -> HttpErrorKind {
         match self {
-            Self::Blocked(_) => HttpErrorKind::Blocked,
+            Self::Blocked(_) | Self::NoTls => HttpErrorKind::Blocked,
             Self::Timeout => HttpErrorKind::Timeout,
         }
     }
@@ -134,6 +135,7 @@ impl fmt::Display for Refused {
         match self {
             Self::Blocked(reason) => f.write_str(reason),
             Self::Timeout => f.write_str("no connection in time"),
+            Self::NoTls => f.write_str("this client was built without TLS and reaches http only"),
         }
     }
 }
@@ -210,10 +212,11 @@ impl Service<Uri> for TcpConnector {
     }
 }
 
-/// Adds TLS, and one time limit for looking up, connecting and shaking hands.
+/// Adds TLS where the address wants it, and one time limit for looking up, connecting and shaking hands.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) https: HttpsConnector<TcpConnector>,
+    pub(super) tcp: TcpConnector,
+    pub(super) https: Option<HttpsConnector<TcpConnector>>,
     pub(super) rules: Arc<Rules>,
     pub(super) timeout: Duration,
 }
@@ -223,15 +226,27 @@ impl Service<Uri> for Connector {
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Both connectors always are.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if let Err(refused) = self.rules.check_literal(&uri) {
             return Box::pin(std::future::ready(Err(refused.into())));
         }
-        let connecting = tokio::time::timeout(self.timeout, self.https.call(uri));
-        Box::pin(async move { connecting.await.map_err(|_| Refused::Timeout)? })
+        let connecting: Connecting<Self::Response> = match (uri.scheme_str(), &mut self.https) {
+            (Some("http"), _) => {
+                let connecting = self.tcp.call(uri);
+                Box::pin(async move { connecting.await.map(MaybeHttpsStream::Http) })
+            }
+            (_, Some(https)) => https.call(uri),
+            (_, None) => Box::pin(std::future::ready(Err(Refused::NoTls.into()))),
+        };
+        let timeout = self.timeout;
+        Box::pin(async move {
+            let connected = tokio::time::timeout(timeout, connecting).await;
+            connected.map_err(|_| Refused::Timeout)?
+        })
     }
 }

@@ -64,13 +64,18 @@ impl GuardedClient {
         GuardedClientBuilder::new()
     }
 
-    /// Makes a client for one address the operator configured, and nothing but it and public `https` addresses.
+    /// Makes a client for one address the operator configured: an `https` one, beside public `https` addresses, or
+    /// an `http` one, alone and without TLS.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] if the address is not an absolute `http` or `https` one, or TLS cannot be set up.
     pub fn operator(url: &str) -> Result<Self, ConfigError> {
-        Self::builder().allow_origin(url)?.build()
+        let builder = Self::builder().allow_origin(url)?;
+        match builder.is_plain() {
+            true => builder.without_tls().build(),
+            false => builder.build(),
+        }
     }
 
     /// Sends one request over a pooled connection and returns the answer with its body as it comes.

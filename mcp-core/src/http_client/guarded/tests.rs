@@ -234,6 +234,11 @@ async fn the_operator_is_taken_at_their_word() {
         kind(&client, &format!("https://127.0.0.1:{}/", server.port)).await,
         Kind::Blocked
     );
+    assert_eq!(
+        kind(&client, "https://example.test/").await,
+        Kind::Blocked,
+        "an operator's http address comes without TLS"
+    );
     for bad in ["", "mcp", "ftp://h/", "http://u:hunter2@h/"] {
         let error = GuardedClient::operator(bad).unwrap_err();
         assert!(
