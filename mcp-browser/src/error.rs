@@ -112,82 +112,87 @@ impl BrowserError {
 
     /// Translates what Playwright says. Only its first line is kept: the rest is a call log or a stack with paths.
     pub(crate) fn of(error: &playwright_rs::Error) -> Self {
-        use BrowserErrorKind as K;
-        use playwright_rs::Error as P;
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
         let line = line
             .trim_start_matches("Protocol error: ")
             .trim_start_matches("Error: ");
         let line: String = line.chars().take(500).collect();
-        let has = |part: &str| text.contains(part);
-        let (kind, message) = if has("strict mode violation") {
-            let count = text
-                .split("resolved to ")
-                .nth(1)
-                .and_then(|rest| rest.split(' ').next());
-            (
-                K::Ambiguous,
+        let kind = classify(error, &text);
+        let message = match kind {
+            BrowserErrorKind::Ambiguous => {
+                let count = text
+                    .split("resolved to ")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next());
+                let count = count.unwrap_or("several");
                 format!(
-                    "the selector matches {} elements: use a reference from a snapshot, or a narrower selector",
-                    count.unwrap_or("several")
+                    "the selector matches {count} elements: use a reference from a snapshot, or a narrower selector"
+                )
+            }
+            BrowserErrorKind::BrowserGone => {
+                "the page or its browser ended: open another tab or create a new session".to_owned()
+            }
+            BrowserErrorKind::StaleReference => {
+                "the reference is not on the page any more: take a new snapshot".to_owned()
+            }
+            BrowserErrorKind::Navigation => match text.split("net::").nth(1) {
+                Some(rest) => format!(
+                    "the page could not be loaded: {}",
+                    rest.split([' ', '\n']).next().unwrap_or_default()
                 ),
-            )
-        } else if has("has been closed")
-            || has("Target crashed")
-            || has("Page crashed")
-            || matches!(
-                error,
-                P::TargetClosed { .. }
-                    | P::ChannelClosed
-                    | P::TransportError(_)
-                    | P::ConnectionFailed(_)
-                    | P::Io(_)
-            )
-        {
-            (
-                K::BrowserGone,
-                "the page or its browser ended: open another tab or create a new session"
-                    .to_owned(),
-            )
-        } else if has("aria-ref") {
-            (
-                K::StaleReference,
-                "the reference is not on the page any more: take a new snapshot".to_owned(),
-            )
-        } else if has("net::ERR_") || has("interrupted by another navigation") {
-            let code = text
-                .split("net::")
-                .nth(1)
-                .map(|rest| rest.split([' ', '\n']).next().unwrap_or_default());
-            (K::Navigation, match code {
-                Some(code) => format!("the page could not be loaded: {code}"),
-                None => "the page could not be loaded: another navigation came in between; try again".to_owned(),
-            })
-        } else if matches!(error, P::Timeout(_) | P::NavigationTimeout { .. }) || has("Timeout ") {
-            (K::Timeout, format!("it took too long: {line}"))
-        } else if has("is not a valid selector")
-            || has("Unexpected token") && has("selector")
-            || has("Unknown engine")
-        {
-            (
-                K::InvalidInput,
-                format!("the selector cannot be read: {line}"),
-            )
-        } else if has("not an <input>")
-            || has("not a <select>")
-            || has("not editable")
-            || has("Not a checkbox")
-            || has("did not find some options")
-        {
-            (
-                K::InvalidInput,
-                format!("the element does not take this action: {line}"),
-            )
-        } else {
-            (K::Driver, line)
+                None => {
+                    "the page could not be loaded: another navigation came in between; try again"
+                        .to_owned()
+                }
+            },
+            BrowserErrorKind::Timeout => format!("it took too long: {line}"),
+            BrowserErrorKind::InvalidInput => {
+                format!("the element or the selector does not fit: {line}")
+            }
+            _ => line,
         };
         Self::new(kind, message)
+    }
+}
+
+/// The driver's errors have no codes: their texts decide.
+fn classify(error: &playwright_rs::Error, text: &str) -> BrowserErrorKind {
+    use BrowserErrorKind as K;
+    use playwright_rs::Error as P;
+    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let ended = matches!(
+        error,
+        P::TargetClosed { .. }
+            | P::ChannelClosed
+            | P::TransportError(_)
+            | P::ConnectionFailed(_)
+            | P::Io(_)
+    );
+    if has(&["strict mode violation"]) {
+        K::Ambiguous
+    } else if ended || has(&["has been closed", "Target crashed", "Page crashed"]) {
+        K::BrowserGone
+    } else if has(&["aria-ref"]) {
+        K::StaleReference
+    } else if has(&["net::ERR_", "interrupted by another navigation"]) {
+        K::Navigation
+    } else if matches!(error, P::Timeout(_) | P::NavigationTimeout { .. }) || has(&["Timeout "]) {
+        K::Timeout
+    } else if has(&[
+        "is not a valid selector",
+        "while parsing",
+        "Unknown engine",
+        "Unexpected token",
+        "not an <input>",
+        "not a <select>",
+        "not editable",
+        "Not a checkbox",
+        "did not find some options",
+    ]) {
+        K::InvalidInput
+    } else {
+        K::Driver
     }
 }
 

@@ -8,10 +8,7 @@
 
 mod support;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant as Started},
-};
+use std::{sync::Arc, time::Duration};
 
 use mcp_browser::{
     Action, BrowserConfig, BrowserErrorKind as K, BrowserLimits, BrowserService, Button,
@@ -23,6 +20,7 @@ use mcp_core::{
     store::{MemoryStore, Namespace},
 };
 use support::{config, driver, service, session, site, text};
+use tokio::time::Instant as Started;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -239,7 +237,7 @@ async fn limits_on_memory_and_processor_end_a_browser_of_its_own() {
     assert!(error.to_string().contains("MiB"), "{error}");
     of_bob.navigate(&site.url("/form")).await.unwrap();
     let pid = of_bob.browser_usage().unwrap().0;
-    memory.close(&bob, &of_bob.id().to_owned()).await.unwrap();
+    memory.close(&bob, of_bob.id()).await.unwrap();
     drop(of_bob);
     until("a browser of one's own ends with its sessions", || {
         !alive(pid)

@@ -25,7 +25,7 @@ use mcp_core::{
 use rmcp::{
     ClientHandler, ServiceExt as _,
     model::{
-        CallToolRequestParams, ClientCapabilities, ClientInfo, ElicitRequestParams, ElicitResult,
+        CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
         ElicitationAction, Implementation,
     },
     service::{RequestContext, RoleClient},
@@ -645,9 +645,9 @@ async fn a_stateless_client_is_asked_by_result_when_no_service_is_there() {
 struct Person(Arc<Mutex<Vec<String>>>);
 
 impl ClientHandler for Person {
-    fn get_info(&self) -> ClientInfo {
+    fn get_info(&self) -> ClientConfig {
         let capabilities = ClientCapabilities::builder().enable_elicitation().build();
-        ClientInfo::new(capabilities, Implementation::new("person", "1"))
+        ClientConfig::new(capabilities, Implementation::new("person", "1"))
     }
 
     async fn create_elicitation(

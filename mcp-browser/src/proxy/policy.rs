@@ -72,7 +72,7 @@ impl Target {
         };
         Some(Self {
             secure: Some(secure),
-            host: host_text(url.host()?),
+            host: host_text(&url.host()?),
             port: url.port_or_known_default()?,
         })
     }
@@ -86,7 +86,7 @@ impl Target {
         }
         Some(Self {
             secure: None,
-            host: host_text(url.host()?),
+            host: host_text(&url.host()?),
             port: url.port_or_known_default()?,
         })
     }
@@ -96,7 +96,7 @@ impl Target {
     }
 }
 
-fn host_text(host: Host<&str>) -> String {
+fn host_text(host: &Host<&str>) -> String {
     match host {
         Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
         Host::Ipv4(address) => address.to_string(),

@@ -1,6 +1,7 @@
 //! One session: a browser context leased to a principal.
 
 mod act;
+mod go;
 mod hub;
 mod open;
 mod options;
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 pub use self::{
-    act::{Action, Button, Files, Wait},
+    act::{Action, Button, Files},
+    go::Wait,
     options::{Mode, Position, SessionOptions, Viewport},
     read::{Extract, Screenshot, SnapshotView},
     traffic::{Conditions, Route},

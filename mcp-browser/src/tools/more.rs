@@ -27,7 +27,7 @@ fn need<T>(value: Option<T>, what: &'static str) -> Result<T, BrowserError> {
 }
 
 /// The end of a long list: the newest lines.
-fn tail(lines: Vec<String>) -> String {
+fn tail(lines: &[String]) -> String {
     let mut size = 0;
     let fits = lines.iter().rev().take_while(|line| {
         size += line.len() + 1;
@@ -128,10 +128,10 @@ impl BrowserTools {
                 let session = self.session(&context, &params.session_id)?;
                 let messages = session.console(params.errors.unwrap_or(false));
                 Ok(text(tail(
-                    messages
+                    &messages
                         .into_iter()
                         .map(|(number, level, text)| format!("{number} [{level}] {text}"))
-                        .collect(),
+                        .collect::<Vec<_>>(),
                 )))
             }
             .await,
@@ -148,7 +148,7 @@ impl BrowserTools {
         done(
             async {
                 Ok(text(tail(
-                    self.session(&context, &params.session_id)?.network(),
+                    &self.session(&context, &params.session_id)?.network(),
                 )))
             }
             .await,
@@ -208,7 +208,7 @@ impl BrowserTools {
                         format!("{pattern}: {what}")
                     })
                     .collect();
-                Ok(text(tail(rules)))
+                Ok(text(tail(&rules)))
             }
             .await,
         )
@@ -396,9 +396,10 @@ impl BrowserTools {
                 let session = self.session(&context, &params.session_id)?;
                 let kept = session.downloads().await?;
                 Ok(text(tail(
-                    kept.into_iter()
+                    &kept
+                        .into_iter()
                         .map(|(name, path)| format!("{name}: {}", path.display()))
-                        .collect(),
+                        .collect::<Vec<_>>(),
                 )))
             }
             .await,
