@@ -7,6 +7,9 @@ mod config;
 mod driver;
 mod engine;
 mod error;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod markdown;
 mod profile;
 mod proxy;
