@@ -1,0 +1,322 @@
+//! Captchas on pages: finding them, handing over answers, looking whether they were taken.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mcp_captcha::{Challenge, ImageChallenge, Kind, TokenChallenge, widget::WIDGETS};
+use playwright_rs::{ScreenshotOptions, WaitForState};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{BrowserError, BrowserErrorKind, Mode, Session};
+
+/// A captcha on a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FoundCaptcha {
+    /// What it is.
+    pub kind: Kind,
+    /// The public key of the widget; empty for a picture.
+    #[serde(default)]
+    pub site_key: String,
+    /// The page's address.
+    #[serde(default)]
+    pub page_url: String,
+    /// No checkbox is shown.
+    #[serde(default)]
+    pub invisible: bool,
+    /// The Enterprise edition.
+    #[serde(default)]
+    pub enterprise: bool,
+    /// The action that the page names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// `data-s` or `data-cdata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// For a picture: the selector of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// For a picture: the selector of the field for the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// Remembers the callbacks that pages pass to the vendors' `render`, where they do not name them in the markup.
+pub(crate) const HOOK: &str = r"(() => {
+  const kept = [];
+  Object.defineProperty(window, Symbol.for('mcp-browser.captcha'), { value: kept });
+  for (const name of ['turnstile', 'hcaptcha', 'grecaptcha']) {
+    let held;
+    const wrap = api => {
+      if (!api || typeof api !== 'object' && typeof api !== 'function' || api.__wrapped) return api;
+      for (const target of [api, api.enterprise]) {
+        if (!target || typeof target.render !== 'function') continue;
+        const render = target.render;
+        target.render = function (element, options) { kept.push({ name, options: options || {} }); return render.apply(this, arguments); };
+      }
+      try { Object.defineProperty(api, '__wrapped', { value: true }) } catch {}
+      return api;
+    };
+    try { Object.defineProperty(window, name, { configurable: true, get: () => wrap(held), set: value => { held = value } }) } catch {}
+  }
+})()";
+
+/// Looks for widgets as the vendors document them, and for pictures beside a field that names a captcha.
+const DETECT: &str = r"widgets => {
+  const found = [], known = new Set();
+  const add = item => { const key = item.kind + item.site_key + (item.image || ''); if (!known.has(key) && found.length < 20) { known.add(key); found.push(item) } };
+  const scripts = Array.from(document.scripts, script => script.src).filter(Boolean);
+  const text = value => value ? String(value).slice(0, 4096) : null;
+  const kept = window[Symbol.for('mcp-browser.captcha')] || [];
+  for (const widget of widgets) {
+    const own = scripts.filter(src => widget.scripts.some(start => src.replace(/^https?:\/\//, '').startsWith(start)));
+    const enterprise = own.some(src => src.includes('enterprise.js'));
+    if (widget.element) for (const element of document.querySelectorAll(widget.element)) {
+      const data = element.dataset;
+      add({ kind: widget.kind, site_key: text(data.sitekey), invisible: data.size === 'invisible', enterprise,
+            action: text(data.action), data: text(data.s || data.cdata) });
+    }
+    for (const { name, options } of kept) if (name === widget.global && options.sitekey && widget.kind !== 'recaptcha_v3')
+      add({ kind: widget.kind, site_key: text(options.sitekey), invisible: options.size === 'invisible', enterprise,
+            action: text(options.action), data: text(options.cData || options.s) });
+    for (const frame of document.querySelectorAll('iframe[src]')) {
+      if (!widget.frames.some(part => frame.src.includes(part))) continue;
+      const url = new URL(frame.src, location.href), hash = new URLSearchParams(url.hash.slice(1));
+      let key = null;
+      for (const name of widget.key_parameters) key = key || url.searchParams.get(name) || hash.get(name);
+      if (!key && widget.kind === 'turnstile') key = (url.pathname.match(/\/(0x[0-9A-Za-z_-]{10,})\//) || [])[1];
+      if (key) add({ kind: widget.kind, site_key: text(key), invisible: url.searchParams.get('size') === 'invisible', enterprise: frame.src.includes('/enterprise/') });
+    }
+    if (widget.kind === 'recaptcha_v3') for (const src of own) {
+      const key = new URL(src).searchParams.get('render');
+      if (key && !['explicit', 'onload'].includes(key)) add({ kind: widget.kind, site_key: text(key), enterprise });
+    }
+  }
+  const named = 'input[name*=captcha i], input[id*=captcha i], input[placeholder*=captcha i]';
+  const pictures = document.querySelectorAll('img[src*=captcha i], img[id*=captcha i], img[class*=captcha i], img[alt*=captcha i]');
+  for (const picture of pictures) {
+    const area = picture.closest('form') || document;
+    const field = Array.from(area.querySelectorAll(named)).find(field => ['text', ''].includes(field.getAttribute('type') || ''));
+    if (!field) continue;
+    const number = found.length;
+    picture.setAttribute('data-mcp-captcha', 'image-' + number);
+    field.setAttribute('data-mcp-captcha', 'field-' + number);
+    add({ kind: 'image', site_key: '', image: `[data-mcp-captcha=image-${number}]`, field: `[data-mcp-captcha=field-${number}]` });
+  }
+  return found.map(item => ({ ...item, page_url: location.href }));
+}";
+
+/// Writes a token where the widget would, and calls whoever waits for it. Answers how many callbacks were called.
+const SUBMIT: &str = r"({ widget, key, token }) => {
+  const fields = [];
+  for (const name of widget.fields) fields.push(...document.querySelectorAll(`[name='${name}'], #${name}`));
+  if (!fields.length) {
+    const form = (widget.element && document.querySelector(widget.element)?.closest('form')) || document.forms[0] || document.body;
+    const field = document.createElement('textarea');
+    field.name = widget.fields[0]; field.style.display = 'none';
+    form.append(field); fields.push(field);
+  }
+  for (const field of fields) {
+    field.value = token;
+    for (const name of ['input', 'change']) field.dispatchEvent(new Event(name, { bubbles: true }));
+  }
+  const called = new Set();
+  const call = back => {
+    const run = typeof back === 'string' ? back.split('.').reduce((at, part) => at && at[part], window) : back;
+    if (typeof run === 'function' && !called.has(run)) { called.add(run); setTimeout(() => run(token)); }
+  };
+  if (widget.element) for (const element of document.querySelectorAll(widget.element)) if (element.dataset.sitekey === key) call(element.dataset.callback);
+  for (const { name, options } of window[Symbol.for('mcp-browser.captcha')] || []) if (name === widget.global) call(options.callback);
+  const clients = window.___grecaptcha_cfg && window.___grecaptcha_cfg.clients;
+  if (widget.global === 'grecaptcha' && clients) {
+    const seen = new Set();
+    const visit = (node, depth) => {
+      if (!node || typeof node !== 'object' || depth > 5 || seen.has(node) || node instanceof Node) return;
+      seen.add(node);
+      for (const name of Object.keys(node)) { if (name === 'callback') call(node[name]); else visit(node[name], depth + 1); }
+    };
+    visit(clients, 0);
+  }
+  return called.size;
+}";
+
+/// Whether the widget holds an answer.
+const ANSWERED: &str = r"fields => fields.some(name => Array.from(document.querySelectorAll(`[name='${name}']`)).some(field => field.value))";
+
+impl Session {
+    /// Whether it has a window.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.options.mode
+    }
+
+    /// Finds the captchas on the page: widgets as their vendors document them, pictures beside a field for the answer.
+    ///
+    /// What is found is the page's word. A page may show a widget with another site's key; the permission to solve is
+    /// by the page's own address, which the browser tells.
+    ///
+    /// # Errors
+    ///
+    /// `DialogOpen`, `Timeout`, `BrowserGone`.
+    pub async fn detect_captchas(&self) -> Result<Vec<FoundCaptcha>, BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            let mut found: Vec<FoundCaptcha> = page.evaluate(DETECT, Some(&WIDGETS)).await?;
+            found.truncate(20);
+            for captcha in &mut found {
+                captcha.page_url = page.url();
+            }
+            Ok(found)
+        };
+        self.run(
+            "browser.detect_captcha",
+            "",
+            self.0.config.action_timeout,
+            work,
+        )
+        .await
+    }
+
+    /// Describes a captcha for a solver.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound` if its picture is gone.
+    pub async fn captcha_challenge(&self, found: &FoundCaptcha) -> Result<Challenge, BrowserError> {
+        if found.kind == Kind::Image {
+            return Ok(ImageChallenge::new(self.captcha_picture(found).await?).into());
+        }
+        let mut token =
+            TokenChallenge::new(found.kind, found.site_key.clone(), found.page_url.clone());
+        token.invisible = found.invisible;
+        token.enterprise = found.enterprise;
+        token.action.clone_from(&found.action);
+        match found.kind {
+            Kind::Turnstile => token.cdata.clone_from(&found.data),
+            _ => token.data_s.clone_from(&found.data),
+        }
+        token.user_agent.clone_from(&self.0.options.user_agent);
+        Ok(token.into())
+    }
+
+    /// Takes a picture of a captcha, or of the page where it has none of its own.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound`, `Timeout`.
+    pub async fn captcha_picture(&self, found: &FoundCaptcha) -> Result<Bytes, BrowserError> {
+        let work = async {
+            let (_, page) = self.page()?;
+            let picture = match &found.image {
+                Some(selector) => {
+                    page.locator(selector.as_str())
+                        .screenshot(ScreenshotOptions::builder().build())
+                        .await?
+                }
+                None => page.screenshot(None).await?,
+            };
+            Ok(picture.into())
+        };
+        self.run(
+            "browser.captcha_picture",
+            "",
+            self.0.config.action_timeout * 2,
+            work,
+        )
+        .await
+    }
+
+    /// Hands an answer over: types a text into the field, or writes a token where the widget would and calls the
+    /// page's callbacks. Tells whether the page has taken it: it has gone elsewhere, or the widget is gone, or the
+    /// page holds the token and has called back without complaint.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound` if the captcha is gone, `InvalidInput` for an empty answer.
+    pub async fn submit_captcha(
+        &self,
+        found: &FoundCaptcha,
+        answer: &str,
+    ) -> Result<bool, BrowserError> {
+        let limit =
+            self.0.config.action_timeout + self.0.config.settle_timeout + Duration::from_secs(2);
+        let work = async {
+            if answer.is_empty() || answer.len() > 16 * 1024 {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::InvalidInput,
+                    "the answer is empty or too long",
+                ));
+            }
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            let mark = self.0.hub.mark();
+            if let Some(field) = &found.field {
+                let field = page.locator(field.as_str());
+                field.fill(answer, None).await?;
+                return Ok(field.input_value(None).await? == answer);
+            }
+            let widget = WIDGETS
+                .iter()
+                .find(|widget| widget.kind == found.kind)
+                .ok_or_else(|| {
+                    BrowserError::new(BrowserErrorKind::InvalidInput, "this captcha has no widget")
+                })?;
+            let before = page.url();
+            let argument = json!({ "widget": widget, "key": found.site_key, "token": answer });
+            let called: u32 = page.evaluate(SUBMIT, Some(&argument)).await?;
+            self.settle(&page, mark).await;
+            if page.url() != before {
+                return Ok(true);
+            }
+            let holds: bool = page
+                .evaluate(ANSWERED, Some(&widget.fields))
+                .await
+                .unwrap_or(true);
+            let gone = match widget.element {
+                "" => false,
+                element => page
+                    .locator(element)
+                    .first()
+                    .wait_for(hidden())
+                    .await
+                    .is_ok(),
+            };
+            Ok(gone || holds && called > 0)
+        };
+        self.run("browser.submit_captcha", found.kind.name(), limit, work)
+            .await
+    }
+
+    /// Whether the widget holds an answer, for instance because a person gave it.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`, `BrowserGone`.
+    pub async fn captcha_is_answered(&self, found: &FoundCaptcha) -> Result<bool, BrowserError> {
+        let work = async {
+            let (_, page) = self.page()?;
+            if page.url() != found.page_url {
+                return Ok(true);
+            }
+            let widget = WIDGETS.iter().find(|widget| widget.kind == found.kind);
+            let fields = widget.map(|widget| widget.fields).unwrap_or_default();
+            Ok(page.evaluate(ANSWERED, Some(&fields)).await?)
+        };
+        self.run(
+            "browser.captcha_answered",
+            found.kind.name(),
+            self.0.config.action_timeout,
+            work,
+        )
+        .await
+    }
+}
+
+fn hidden() -> playwright_rs::WaitForOptions {
+    playwright_rs::WaitForOptions::builder()
+        .state(WaitForState::Detached)
+        .timeout(100.0)
+        .build()
+}

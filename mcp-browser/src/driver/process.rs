@@ -1,0 +1,169 @@
+use std::{path::Path, process::Stdio, sync::Arc};
+
+use playwright_rs::{
+    Playwright,
+    server::{
+        connection::{Connection, ConnectionExt, ConnectionLike},
+        transport::PipeTransport,
+    },
+};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    sync::{mpsc, watch},
+};
+
+use super::DriverConfig;
+use crate::{BrowserError, BrowserErrorKind};
+
+/// The `ffmpeg` that this version of the driver looks for in its folder of browsers.
+const FFMPEG: &str = "ffmpeg-1013/ffmpeg-linux";
+
+/// A running driver. Dropping it kills the driver, and with it every browser that it started.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    playwright: Playwright,
+    pid: u32,
+    ended: watch::Receiver<bool>,
+    /// Asks the one who watches the process to end it.
+    stop: mpsc::Sender<()>,
+}
+
+impl Driver {
+    pub(crate) async fn start(config: &DriverConfig) -> Result<Self, BrowserError> {
+        config.check()?;
+        let folder = TempDir::with_prefix("mcp-browser-")
+            .map_err(|error| failed("no folder for temporary files").with_source(error))?;
+        let mut child = command(config, folder.path())?
+            .spawn()
+            .map_err(|error| failed("Node.js cannot be started").with_source(error))?;
+        let pid = child.id().unwrap_or_default();
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed("the driver has no pipes"));
+        };
+        // Doc-hidden parts of `playwright-rs`, used here only: its own `launch` reads the environment, installs a
+        // signal handler, and does not tell when the driver ends.
+        let (transport, messages) = PipeTransport::new(stdin, stdout);
+        let (sender, receiver) = transport.into_parts();
+        let connection = Arc::new(Connection::new(sender, receiver, messages));
+        let running = Arc::clone(&connection);
+        let reading = tokio::spawn(async move { running.run().await });
+        let handshake = async {
+            let object = connection.initialize_playwright().await?;
+            connection.get_typed::<Playwright>(object.guid()).await
+        };
+        let started = tokio::select! {
+            result = tokio::time::timeout(config.start_timeout, handshake) => match result {
+                Ok(Ok(playwright)) => Ok(playwright),
+                Ok(Err(error)) => Err(failed("the driver does not answer").with_source(error)),
+                Err(_) => Err(failed("the driver did not answer in time")),
+            },
+            status = child.wait() => Err(failed(format!(
+                "the driver ended at once ({}): it needs Node 20 or later",
+                status.map_or_else(|error| error.to_string(), |status| status.to_string())
+            ))),
+        };
+        let playwright = match started {
+            Ok(playwright) => playwright,
+            Err(error) => {
+                reading.abort();
+                return Err(error);
+            }
+        };
+        let (stop, stopped) = mpsc::channel(1);
+        let (ending, ended) = watch::channel(false);
+        tokio::spawn(async move {
+            let _folder = folder;
+            watch_over(child, &connection, stopped).await;
+            ending.send_replace(true);
+            reading.abort();
+        });
+        Ok(Self {
+            playwright,
+            pid,
+            ended,
+            stop,
+        })
+    }
+
+    pub(crate) fn playwright(&self) -> &Playwright {
+        &self.playwright
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.clone()
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !*self.ended.borrow()
+    }
+
+    /// Lets the driver close its browsers and end; kills it where it does not.
+    pub(crate) async fn shutdown(&self) {
+        // Full: it has been asked already.
+        let _ = self.stop.try_send(());
+        let mut ended = self.ended.clone();
+        // An error says that the watcher is gone, and the driver with it.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+/// Waits for the end of the process: by itself, or because it was asked, or because nobody needs it.
+async fn watch_over(
+    mut child: Child,
+    connection: &Arc<Connection>,
+    mut stopped: mpsc::Receiver<()>,
+) {
+    let asked = tokio::select! {
+        _ = child.wait() => return,
+        asked = stopped.recv() => asked.is_some(),
+    };
+    // The end of its input makes the driver close its browsers and end.
+    connection.close_writer();
+    let patience = std::time::Duration::from_secs(if asked { 10 } else { 5 });
+    if tokio::time::timeout(patience, child.wait()).await.is_err() {
+        // Chromium ends when its pipe to the driver does.
+        let _ = child.kill().await;
+    }
+}
+
+fn command(config: &DriverConfig, folder: &Path) -> Result<Command, BrowserError> {
+    let mut command = Command::new(&config.node);
+    command
+        .arg(config.cli())
+        .arg("run-driver")
+        .env_clear()
+        .env("HOME", folder)
+        .env("TMPDIR", folder)
+        .env("PW_LANG_NAME", "rust")
+        .env("PW_LANG_NAME_VERSION", "1.90")
+        .env("PW_CLI_DISPLAY_VERSION", env!("CARGO_PKG_VERSION"))
+        .env("PLAYWRIGHT_BROWSERS_PATH", folder)
+        .envs(config.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    // A signal to our own group (Ctrl-C) is ours to handle.
+    #[cfg(unix)]
+    command.process_group(0);
+    #[cfg(unix)]
+    if let Some(ffmpeg) = &config.ffmpeg {
+        let place = folder.join(FFMPEG);
+        let linked = place
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::os::unix::fs::symlink(ffmpeg, &place));
+        linked.map_err(|error| failed("ffmpeg cannot be linked").with_source(error))?;
+    }
+    Ok(command)
+}
+
+fn failed(message: impl Into<std::borrow::Cow<'static, str>>) -> BrowserError {
+    BrowserError::new(BrowserErrorKind::StartFailed, message)
+}

@@ -1,0 +1,463 @@
+//! Looking at pages.
+
+use bytes::Bytes;
+use playwright_rs::{
+    AriaSnapshotMode, AriaSnapshotOptions, Page, PdfOptions, ScreenshotOptions, WaitForOptions,
+    WaitForState, protocol::Frame,
+};
+use serde_json::Value;
+
+use super::{Outcome, Seen, Session, lock};
+use crate::{BrowserError, BrowserErrorKind, markdown, scripts, snapshot};
+
+/// The largest snapshot that is kept, in bytes.
+const MAX_SNAPSHOT: usize = 4 << 20;
+/// The most characters that an extraction takes out of a page.
+pub(crate) const MAX_EXTRACT: usize = 2 << 20;
+/// The largest picture or document that is answered, in bytes.
+const MAX_BINARY: usize = 20 << 20;
+/// How many frames are looked into for fields to hide.
+const MAX_FRAMES: usize = 50;
+
+/// A snapshot as the caller is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotView {
+    /// The page's address.
+    pub url: String,
+    /// The page's title.
+    pub title: String,
+    /// The text: the whole, a part of it, or what changed.
+    pub text: String,
+    /// Whether the text is what changed since the last snapshot.
+    pub is_difference: bool,
+    /// Where the next part begins, if this is not the last.
+    pub next: Option<usize>,
+}
+
+/// What to take out of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extract {
+    /// The text that can be seen; of a field its value, but never a password.
+    Text,
+    /// The HTML.
+    Html,
+    /// The attributes as a JSON object.
+    Attributes,
+    /// The rows of a table as JSON arrays.
+    Table,
+    /// The content as Markdown, without scripts, styles and hidden parts.
+    Markdown,
+}
+
+/// What to take a picture of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Screenshot {
+    /// What can be seen now.
+    #[default]
+    Viewport,
+    /// The whole page.
+    FullPage,
+    /// One element.
+    Element(String),
+}
+
+impl Session {
+    /// Describes the page by its accessibility tree, with references for [`Session::act`].
+    ///
+    /// With `difference` only what changed since the last snapshot of this tab is answered, where that is shorter.
+    /// `from` is where the part begins ([`SnapshotView::next`] of the part before), `max` its greatest length in
+    /// bytes. Parts after the first are of the snapshot that was taken for the first.
+    ///
+    /// # Errors
+    ///
+    /// `DialogOpen`, `Timeout`, `BrowserGone`.
+    pub async fn snapshot(
+        &self,
+        difference: bool,
+        from: usize,
+        max: usize,
+    ) -> Result<SnapshotView, BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (tab, page) = self.page()?;
+            let (url, title) = (self.shown(&page.url()), page.title().await?);
+            let title = self.shown(&title.chars().take(300).collect::<String>());
+            let view = |text: &str, is_difference, next| SnapshotView {
+                url: url.clone(),
+                title: title.clone(),
+                text: text.to_owned(),
+                is_difference,
+                next,
+            };
+            if from > 0 {
+                let seen = lock(&self.0.seen);
+                if seen.tab != tab {
+                    return Err(BrowserError::new(
+                        BrowserErrorKind::InvalidInput,
+                        "there is no snapshot of this tab to go on with",
+                    ));
+                }
+                let part = snapshot::part(&seen.text, from, max);
+                return Ok(view(part.text, false, part.next));
+            }
+            let text = self.describe(&page).await?;
+            let mut seen = lock(&self.0.seen);
+            let changed = match difference && seen.tab == tab {
+                true => snapshot::difference(&seen.text, &text)
+                    .unwrap_or_else(|| "nothing changed since the last snapshot\n".to_owned()),
+                false => text.clone(),
+            };
+            let is_difference = difference && seen.tab == tab && changed.len() < text.len().max(64);
+            *seen = Seen {
+                tab,
+                references: snapshot::references(&text),
+                text,
+            };
+            let part = match is_difference {
+                // What does not fit is better asked for as a whole.
+                true => snapshot::part(&changed, 0, max),
+                false => snapshot::part(&seen.text, 0, max),
+            };
+            let next = part.next.filter(|_| !is_difference);
+            let mut answer = view(part.text, is_difference, next);
+            if is_difference && part.next.is_some() {
+                answer
+                    .text
+                    .push_str("(more changed: take a whole snapshot)\n");
+            }
+            Ok(answer)
+        };
+        self.run(
+            "browser.snapshot",
+            "",
+            self.0.config.action_timeout * 2,
+            work,
+        )
+        .await
+    }
+
+    /// The snapshot's text, what is to be hidden hidden.
+    async fn describe(&self, page: &Page) -> Result<String, BrowserError> {
+        let limit = self.0.config.action_timeout.as_millis() as f64;
+        let options = AriaSnapshotOptions::default()
+            .mode(AriaSnapshotMode::Ai)
+            .timeout(limit);
+        let mut text = page.aria_snapshot(options).await?;
+        if text.len() > MAX_SNAPSHOT {
+            let part = snapshot::part(&text, 0, MAX_SNAPSHOT);
+            text = format!("{}(the page goes on)\n", part.text);
+        }
+        if ["textbox", "searchbox", "combobox", "spinbutton"]
+            .iter()
+            .any(|role| text.contains(role))
+        {
+            let values = hidden_values(page).await?;
+            if !values.is_empty() {
+                text = snapshot::hide_values(&text, &values);
+            }
+        }
+        Ok(self.shown(&text))
+    }
+
+    /// Takes something out of an element, or of the whole page. At most `max` bytes, beginning at `from`; also tells
+    /// where the next part begins.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound`, `Ambiguous`, `StaleReference`, `InvalidInput` where there is no table.
+    pub async fn extract(
+        &self,
+        target: Option<&str>,
+        what: Extract,
+        from: usize,
+        max: usize,
+    ) -> Result<(String, Option<usize>), BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (tab, page) = self.page()?;
+            let locator = self.locate(tab, &page, target.unwrap_or("body"))?;
+            let attached = WaitForOptions::builder()
+                .state(WaitForState::Attached)
+                .timeout(self.0.config.action_timeout.as_millis() as f64)
+                .build();
+            locator
+                .wait_for(attached)
+                .await
+                .map_err(|error| match BrowserError::from(error) {
+                    error if error.kind() == BrowserErrorKind::Timeout => BrowserError::new(
+                        BrowserErrorKind::ElementNotFound,
+                        format!(
+                            "no element matches {:?}: take a snapshot",
+                            target.unwrap_or("body")
+                        ),
+                    ),
+                    error => error,
+                })?;
+            let script = match what {
+                Extract::Text => scripts::TEXT,
+                Extract::Html => scripts::HTML,
+                Extract::Attributes => scripts::ATTRIBUTES,
+                Extract::Table => scripts::TABLE,
+                Extract::Markdown => scripts::CLEAN_HTML,
+            };
+            let value: Value = locator.evaluate(script, Some(MAX_EXTRACT)).await?;
+            let text = match (what, value) {
+                (Extract::Table, Value::Null) => {
+                    return Err(BrowserError::new(
+                        BrowserErrorKind::InvalidInput,
+                        "there is no table in the element",
+                    ));
+                }
+                (Extract::Markdown, value) => {
+                    let html = value["html"].as_str().unwrap_or_default().to_owned();
+                    // Away from the runtime's threads: a large page takes a while.
+                    let converted =
+                        tokio::task::spawn_blocking(move || markdown::of_html(&html)).await;
+                    let mut text = converted.unwrap_or_default();
+                    if value["cut"] == true {
+                        text.push_str("\n\n(the page goes on)");
+                    }
+                    text
+                }
+                (_, Value::String(text)) => text,
+                (_, value) => value.to_string(),
+            };
+            let text = self.hide_fields(&page, self.shown(&text)).await?;
+            let part = snapshot::part(&text, from, max);
+            Ok((part.text.to_owned(), part.next))
+        };
+        let limit = self.0.config.action_timeout * 2;
+        self.run("browser.extract", target.unwrap_or_default(), limit, work)
+            .await
+    }
+
+    /// Hides the values of password fields where they stand as an attribute.
+    async fn hide_fields(&self, page: &Page, text: String) -> Result<String, BrowserError> {
+        if !text.contains("value=") {
+            return Ok(text);
+        }
+        let values = hidden_values(page).await?;
+        Ok(values.iter().fold(text, |text, value| {
+            text.replace(
+                &format!("value=\"{value}\""),
+                &format!("value=\"{}\"", snapshot::HIDDEN),
+            )
+        }))
+    }
+
+    /// Takes a picture as PNG. Fields into which a secret was typed are covered where they show it.
+    ///
+    /// # Errors
+    ///
+    /// `ElementNotFound`, `TooLarge`, `Timeout`.
+    pub async fn screenshot(&self, what: &Screenshot) -> Result<Bytes, BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (tab, page) = self.page()?;
+            let cover = self.covered(&page);
+            let options = |full| {
+                ScreenshotOptions::builder()
+                    .full_page(full)
+                    .mask(cover.clone())
+                    .mask_color("#808080")
+                    .build()
+            };
+            let picture = match what {
+                Screenshot::Viewport => page.screenshot(options(false)).await?,
+                Screenshot::FullPage => page.screenshot(options(true)).await?,
+                Screenshot::Element(target) => {
+                    let locator = self.locate(tab, &page, target)?;
+                    locator.screenshot(options(false)).await?
+                }
+            };
+            bounded(picture)
+        };
+        let limit = self.0.config.action_timeout * 2 + std::time::Duration::from_secs(5);
+        self.run("browser.screenshot", "", limit, work).await
+    }
+
+    /// Elements that a picture must not show.
+    fn covered(&self, page: &Page) -> Vec<playwright_rs::Locator> {
+        let secrets = lock(&self.0.secrets);
+        if secrets.is_empty() {
+            return Vec::new();
+        }
+        // Text fields only: passwords show dots. Which field it was is known by what it holds now; the page may have
+        // moved the text on. Values cannot be matched by a selector, so every other text field is covered.
+        vec![page.locator("input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea")]
+    }
+
+    /// Prints the page as PDF. Headless sessions only.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, `Timeout`, and `Driver` where the browser cannot.
+    pub async fn pdf(&self) -> Result<Bytes, BrowserError> {
+        let work = async {
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            bounded(
+                page.pdf(PdfOptions::builder().print_background(true).build())
+                    .await?,
+            )
+        };
+        self.run("browser.pdf", "", self.0.config.navigation_timeout, work)
+            .await
+    }
+
+    /// Runs a script in the page and answers its value as JSON: an expression, or a function that is called.
+    ///
+    /// # Errors
+    ///
+    /// `Denied` unless the operator allows it, `Script` for what it throws, `Timeout` for one that never ends, after
+    /// which the page is closed: it would not do anything else any more.
+    pub async fn evaluate(&self, script: &str) -> Result<Value, BrowserError> {
+        let limit = self.0.config.action_timeout;
+        let work = async {
+            if !self.0.config.evaluate {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::Denied,
+                    "scripts may not be evaluated: the operator has not allowed it",
+                ));
+            }
+            self.no_dialog()?;
+            let (_, page) = self.page()?;
+            let mut dialog = self.0.hub.dialog();
+            let evaluated = tokio::select! {
+                biased;
+                value = tokio::time::timeout(limit, page.evaluate::<(), Value>(script, None)) => value,
+                _ = dialog.wait_for(Option::is_some) => Ok(Ok(Value::Null)),
+            };
+            match evaluated {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(error)) => Err(script_error(error.into())),
+                Err(_) => {
+                    self.replace(&page).await;
+                    Err(BrowserError::new(
+                        BrowserErrorKind::Timeout,
+                        "the script did not end in time; its tab was closed",
+                    ))
+                }
+            }
+        };
+        let grace = std::time::Duration::from_secs(6);
+        let value = self
+            .run("browser.evaluate", "", limit + grace, work)
+            .await?;
+        let text = value.to_string();
+        if text.len() > MAX_EXTRACT {
+            return Err(BrowserError::new(
+                BrowserErrorKind::TooLarge,
+                "the value of the script is larger than 2 MiB",
+            ));
+        }
+        Ok(serde_json::from_str(&self.shown(&text)).unwrap_or(Value::Null))
+    }
+
+    /// Closes a page that does not answer any more, and opens an empty one so that the session has a tab.
+    async fn replace(&self, page: &Page) {
+        // One that does not close within the time is ended with the browser by whoever closes the session.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), page.close()).await;
+        if self.0.hub.tabs().0.is_empty()
+            && let Ok(page) = self.0.context.new_page().await
+        {
+            self.0.hub.adopt(&page).await;
+        }
+    }
+
+    /// What pages wrote to the console and threw, oldest first: number, level and text.
+    #[must_use]
+    pub fn console(&self, errors_only: bool) -> Vec<(u64, String, String)> {
+        let wanted = |level: &str| !errors_only || matches!(level, "error" | "pageerror");
+        let messages = self
+            .0
+            .hub
+            .messages()
+            .into_iter()
+            .filter(|message| wanted(&message.level));
+        messages
+            .map(|message| (message.number, message.level, self.shown(&message.text)))
+            .collect()
+    }
+
+    /// What pages requested, oldest first, as `method url kind outcome`.
+    #[must_use]
+    pub fn network(&self) -> Vec<String> {
+        let exchanges = self.0.hub.exchanges().into_iter();
+        exchanges
+            .map(|exchange| {
+                let outcome = match &exchange.outcome {
+                    None => "pending".to_owned(),
+                    Some(Outcome::Status(status)) => status.to_string(),
+                    Some(Outcome::Failed(error)) => {
+                        format!("failed: {}", error.lines().next().unwrap_or_default())
+                    }
+                };
+                let line = format!(
+                    "{} {} {} {} {outcome}",
+                    exchange.number, exchange.method, exchange.url, exchange.kind
+                );
+                self.shown(&line)
+            })
+            .collect()
+    }
+}
+
+fn script_error(error: BrowserError) -> BrowserError {
+    match error.kind() {
+        BrowserErrorKind::Driver => {
+            let text = error.to_string();
+            BrowserError::new(
+                BrowserErrorKind::Script,
+                format!("the script threw: {text}"),
+            )
+        }
+        _ => error,
+    }
+}
+
+fn bounded(content: Vec<u8>) -> Result<Bytes, BrowserError> {
+    if content.len() > MAX_BINARY {
+        return Err(BrowserError::new(
+            BrowserErrorKind::TooLarge,
+            format!(
+                "the result has {} bytes, more than {MAX_BINARY}: take a picture of a part",
+                content.len()
+            ),
+        ));
+    }
+    Ok(content.into())
+}
+
+/// The values of fields to hide, in every frame.
+async fn hidden_values(page: &Page) -> Result<Vec<String>, BrowserError> {
+    let mut frames: Vec<Frame> = vec![page.main_frame().await?];
+    let mut next = 0;
+    while let Some(frame) = frames.get(next).cloned() {
+        next += 1;
+        frames.extend(
+            frame
+                .child_frames()
+                .into_iter()
+                .take(MAX_FRAMES.saturating_sub(frames.len())),
+        );
+    }
+    let looks = frames
+        .iter()
+        .map(|frame| frame.evaluate::<()>(scripts::HIDDEN_VALUES, None));
+    let found = futures_util::future::join_all(looks).await;
+    let mut values = Vec::new();
+    // A frame that went away meanwhile shows nothing any more.
+    for value in found.into_iter().flatten() {
+        if let Value::Array(list) = value {
+            values.extend(
+                list.into_iter()
+                    .filter_map(|value| value.as_str().map(str::to_owned)),
+            );
+        }
+    }
+    Ok(values)
+}

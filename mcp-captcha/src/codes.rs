@@ -1,0 +1,193 @@
+//! What the services' error codes mean. The text decides, never the number: the services number differently.
+
+use crate::{CaptchaError, CaptchaErrorKind as K};
+
+/// Codes without their prefix `ERROR_`, what they mean, and what to tell the caller.
+const CODES: &[(K, &str, &[&str])] = &[
+    (
+        K::KeyRefused,
+        "the account's key is not known or not active: check the configured key",
+        &[
+            "KEY_DOES_NOT_EXIST",
+            "WRONG_USER_KEY",
+            "KEY_DENIED_ACCESS",
+            "KEY_TEMP_BLOCKED",
+            "ACCOUNT_SUSPENDED",
+        ],
+    ),
+    (
+        K::NoBalance,
+        "the account is empty: top it up",
+        &["ZERO_BALANCE", "SETTLEMENT_FAILED"],
+    ),
+    (
+        K::AddressRefused,
+        "this machine's address is not served: check the account's list of addresses",
+        &[
+            "IP_NOT_ALLOWED",
+            "IP_BLOCKED",
+            "IP_BANNED",
+            "IP_BLOCKED_5MIN",
+        ],
+    ),
+    (
+        K::NoWorker,
+        "no worker is free: try again in some seconds, or raise the bid",
+        &["NO_SLOT_AVAILABLE", "ALL_WORKERS_FILTERED"],
+    ),
+    (
+        K::Throttled,
+        "the service wants fewer requests: wait",
+        &["RATE_LIMIT", "MAX_USER_TURN", "TOO_MUCH_REQUESTS"],
+    ),
+    (
+        K::ServiceDown,
+        "the service is out of order: wait, or use another",
+        // The second is how CapSolver spells it.
+        &[
+            "SERVICE_UNAVAILABLE",
+            "SERVICE_UNAVALIABLE",
+            "SERVICE_OVERLOAD",
+            "INTERNAL_SERVER_ERROR",
+        ],
+    ),
+    (
+        K::Unsolvable,
+        "the workers could not solve it: try another service, or a clearer picture",
+        &[
+            "CAPTCHA_UNSOLVABLE",
+            "BAD_DUPLICATES",
+            "RECAPTCHA_TIMEOUT",
+            "TASK_TIMEOUT",
+            "UNKNOWN_QUESTION",
+            "FAILED_LOADING_WIDGET",
+            "TASK_CANCELED",
+            "TOKEN_EXPIRED",
+        ],
+    ),
+    (
+        K::ImageRejected,
+        "the picture cannot be read: send a PNG or JPEG of 100 bytes to 100 kB",
+        &[
+            "ZERO_CAPTCHA_FILESIZE",
+            "TOO_BIG_CAPTCHA_FILESIZE",
+            "IMAGE_TYPE_NOT_SUPPORTED",
+            "INVALID_IMAGE",
+            "PARSE_IMAGE_FAIL",
+            "WRONG_FILE_EXTENSION",
+            "UPLOAD",
+            "BAD_IMGINSTRUCTIONS",
+        ],
+    ),
+    (
+        K::WrongParameters,
+        "the page's parameters are wrong: check sitekey, page_url and the kind",
+        &[
+            "PAGEURL",
+            "GOOGLEKEY",
+            "SITEKEY",
+            "BAD_PARAMETERS",
+            "BAD_REQUEST",
+            "INVALID_TASK_DATA",
+            "TASK_ABSENT",
+            "NO_SUCH_METHOD",
+            "EMPTY_COMMENT",
+            "EMPTY_ACTION",
+            "WRONG_GOOGLEKEY",
+            "WRONG_SITEKEY",
+            "BAD_TOKEN_OR_PAGEURL",
+            "RECAPTCHA_INVALID_SITEKEY",
+            "RECAPTCHA_INVALID_DOMAIN",
+            "RECAPTCHA_OLD_BROWSER",
+            "RECAPTCHA_INVALID_ACTION",
+            "INCORRECT_SESSION_DATA",
+            "INVISIBLE_RECAPTCHA",
+            "VISIBLE_RECAPTCHA",
+            "TEMPLATE_NOT_FOUND",
+        ],
+    ),
+    (
+        K::Unsupported,
+        "the service does not offer this kind of captcha",
+        &["TASK_NOT_SUPPORTED"],
+    ),
+    (
+        K::ProxyFailed,
+        "the proxy given for the worker does not work",
+        &[
+            "BAD_PROXY",
+            "PROXY_CONNECTION_FAILED",
+            "PROXY_CONNECT_REFUSED",
+            "PROXY_CONNECT_TIMEOUT",
+            "PROXY_READ_TIMEOUT",
+            "PROXY_BANNED",
+            "PROXY_TRANSPARENT",
+            "PROXY_NOT_AUTHORISED",
+            "PROXY_HAS_NO_IMAGE_SUPPORT",
+            "PROXY_INCOMPATIBLE_HTTP_VERSION",
+            "PROXY_FORMAT",
+        ],
+    ),
+    (
+        K::UnknownTask,
+        "the service does not know the task: it is too old, or of another account",
+        // The first is how the services spell it.
+        &[
+            "NO_SUCH_CAPCHA_ID",
+            "NO_SUCH_CAPTCHA_ID",
+            "WRONG_CAPTCHA_ID",
+            "WRONG_ID_FORMAT",
+            "TASKID_INVALID",
+        ],
+    ),
+    (
+        K::NotRecorded,
+        "the service did not record the report",
+        &["REPORT_NOT_RECORDED", "DUPLICATE_REPORT"],
+    ),
+];
+
+/// Makes the error that a code stands for.
+pub(crate) fn error(service: &str, code: &str) -> CaptchaError {
+    let bare = code.strip_prefix("ERROR_").unwrap_or(code);
+    let found = CODES.iter().find(|(_, _, codes)| codes.contains(&bare));
+    let (kind, message) = match found {
+        Some((kind, message, _)) => (*kind, *message),
+        None => (
+            K::UnknownCode,
+            "the service answered an error that it does not document",
+        ),
+    };
+    CaptchaError::new(kind, message)
+        .with_service(service)
+        .with_code(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::Retry;
+
+    #[test]
+    fn a_code_means_one_thing() {
+        let mut seen = HashSet::new();
+        for code in CODES.iter().flat_map(|(_, _, codes)| *codes) {
+            assert!(seen.insert(code), "{code} twice");
+            assert_ne!(error("s", &format!("ERROR_{code}")).kind(), K::UnknownCode);
+        }
+    }
+
+    #[test]
+    fn whether_another_try_helps_follows_from_the_code() {
+        let retry = |code| error("s", code).retry();
+        assert!(matches!(retry("ERROR_NO_SLOT_AVAILABLE"), Retry::After(_)));
+        assert_eq!(retry("ERROR_KEY_DOES_NOT_EXIST"), Retry::Elsewhere);
+        assert_eq!(retry("ERROR_CAPTCHA_UNSOLVABLE"), Retry::Elsewhere);
+        assert_eq!(retry("ERROR_RECAPTCHA_INVALID_SITEKEY"), Retry::Never);
+        let odd = error("s", "ERROR_<script>\n");
+        assert_eq!(odd.kind(), K::UnknownCode);
+        assert!(odd.to_string().ends_with("(ERROR_script)"), "{odd}");
+    }
+}
