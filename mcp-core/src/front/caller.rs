@@ -1,0 +1,62 @@
+use std::fmt;
+
+use http::Extensions;
+
+use crate::{Principal, Request};
+
+/// What an authentication layer knows about the caller besides the [`Principal`], for the layers of the stack.
+///
+/// A layer over HTTP puts it into the extensions of the HTTP request; the front copies its values into
+/// [`Request::extensions`].
+#[derive(Clone, Default)]
+pub struct CallerFacts(Extensions);
+
+impl CallerFacts {
+    /// Makes an empty collection.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value, in place of an earlier one of its type.
+    #[must_use]
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.0.insert(value);
+        self
+    }
+}
+
+impl fmt::Debug for CallerFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerFacts").finish_non_exhaustive()
+    }
+}
+
+/// Who makes one call, where the call itself came with a credential.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    pub(crate) principal: Option<Principal>,
+    facts: Option<CallerFacts>,
+}
+
+impl Caller {
+    /// Reads what an authentication layer has found out.
+    #[cfg(feature = "http")]
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        Self {
+            principal: extensions.get::<Principal>().cloned(),
+            facts: extensions.get::<CallerFacts>().cloned(),
+        }
+    }
+
+    /// States in a request who makes it.
+    pub(crate) fn state(&self, mut request: Request) -> Request {
+        if let Some(principal) = &self.principal {
+            request = request.with_principal(principal.clone());
+        }
+        if let Some(facts) = &self.facts {
+            request.extensions_mut().extend(facts.0.clone());
+        }
+        request
+    }
+}
