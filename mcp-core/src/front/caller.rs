@@ -2,12 +2,13 @@ use std::fmt;
 
 use http::Extensions;
 
+#[cfg(any(feature = "http", feature = "stdio"))]
 use crate::{Principal, Request};
 
-/// What an authentication layer knows about the caller besides the [`Principal`], for the layers of the stack.
+/// What an authentication layer knows about the caller besides the [`Principal`](crate::Principal), for the layers of the stack.
 ///
 /// A layer over HTTP puts it into the extensions of the HTTP request; the front copies its values into
-/// [`Request::extensions`].
+/// [`Request::extensions`](crate::Request::extensions).
 #[derive(Clone, Default)]
 pub struct CallerFacts(Extensions);
 
@@ -33,12 +34,14 @@ impl fmt::Debug for CallerFacts {
 }
 
 /// Who makes one call, where the call itself came with a credential.
+#[cfg(any(feature = "http", feature = "stdio"))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
     pub(crate) principal: Option<Principal>,
     facts: Option<CallerFacts>,
 }
 
+#[cfg(any(feature = "http", feature = "stdio"))]
 impl Caller {
     /// Reads what an authentication layer has found out.
     #[cfg(feature = "http")]
