@@ -23,6 +23,8 @@ mod jwt;
 #[cfg(any(feature = "server", feature = "oauth", feature = "aws"))]
 mod net;
 mod scopes;
+#[cfg(feature = "oauth")]
+pub mod oauth;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "vault")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{OAuthClient, OAuthError, client::Endpoint};
+use super::{OAuthError, client::Endpoint};
 use crate::{
     discovery::{self, ServerMetadata},
     net,

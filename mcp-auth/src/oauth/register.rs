@@ -12,7 +12,7 @@ use crate::{discovery::ServerMetadata, net};
 #[derive(Deserialize)]
 struct Registered {
     client_id: String,
-    client_secret: Option<Zeroizing<String>>,
+    client_secret: Option<Secret>,
     token_endpoint_auth_method: Option<String>,
     /// When the secret ends, in seconds since 1970; zero is never.
     client_secret_expires_at: Option<u64>,
@@ -20,7 +20,7 @@ struct Registered {
 
 impl Registered {
     fn client(self) -> OAuthClient {
-        let secret = self.client_secret.map(|secret| Secret::new(secret.as_str()));
+        let secret = self.client_secret;
         let method = self.token_endpoint_auth_method.as_deref();
         let auth = match (secret, method) {
             (Some(_), Some("none")) | (None, _) => ClientAuth::None,

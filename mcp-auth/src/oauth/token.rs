@@ -3,7 +3,6 @@ use std::time::{Duration, SystemTime};
 use mcp_core::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 /// What an authorization server has issued.
 #[derive(Clone, Debug)]
@@ -109,9 +108,9 @@ impl Held {
     pub(super) fn read(text: &Secret) -> Option<Self> {
         #[derive(Deserialize)]
         struct Read {
-            access: Zeroizing<String>,
-            refresh: Option<Zeroizing<String>>,
-            id: Option<Zeroizing<String>>,
+            access: Secret,
+            refresh: Option<Secret>,
+            id: Option<Secret>,
             expires: Option<u64>,
             scopes: Option<Vec<String>>,
             issuer: String,
@@ -121,12 +120,11 @@ impl Held {
             refreshed: Option<u64>,
         }
         let read: Read = serde_json::from_str(text.secret()).ok()?;
-        let secret = |text: Zeroizing<String>| Secret::new(text.as_str());
         Some(Self {
             tokens: TokenSet {
-                access: secret(read.access),
-                refresh: read.refresh.map(secret),
-                id: read.id.map(secret),
+                access: read.access,
+                refresh: read.refresh,
+                id: read.id,
                 expires: read.expires.map(time),
                 scopes: read.scopes,
             },
