@@ -14,6 +14,8 @@
 #[cfg(feature = "server")]
 mod alive;
 mod challenge;
+#[cfg(feature = "consent")]
+pub mod consent;
 #[cfg(any(feature = "server", feature = "oauth"))]
 pub mod discovery;
 #[cfg(any(feature = "server", feature = "oauth"))]
@@ -22,11 +24,15 @@ mod jwk;
 mod jwt;
 #[cfg(any(feature = "server", feature = "oauth", feature = "aws"))]
 mod net;
+#[cfg(any(feature = "oauth", feature = "session"))]
+mod owner;
 mod scopes;
 #[cfg(feature = "oauth")]
 pub mod oauth;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "session")]
+pub mod session;
 #[cfg(feature = "vault")]
 pub mod vault;
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_core::{
-    Partition, Principal, PrincipalKind, SessionKey, Shared,
+    Partition, Principal, Shared,
     secret::{Secret, SecretName, SecretScope},
     store::{Expected, Namespace},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use super::{
@@ -23,50 +24,15 @@ use super::{
     token::Held,
 };
 use crate::{
-    challenge::Challenge, discovery, discovery::ServerMetadata, net, vault::Swapped,
+    challenge::Challenge, discovery, owner::Owner, discovery::ServerMetadata, net, vault::Swapped,
 };
+
+/// Nobody in particular cannot give an authorisation that is theirs alone.
+const ANONYMOUS: OAuthError =
+    OAuthError::Unusable("an anonymous caller cannot authorise; log in first");
 
 /// How long a user has for the whole way.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Who a ticket is for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Owner {
-    kind: u8,
-    tenant: Option<String>,
-    issuer: String,
-    subject: String,
-}
-
-impl Owner {
-    pub(crate) fn of(principal: &Principal) -> Result<Self, OAuthError> {
-        let kind = match principal.kind() {
-            PrincipalKind::Local => 0,
-            PrincipalKind::Session => 1,
-            PrincipalKind::Authenticated => 2,
-            // Nobody in particular cannot give an authorisation that is theirs alone.
-            _ => return Err(OAuthError::Unusable("an anonymous caller cannot authorise; log in first")),
-        };
-        Ok(Self {
-            kind,
-            tenant: principal.tenant().map(str::to_owned),
-            issuer: principal.issuer().to_owned(),
-            subject: principal.subject().to_owned(),
-        })
-    }
-
-    pub(crate) fn principal(&self) -> Principal {
-        let principal = match self.kind {
-            0 => Principal::local(),
-            1 => Principal::session(&SessionKey::new(&self.subject)),
-            _ => Principal::authenticated(&self.issuer, &self.subject),
-        };
-        match &self.tenant {
-            Some(tenant) => principal.with_tenant(tenant),
-            None => principal,
-        }
-    }
-}
 
 /// What a user is sent to the consent page with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +59,12 @@ struct Open {
     client_id: String,
     resource: Option<String>,
     requested: Vec<String>,
+    /// SHA-256 of the cookie of the browser that was sent away.
+    browser: Option<[u8; 32]>,
+}
+
+fn print(cookie: &Secret) -> [u8; 32] {
+    Sha256::digest(cookie.secret().as_bytes()).into()
 }
 
 /// An authorisation that is complete.
@@ -122,7 +94,7 @@ impl Manager {
         SecretName::new(&format!("{kind}/{id}")).map_err(|_| OAuthError::UnknownState)
     }
 
-    async fn keep(&self, kind: &str, id: &str, value: &impl Serialize) -> Result<(), OAuthError> {
+    pub(crate) async fn keep(&self, kind: &str, id: &str, value: &impl Serialize) -> Result<(), OAuthError> {
         let text = serde_json::to_string(value)
             .map_err(|_| OAuthError::Unusable("the state of a flow cannot be written"))?;
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
@@ -138,7 +110,7 @@ impl Manager {
     }
 
     /// Takes a record out. Of two that try at the same time one gets it.
-    async fn take<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<T, OAuthError> {
+    pub(crate) async fn take<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<T, OAuthError> {
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
         let found = self.0.vault.read(&scope, &name).await?;
         let (text, version) = found.ok_or(OAuthError::UnknownState)?;
@@ -166,7 +138,7 @@ impl Manager {
         self.relation(relation)?;
         let challenge = self.challenge(principal, relation);
         let ticket = Ticket {
-            owner: Owner::of(principal)?,
+            owner: Owner::of(principal).ok_or(ANONYMOUS)?,
             relation: relation.to_owned(),
             scopes: scopes.to_vec(),
             client: client.map(str::to_owned),
@@ -183,12 +155,17 @@ impl Manager {
 
     /// Turns a ticket into a request, and returns the address to send the user's browser to.
     ///
-    /// Call it only when the user has agreed, and belongs to the ticket.
+    /// Call it only when the user has agreed, and belongs to the ticket. `browser` is the cookie of the browser that the
+    /// answer has to come from.
     ///
     /// # Errors
     ///
     /// The ticket is used or too old, or the authorization server cannot be used.
-    pub async fn begin(&self, ticket_id: &str) -> Result<Url, OAuthError> {
+    pub async fn begin(
+        &self,
+        ticket_id: &str,
+        browser: Option<&Secret>,
+    ) -> Result<Url, OAuthError> {
         let ticket: Ticket = self.take("ticket", ticket_id).await?;
         let relation = self.relation(&ticket.relation)?;
         let challenge = ticket.challenge.as_deref().and_then(|text| {
@@ -216,6 +193,7 @@ impl Manager {
             client_id: client.id,
             resource,
             requested,
+            browser: browser.map(print),
         };
         self.keep("state", &state, &open).await?;
         Ok(url)
@@ -328,7 +306,11 @@ impl Manager {
     ///
     /// The answer belongs to no open request, names another issuer, is an error, or the code is not taken. Nothing of
     /// the answer's text is repeated.
-    pub async fn finish(&self, query: &[(String, String)]) -> Result<Authorized, OAuthError> {
+    pub async fn finish(
+        &self,
+        query: &[(String, String)],
+        browser: Option<&Secret>,
+    ) -> Result<Authorized, OAuthError> {
         let param = |name: &str| {
             let mut found = query.iter().filter(|(own, _)| own == name);
             let first = found.next().map(|(_, value)| value.as_str());
@@ -336,6 +318,15 @@ impl Manager {
             first.filter(|_| found.next().is_none())
         };
         let open: Open = self.take("state", param("state").ok_or(OAuthError::UnknownState)?).await?;
+        let same = match (&open.browser, browser) {
+            (Some(own), Some(cookie)) => own.ct_eq(&print(cookie)).into(),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if !same {
+            // Somebody was led to finish what another began.
+            return Err(OAuthError::UnknownState);
+        }
         match param("iss") {
             Some(issuer) if issuer != open.issuer => return Err(OAuthError::MixedUp),
             None if open.demands_issuer => return Err(OAuthError::MixedUp),

@@ -480,13 +480,26 @@ impl fmt::Debug for ManagerBuilder {
 /// What the strategies ask.
 impl Manager {
     /// Returns the ID token that a user's authorisation has brought.
-    pub(super) async fn id_token(
+    pub(crate) async fn id_token(
         &self,
         principal: &Principal,
         relation: &str,
     ) -> Result<Option<Secret>, OAuthError> {
         let found = self.load(&Self::key(principal, relation)).await?;
         Ok(found.and_then(|found| found.held.tokens.id.clone()))
+    }
+
+    /// Returns whether a user has authorised at an upstream and was asked for all of these scopes.
+    #[cfg(feature = "consent")]
+    pub(crate) async fn covers(
+        &self,
+        principal: &Principal,
+        relation: &str,
+        scopes: &[String],
+    ) -> Result<bool, OAuthError> {
+        let found = self.load(&Self::key(principal, relation)).await?;
+        let has = |held: &Held| scopes.iter().all(|scope| held.requested.contains(scope));
+        Ok(found.is_some_and(|found| has(&found.held)))
     }
 
     /// Returns all scopes that a user was asked for.

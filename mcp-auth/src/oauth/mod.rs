@@ -39,7 +39,7 @@ mod strategy;
 mod token;
 
 #[cfg(feature = "consent")]
-pub(crate) use self::{client::random, flow::Owner, strategy::link};
+pub(crate) use self::{client::random, flow::Ticket, strategy::link};
 pub use self::{
     client::{AssertionKey, ClientAuth, OAuthClient},
     error::OAuthError,

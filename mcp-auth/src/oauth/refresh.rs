@@ -203,7 +203,7 @@ impl Manager {
     }
 
     /// Forgets the tokens of an upstream whose authorization server has changed.
-    pub(super) async fn forget(
+    pub(crate) async fn forget(
         &self,
         principal: &Principal,
         relation: &str,
