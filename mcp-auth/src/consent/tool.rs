@@ -88,7 +88,7 @@ impl AuthenticateLayer {
         if manager.covers(principal, &arguments.provider, &arguments.scopes).await? {
             return Ok(text(&format!("{} is connected.", arguments.provider), false));
         }
-        let identity = request.extensions().get::<VerifiedIdentity>();
+        let identity = request.caller().get::<VerifiedIdentity>();
         let client = identity.and_then(|own| own.identity().client.as_deref());
         let id = manager
             .ticket(principal, &arguments.provider, &arguments.scopes, client)

@@ -227,7 +227,7 @@ impl MasterOauth {
 /// The caller's token, for its issuer and nobody else.
 fn inbound(need: &CredentialNeed<'_>) -> Result<Secret, Error> {
     need.request
-        .and_then(|request| request.extensions().get::<VerifiedIdentity>())
+        .and_then(|request| request.caller().get::<VerifiedIdentity>())
         .filter(|identity| identity.principal() == need.principal)
         .and_then(VerifiedIdentity::token)
         .map(|token| token.for_exchange().clone())
@@ -348,7 +348,7 @@ impl UserOauth {
             None => {
                 let identity = need
                     .request
-                    .and_then(|request| request.extensions().get::<VerifiedIdentity>());
+                    .and_then(|request| request.caller().get::<VerifiedIdentity>());
                 let client = identity.and_then(|own| own.identity().client.as_deref());
                 let id = self
                     .manager

@@ -21,6 +21,39 @@ pub struct TokenSet {
 }
 
 impl TokenSet {
+    /// Describes an access token that was got elsewhere.
+    #[must_use]
+    pub const fn new(access: Secret) -> Self {
+        Self {
+            access,
+            refresh: None,
+            id: None,
+            expires: None,
+            scopes: None,
+        }
+    }
+
+    /// Adds a refresh token.
+    #[must_use]
+    pub fn with_refresh(mut self, refresh: Secret) -> Self {
+        self.refresh = Some(refresh);
+        self
+    }
+
+    /// Adds an ID token.
+    #[must_use]
+    pub fn with_id(mut self, id: Secret) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets when the access token ends.
+    #[must_use]
+    pub const fn with_end(mut self, end: SystemTime) -> Self {
+        self.expires = Some(end);
+        self
+    }
+
     /// Reads a token response (RFC 6749, section 5.1) as servers really write it: numbers as texts, scopes with
     /// commas, no token type.
     pub(super) fn read(answer: &Map<String, Value>, now: SystemTime) -> Option<Self> {

@@ -7,8 +7,9 @@ use crate::{Principal, Request};
 
 /// What an authentication layer knows about the caller besides the [`Principal`](crate::Principal), for the layers of the stack.
 ///
-/// A layer over HTTP puts it into the extensions of the HTTP request; the front copies its values into
-/// [`Request::extensions`](crate::Request::extensions).
+/// A layer over HTTP puts it into the extensions of the HTTP request; the front hands it on in
+/// [`Request::caller`](crate::Request::caller), where it stays through every request that is made on the caller's
+/// behalf.
 #[derive(Clone, Default)]
 pub struct CallerFacts(Extensions);
 
@@ -24,6 +25,12 @@ impl CallerFacts {
     pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.0.insert(value);
         self
+    }
+
+    /// Returns the value of a type.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.get()
     }
 }
 
@@ -58,7 +65,7 @@ impl Caller {
             request = request.with_principal(principal.clone());
         }
         if let Some(facts) = &self.facts {
-            request.extensions_mut().extend(facts.0.clone());
+            request = request.with_caller(facts.clone());
         }
         request
     }

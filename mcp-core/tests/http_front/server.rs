@@ -81,7 +81,7 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
         }
         "scopes" => {
             let scopes: Vec<_> = request.principal().scopes().collect();
-            let fact = request.extensions().get::<Fact>().map(|fact| fact.0);
+            let fact = request.caller().get::<Fact>().map(|fact| fact.0);
             Ok(Response::new(
                 json!({ "scopes": scopes, "fact": fact }).into(),
             ))
