@@ -24,11 +24,11 @@ mod jwk;
 mod jwt;
 #[cfg(any(feature = "server", feature = "oauth", feature = "aws"))]
 mod net;
+#[cfg(feature = "oauth")]
+pub mod oauth;
 #[cfg(any(feature = "oauth", feature = "session"))]
 mod owner;
 mod scopes;
-#[cfg(feature = "oauth")]
-pub mod oauth;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "session")]

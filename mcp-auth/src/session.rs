@@ -147,9 +147,13 @@ impl Sessions {
             ttl: self.life(record),
         };
         let key = key(&handle)?;
-        self.store.compare_and_swap(&key, Expected::Absent, change).await?;
+        self.store
+            .compare_and_swap(&key, Expected::Absent, change)
+            .await?;
         let index = index(owner, &handle)?;
-        self.store.put(&index, bytes::Bytes::new(), self.life(record)).await?;
+        self.store
+            .put(&index, bytes::Bytes::new(), self.life(record))
+            .await?;
         Ok(id)
     }
 
@@ -196,13 +200,18 @@ impl Sessions {
             };
             let expected = Expected::Version(entry.version);
             // A conflict is another use, or the end of the session: both have been written.
-            let swap = self.store.compare_and_swap(&key(&handle)?, expected, change).await?;
+            let swap = self
+                .store
+                .compare_and_swap(&key(&handle)?, expected, change)
+                .await?;
             if matches!(swap, Swap::Conflict(None)) {
                 return Ok(None);
             }
             let owner = record.owner.principal().partition();
             let index = index(owner, &handle)?;
-            self.store.put(&index, bytes::Bytes::new(), self.life(&record)).await?;
+            self.store
+                .put(&index, bytes::Bytes::new(), self.life(&record))
+                .await?;
         }
         Ok(Some(record.owner.principal()))
     }
@@ -232,7 +241,11 @@ impl Sessions {
         }
         let expected = Expected::Version(entry.version);
         // Of two that renew at once one gets the new id; the other's old one has ended.
-        match self.store.compare_and_swap(&key(&old)?, expected, Change::Delete).await? {
+        match self
+            .store
+            .compare_and_swap(&key(&old)?, expected, Change::Delete)
+            .await?
+        {
             Swap::Deleted => {}
             _ => return Ok(None),
         }
@@ -265,7 +278,9 @@ impl Sessions {
         match self.read(handle).await? {
             Some((record, _)) if record.owner.principal() == *principal => {
                 let there = self.store.delete(&key(handle)?).await?;
-                self.store.delete(&index(principal.partition(), handle)?).await?;
+                self.store
+                    .delete(&index(principal.partition(), handle)?)
+                    .await?;
                 Ok(there)
             }
             _ => Ok(false),

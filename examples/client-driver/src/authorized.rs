@@ -77,7 +77,9 @@ pub async fn run(
         .start();
     let pages = ConsentPages::new(manager, Arc::new(LinkGuard::new()), base.clone(), [7; 32])?;
     let front = running.http(HttpConfig::default().single_user());
-    let app = Router::new().route_service("/mcp", front).merge(pages.router());
+    let app = Router::new()
+        .route_service("/mcp", front)
+        .merge(pages.router());
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let url = base.join("/mcp")?;
     let used = async {

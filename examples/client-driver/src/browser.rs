@@ -57,7 +57,10 @@ async fn load(
     let mut request = http::Request::new(Full::new(Bytes::from(form.clone().unwrap_or_default())));
     *request.uri_mut() = url.as_str().parse()?;
     let headers = request.headers_mut();
-    let pairs: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<_> = jar
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     if !pairs.is_empty() {
         headers.insert(header::COOKIE, HeaderValue::try_from(pairs.join("; "))?);
     }
@@ -74,7 +77,9 @@ async fn load(
     let body = Limited::new(body, 1 << 20).collect().await?.to_bytes();
     Ok(Page {
         status: parts.status,
-        location: location.map(|value| value.to_str().map(str::to_owned)).transpose()?,
+        location: location
+            .map(|value| value.to_str().map(str::to_owned))
+            .transpose()?,
         text: String::from_utf8_lossy(&body).into_owned(),
     })
 }
@@ -110,7 +115,12 @@ fn attribute(text: &str, name: &str) -> Option<String> {
     let start = text.find(&format!("{name}=\""))? + name.len() + 2;
     let value = &text[start..];
     let value = &value[..value.find('"')?];
-    Some(value.replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&"))
+    Some(
+        value
+            .replace("&quot;", "\"")
+            .replace("&#39;", "'")
+            .replace("&amp;", "&"),
+    )
 }
 
 #[cfg(test)]

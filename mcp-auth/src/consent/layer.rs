@@ -202,7 +202,9 @@ impl Shared {
         let responses = request.param("inputResponses");
         let state = State {
             ticket: consent.id.to_string(),
-            state: request.param("requestState").and_then(|state| state.to_text()),
+            state: request
+                .param("requestState")
+                .and_then(|state| state.to_text()),
             responses: responses.and_then(|own| own.decode().ok()),
         };
         let text = serde_json::to_vec(&(&state, consent.url.as_str(), &*consent.message))
@@ -235,7 +237,12 @@ impl Shared {
         let Some(sealed) = state.as_deref().and_then(|own| own.strip_prefix(OURS)) else {
             return Ok(Taken::Call(request));
         };
-        let forged = || Error::new(ErrorKind::InvalidParams, "`params.requestState` was not issued here");
+        let forged = || {
+            Error::new(
+                ErrorKind::InvalidParams,
+                "`params.requestState` was not issued here",
+            )
+        };
         let (text, signature) = sealed.split_once('.').ok_or_else(forged)?;
         let text = URL_SAFE_NO_PAD.decode(text).map_err(|_| forged())?;
         let binding = Self::binding(&request);
@@ -284,7 +291,9 @@ impl Shared {
             "url": consent.url.as_str(),
             "elicitationId": &*consent.id,
         });
-        let answer = asker.ask(Method::new("elicitation/create"), Some(params.into())).await?;
+        let answer = asker
+            .ask(Method::new("elicitation/create"), Some(params.into()))
+            .await?;
         let action = answer.member("action").and_then(|action| action.to_text());
         if action.as_deref() != Some("accept") {
             return Err(refused());
@@ -301,7 +310,9 @@ impl Shared {
 
     async fn wait(&self, ticket: &str, request: &Request) -> Result<bool, Error> {
         let left = request.deadline().map(|deadline| {
-            deadline.instant().saturating_duration_since(tokio::time::Instant::now())
+            deadline
+                .instant()
+                .saturating_duration_since(tokio::time::Instant::now())
         });
         let longest = left.map_or(self.patience, |left| left.min(self.patience));
         Ok(self.manager.wait(ticket, longest).await?)

@@ -7,7 +7,11 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use mcp_core::{AuditEvent, AuditOutcome, AuditSink, ConfigError, Principal, clock::{SystemWallClock, WallClock}, secret::Secret};
+use mcp_core::{
+    AuditEvent, AuditOutcome, AuditSink, ConfigError, Principal,
+    clock::{SystemWallClock, WallClock},
+    secret::Secret,
+};
 use serde::Deserialize;
 use url::Url;
 
@@ -144,7 +148,11 @@ impl Shared {
     }
 
     fn set_cookie(&self, mut response: Response, cookie: &Secret) -> Response {
-        let secure = if self.base.scheme() == "https" { "; Secure" } else { "" };
+        let secure = if self.base.scheme() == "https" {
+            "; Secure"
+        } else {
+            ""
+        };
         let text = format!(
             "{}={}; Path=/; HttpOnly; SameSite=Lax{secure}",
             self.cookie_name(),
@@ -176,7 +184,13 @@ impl Shared {
         !foreign && !cross && self.sealer.fits("consent-form", &parts, proof)
     }
 
-    async fn record(&self, who: &Principal, action: &'static str, target: &str, outcome: AuditOutcome) -> bool {
+    async fn record(
+        &self,
+        who: &Principal,
+        action: &'static str,
+        target: &str,
+        outcome: AuditOutcome,
+    ) -> bool {
         let Some(sink) = &self.audit else {
             return true;
         };
@@ -198,7 +212,8 @@ impl Shared {
             Ok(Standing::Same) => Ok(()),
             Ok(Standing::Other) => {
                 let outcome = AuditOutcome::Denied("another user's link".into());
-                self.record(&wanted, "consent.open", &ticket.relation, outcome).await;
+                self.record(&wanted, "consent.open", &ticket.relation, outcome)
+                    .await;
                 Err(pages::problem(
                     StatusCode::FORBIDDEN,
                     "This link was made for somebody else. Ask for one of your own in your conversation.",
@@ -236,7 +251,10 @@ impl Shared {
 
 fn redirect(to: &str) -> Response {
     let Ok(value) = HeaderValue::try_from(to) else {
-        return pages::problem(StatusCode::BAD_GATEWAY, "The address to go to is malformed.");
+        return pages::problem(
+            StatusCode::BAD_GATEWAY,
+            "The address to go to is malformed.",
+        );
     };
     let mut response = pages::page(StatusCode::SEE_OTHER, "Go on", "");
     response.headers_mut().insert(header::LOCATION, value);
@@ -289,7 +307,9 @@ async fn show(
     Query(query): Query<Start>,
     headers: HeaderMap,
 ) -> Response {
-    let cookie = own.cookie(&headers).unwrap_or_else(|| Secret::new(random(32)));
+    let cookie = own
+        .cookie(&headers)
+        .unwrap_or_else(|| Secret::new(random(32)));
     let id = match (query.ticket, query.provider) {
         (Some(id), _) => id,
         (None, Some(provider)) => match begin_here(&own, &cookie, &provider).await {
@@ -311,13 +331,21 @@ async fn show(
 
 /// Writes a ticket for a user who begins in the browser.
 async fn begin_here(own: &Shared, cookie: &Secret, provider: &str) -> Result<String, Response> {
-    let who = own.guard.who(cookie).await.map_err(|error| failed(&error))?;
+    let who = own
+        .guard
+        .who(cookie)
+        .await
+        .map_err(|error| failed(&error))?;
     let Some(who) = who else {
         let back = format!(
             "start?provider={}",
             url::form_urlencoded::byte_serialize(provider.as_bytes()).collect::<String>()
         );
-        let url = own.guard.login(cookie, &back).await.map_err(|error| failed(&error))?;
+        let url = own
+            .guard
+            .login(cookie, &back)
+            .await
+            .map_err(|error| failed(&error))?;
         return Err(redirect(url.as_str()));
     };
     own.manager
@@ -351,8 +379,19 @@ async fn agree(
         return response;
     }
     let who = ticket.owner.principal();
-    if !own.record(&who, "consent.agree", &ticket.relation, AuditOutcome::Succeeded).await {
-        return pages::problem(StatusCode::SERVICE_UNAVAILABLE, "This cannot be recorded now. Try again later.");
+    if !own
+        .record(
+            &who,
+            "consent.agree",
+            &ticket.relation,
+            AuditOutcome::Succeeded,
+        )
+        .await
+    {
+        return pages::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This cannot be recorded now. Try again later.",
+        );
     }
     match own.manager.begin(&form.ticket, Some(&cookie)).await {
         Ok(url) => redirect(url.as_str()),
@@ -371,12 +410,14 @@ async fn callback(
     match own.manager.finish(&query, Some(&cookie)).await {
         Ok(done) => {
             let outcome = AuditOutcome::Succeeded;
-            own.record(&done.principal, "consent.complete", &done.relation, outcome).await;
+            own.record(&done.principal, "consent.complete", &done.relation, outcome)
+                .await;
             pages::success(&done.relation)
         }
         Err(error) => {
             let outcome = AuditOutcome::Denied("the answer was refused".into());
-            own.record(&Principal::anonymous(), "consent.complete", "", outcome).await;
+            own.record(&Principal::anonymous(), "consent.complete", "", outcome)
+                .await;
             failed(&error)
         }
     }
@@ -401,7 +442,9 @@ async fn login(
 }
 
 async fn connections(State(own): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let cookie = own.cookie(&headers).unwrap_or_else(|| Secret::new(random(32)));
+    let cookie = own
+        .cookie(&headers)
+        .unwrap_or_else(|| Secret::new(random(32)));
     let who = match own.guard.who(&cookie).await {
         Ok(Some(who)) => who,
         Ok(None) => {
@@ -435,7 +478,10 @@ async fn connections(State(own): State<Arc<Shared>>, headers: HeaderMap) -> Resp
         });
     }
     body.push_str("</ul>");
-    own.set_cookie(pages::page(StatusCode::OK, "Connected accounts", &body), &cookie)
+    own.set_cookie(
+        pages::page(StatusCode::OK, "Connected accounts", &body),
+        &cookie,
+    )
 }
 
 #[derive(Deserialize)]
@@ -462,7 +508,11 @@ async fn revoke(
         Err(error) => return failed(&error),
     };
     match own.manager.revoke(&who, &form.relation).await {
-        Ok(_) => pages::page(StatusCode::OK, "Disconnected", "<p>The account is disconnected.</p>"),
+        Ok(_) => pages::page(
+            StatusCode::OK,
+            "Disconnected",
+            "<p>The account is disconnected.</p>",
+        ),
         Err(error) => {
             tracing::warn!(%error, "a revocation did not reach its server");
             pages::problem(

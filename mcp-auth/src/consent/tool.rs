@@ -14,7 +14,10 @@ use tower_service::Service;
 use url::Url;
 
 use super::layer::can_open;
-use crate::{oauth::{Manager, link}, server::VerifiedIdentity};
+use crate::{
+    oauth::{Manager, link},
+    server::VerifiedIdentity,
+};
 
 /// The name of the tool.
 pub const TOOL: &str = "oauth_authenticate";
@@ -72,21 +75,36 @@ impl AuthenticateLayer {
         }
         let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);
         let arguments: Arguments = arguments.decode().map_err(|error| {
-            Error::new(ErrorKind::InvalidParams, "`provider` is missing or malformed")
-                .with_source(error)
+            Error::new(
+                ErrorKind::InvalidParams,
+                "`provider` is missing or malformed",
+            )
+            .with_source(error)
         })?;
         let plain = |scope: &String| {
-            !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b))
+            !scope.is_empty()
+                && scope
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b))
         };
         if self.manager.relation(&arguments.provider).is_err()
             || !arguments.scopes.iter().all(plain)
         {
-            return Ok(text("There is no such provider, or a scope is malformed.", true));
+            return Ok(text(
+                "There is no such provider, or a scope is malformed.",
+                true,
+            ));
         }
         let principal = request.principal();
         let manager = &self.manager;
-        if manager.covers(principal, &arguments.provider, &arguments.scopes).await? {
-            return Ok(text(&format!("{} is connected.", arguments.provider), false));
+        if manager
+            .covers(principal, &arguments.provider, &arguments.scopes)
+            .await?
+        {
+            return Ok(text(
+                &format!("{} is connected.", arguments.provider),
+                false,
+            ));
         }
         let identity = request.caller().get::<VerifiedIdentity>();
         let client = identity.and_then(|own| own.identity().client.as_deref());
@@ -104,15 +122,22 @@ impl AuthenticateLayer {
 
     /// Adds the tool to the first page of a list.
     fn add(&self, answer: Response, request: &Request) -> Response {
-        let hidden = !request.visibility().allows(&Entry::new(EntryKind::Tool, TOOL));
-        let first = request.param("cursor").is_none_or(|cursor| cursor.is_null());
+        let hidden = !request
+            .visibility()
+            .allows(&Entry::new(EntryKind::Tool, TOOL));
+        let first = request
+            .param("cursor")
+            .is_none_or(|cursor| cursor.is_null());
         if hidden || !first || self.manager.relations().is_empty() {
             return answer;
         }
         let Ok(mut page) = Object::try_from(answer.result().clone()) else {
             return answer;
         };
-        let mut tools = page.get("tools").map(|tools| tools.elements()).unwrap_or_default();
+        let mut tools = page
+            .get("tools")
+            .map(|tools| tools.elements())
+            .unwrap_or_default();
         tools.push(self.describe().into());
         let texts: Vec<_> = tools.iter().map(Json::as_str).collect();
         let Ok(list) = Json::parse(format!("[{}]", texts.join(","))) else {
@@ -165,9 +190,15 @@ impl<S: Seam> Service<Request> for AuthenticateService<S> {
         if request.tool() == Some(TOOL) {
             return Box::pin(async move {
                 // Hidden is as good as not there.
-                match request.visibility().allows(&Entry::new(EntryKind::Tool, TOOL)) {
+                match request
+                    .visibility()
+                    .allows(&Entry::new(EntryKind::Tool, TOOL))
+                {
                     true => layer.authenticate(&request).await,
-                    false => Err(Error::new(ErrorKind::InvalidParams, format!("unknown tool: {TOOL}"))),
+                    false => Err(Error::new(
+                        ErrorKind::InvalidParams,
+                        format!("unknown tool: {TOOL}"),
+                    )),
                 }
             });
         }
@@ -182,6 +213,7 @@ impl<S: Seam> Service<Request> for AuthenticateService<S> {
 
 impl<S> fmt::Debug for AuthenticateService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthenticateService").finish_non_exhaustive()
+        f.debug_struct("AuthenticateService")
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine as _, engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{HeaderValue, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use mcp_core::{http_client::HttpClient, secret::Secret};
@@ -95,7 +98,10 @@ impl AssertionKey {
 
     /// Signs who the client is, for one audience and five minutes.
     fn sign(&self, client: &str, audience: &str, now: SystemTime) -> Result<Secret, OAuthError> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let mut header = Header::new(self.algorithm);
         header.kid.clone_from(&self.id);
         let claims = json!({
@@ -164,15 +170,13 @@ impl Endpoint<'_> {
     pub(super) async fn tokens(&self, fields: &[(&str, &str)]) -> Result<TokenSet, OAuthError> {
         let answer = self.post(fields).await?;
         let object = read(&answer)?;
-        TokenSet::read(&object, self.now)
-            .ok_or_else(|| answer.shape("a token response").into())
+        TokenSet::read(&object, self.now).ok_or_else(|| answer.shape("a token response").into())
     }
 }
 
 fn basic_header(id: &str, secret: &Secret) -> Result<HeaderValue, OAuthError> {
-    let encode = |text: &str| -> String {
-        url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-    };
+    let encode =
+        |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
     let pair = Zeroizing::new(format!("{}:{}", encode(id), encode(secret.secret())));
     let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     HeaderValue::try_from(value.as_str())

@@ -42,7 +42,9 @@ pub enum OAuthError {
         endpoint: &'static str,
     },
     /// There is no client to be, and no way to register one.
-    #[error("no client is registered at {0}, and it takes no registrations; register one and configure it")]
+    #[error(
+        "no client is registered at {0}, and it takes no registrations; register one and configure it"
+    )]
     NoClient(String),
     /// The answer belongs to no request that is open: unknown, used before, or too late.
     #[error("the answer belongs to no request that is open")]
@@ -67,7 +69,10 @@ impl OAuthError {
                 error.is_transient()
             }
             Self::Refused { code } => {
-                matches!(code.as_str(), "temporarily_unavailable" | "server_error" | "slow_down")
+                matches!(
+                    code.as_str(),
+                    "temporarily_unavailable" | "server_error" | "slow_down"
+                )
             }
             Self::Store(_) => true,
             _ => false,

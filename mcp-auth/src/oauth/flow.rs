@@ -24,7 +24,7 @@ use super::{
     token::Held,
 };
 use crate::{
-    challenge::Challenge, discovery, owner::Owner, discovery::ServerMetadata, net, vault::Swapped,
+    challenge::Challenge, discovery, discovery::ServerMetadata, net, owner::Owner, vault::Swapped,
 };
 
 /// Nobody in particular cannot give an authorisation that is theirs alone.
@@ -83,7 +83,10 @@ impl Manager {
     fn flow_scope() -> Result<SecretScope, OAuthError> {
         let namespace = Namespace::new("oauth-flow")
             .map_err(|_| OAuthError::Unusable("the namespace of flows"))?;
-        Ok(SecretScope::new(namespace, Partition::shared(Shared::by_operator())))
+        Ok(SecretScope::new(
+            namespace,
+            Partition::shared(Shared::by_operator()),
+        ))
     }
 
     fn flow_name(kind: &str, id: &str) -> Result<SecretName, OAuthError> {
@@ -94,23 +97,39 @@ impl Manager {
         SecretName::new(&format!("{kind}/{id}")).map_err(|_| OAuthError::UnknownState)
     }
 
-    pub(crate) async fn keep(&self, kind: &str, id: &str, value: &impl Serialize) -> Result<(), OAuthError> {
+    pub(crate) async fn keep(
+        &self,
+        kind: &str,
+        id: &str,
+        value: &impl Serialize,
+    ) -> Result<(), OAuthError> {
         let text = serde_json::to_string(value)
             .map_err(|_| OAuthError::Unusable("the state of a flow cannot be written"))?;
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
         let secret = Secret::new(text);
-        self.0.vault.write(&scope, &name, &secret, Some(PATIENCE)).await?;
+        self.0
+            .vault
+            .write(&scope, &name, &secret, Some(PATIENCE))
+            .await?;
         Ok(())
     }
 
-    async fn look<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<Option<T>, OAuthError> {
+    async fn look<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<T>, OAuthError> {
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
         let found = self.0.vault.read(&scope, &name).await?;
         Ok(found.and_then(|(text, _)| serde_json::from_str(text.secret()).ok()))
     }
 
     /// Takes a record out. Of two that try at the same time one gets it.
-    pub(crate) async fn take<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<T, OAuthError> {
+    pub(crate) async fn take<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        id: &str,
+    ) -> Result<T, OAuthError> {
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
         let found = self.0.vault.read(&scope, &name).await?;
         let (text, version) = found.ok_or(OAuthError::UnknownState)?;
@@ -150,7 +169,9 @@ impl Manager {
     }
 
     pub(crate) async fn look_at_ticket(&self, id: &str) -> Result<Ticket, OAuthError> {
-        self.look("ticket", id).await?.ok_or(OAuthError::UnknownState)
+        self.look("ticket", id)
+            .await?
+            .ok_or(OAuthError::UnknownState)
     }
 
     /// Turns a ticket into a request, and returns the address to send the user's browser to.
@@ -177,11 +198,25 @@ impl Manager {
             return Err(OAuthError::NoPkce(metadata.issuer));
         }
         let client = self.client_at(relation, &metadata).await?;
-        let requested = self.choose_scopes(relation, &ticket, challenge.as_ref(), &metadata, protected.as_ref());
+        let requested = self.choose_scopes(
+            relation,
+            &ticket,
+            challenge.as_ref(),
+            &metadata,
+            protected.as_ref(),
+        );
         let resource = resource_of(relation, protected.as_ref());
         let state = random(24);
         let verifier = random(48);
-        let url = self.address(relation, &metadata, &client.id, &state, &verifier, &requested, resource.as_deref())?;
+        let url = self.address(
+            relation,
+            &metadata,
+            &client.id,
+            &state,
+            &verifier,
+            &requested,
+            resource.as_deref(),
+        )?;
         let open = Open {
             ticket: ticket_id.to_owned(),
             owner: ticket.owner,
@@ -206,7 +241,9 @@ impl Manager {
         challenge: Option<&Challenge>,
     ) -> Result<(ServerMetadata, Option<Protected>), OAuthError> {
         let server = match &relation.target {
-            Target::Provider(provider) => return Ok((provider.metadata(&self.0.http).await?, None)),
+            Target::Provider(provider) => {
+                return Ok((provider.metadata(&self.0.http).await?, None));
+            }
             Target::Mcp(server) => server,
         };
         let Some(protected) = resource::find(&self.0.http, server, challenge).await? else {
@@ -216,9 +253,10 @@ impl Manager {
             };
         };
         // A server at which the operator has registered comes first, else the order is the resource's.
-        let known = protected.servers.iter().find(|issuer| {
-            relation.clients.iter().any(|(own, _)| own == *issuer)
-        });
+        let known = protected
+            .servers
+            .iter()
+            .find(|issuer| relation.clients.iter().any(|(own, _)| own == *issuer));
         let issuer = known.unwrap_or(&protected.servers[0]).clone();
         let metadata = discovery::discover(&self.0.http, &issuer).await?;
         Ok((metadata, Some(protected)))
@@ -235,7 +273,12 @@ impl Manager {
         protected: Option<&Protected>,
     ) -> Vec<String> {
         let mut scopes = ticket.scopes.clone();
-        scopes.extend(challenge.iter().flat_map(|own| own.scopes()).map(str::to_owned));
+        scopes.extend(
+            challenge
+                .iter()
+                .flat_map(|own| own.scopes())
+                .map(str::to_owned),
+        );
         if scopes.is_empty() {
             scopes.clone_from(&relation.scopes);
         }
@@ -255,7 +298,10 @@ impl Manager {
         scopes
     }
 
-    #[allow(clippy::too_many_arguments, reason = "they are the parameters of one request")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "they are the parameters of one request"
+    )]
     fn address(
         &self,
         relation: &Relation,
@@ -270,7 +316,10 @@ impl Manager {
             issuer: metadata.issuer.clone(),
             endpoint: "authorization_endpoint",
         };
-        let mut url = metadata.authorization_endpoint.clone().ok_or_else(missing)?;
+        let mut url = metadata
+            .authorization_endpoint
+            .clone()
+            .ok_or_else(missing)?;
         if !net::is_secure(&url) {
             return Err(net::FetchError::Insecure(net::shown(&url)).into());
         }
@@ -317,7 +366,9 @@ impl Manager {
             // A parameter that comes twice is nobody's word (RFC 6749, section 3.1).
             first.filter(|_| found.next().is_none())
         };
-        let open: Open = self.take("state", param("state").ok_or(OAuthError::UnknownState)?).await?;
+        let open: Open = self
+            .take("state", param("state").ok_or(OAuthError::UnknownState)?)
+            .await?;
         let same = match (&open.browser, browser) {
             (Some(own), Some(cookie)) => own.ct_eq(&print(cookie)).into(),
             (None, _) => true,

@@ -222,7 +222,8 @@ impl Manager {
             return Err(answer.shape("an identity assertion").into());
         }
         let assertion = object.get("access_token").and_then(Value::as_str);
-        let assertion = Secret::new(assertion.ok_or_else(|| answer.shape("an identity assertion"))?);
+        let assertion =
+            Secret::new(assertion.ok_or_else(|| answer.shape("an identity assertion"))?);
         let mut fields = vec![
             ("grant_type", JWT_BEARER),
             ("assertion", assertion.secret()),
@@ -251,12 +252,18 @@ impl Manager {
             endpoint: "device_authorization_endpoint",
         };
         let mut endpoint = self.endpoint(&metadata, &client)?;
-        endpoint.url = metadata.device_authorization_endpoint.as_ref().ok_or_else(missing)?;
+        endpoint.url = metadata
+            .device_authorization_endpoint
+            .as_ref()
+            .ok_or_else(missing)?;
         let scope = scopes.join(" ");
         let resource = resource_of(relation, protected.as_ref());
         // RFC 8628, section 3.1 wants the id in the form, however the client proves who it is.
         let mut fields = vec![("client_id", &*client.id)];
-        if matches!(client.auth, super::ClientAuth::None | super::ClientAuth::Post(_)) {
+        if matches!(
+            client.auth,
+            super::ClientAuth::None | super::ClientAuth::Post(_)
+        ) {
             fields.clear();
         }
         if !scope.is_empty() {

@@ -19,7 +19,11 @@ use url::Url;
 use super::{
     OAuthError, Relation, UserInfo, client::Endpoint, provider, relation::Target, token::Held,
 };
-use crate::{challenge::Challenge, net, vault::{Swapped, Vault}};
+use crate::{
+    challenge::Challenge,
+    net,
+    vault::{Swapped, Vault},
+};
 
 /// How long a token is taken from memory before the vault is asked again.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -144,11 +148,15 @@ impl Manager {
     }
 
     pub(super) fn met(&self, principal: &Principal, relation: &str, challenge: Challenge) {
-        self.0.challenges.insert(Self::key(principal, relation), challenge);
+        self.0
+            .challenges
+            .insert(Self::key(principal, relation), challenge);
     }
 
     pub(super) fn was_met(&self, principal: &Principal, relation: &str) -> bool {
-        self.0.challenges.contains_key(&Self::key(principal, relation))
+        self.0
+            .challenges
+            .contains_key(&Self::key(principal, relation))
     }
 
     /// Where the tokens of a user for an upstream lie.
@@ -185,8 +193,18 @@ impl Manager {
     ) -> Result<(), OAuthError> {
         let key = Self::key(principal, relation);
         let (scope, name) = Self::place(&key)?;
-        self.record(principal, "credential.write", relation, AuditOutcome::Succeeded).await?;
-        let version = self.0.vault.write(&scope, &name, &held.write(), None).await?;
+        self.record(
+            principal,
+            "credential.write",
+            relation,
+            AuditOutcome::Succeeded,
+        )
+        .await?;
+        let version = self
+            .0
+            .vault
+            .write(&scope, &name, &held.write(), None)
+            .await?;
         let held = Arc::new(held);
         self.0.challenges.invalidate(&key);
         self.0.remembered.insert(key, Remembered { held, version });
@@ -204,7 +222,13 @@ impl Manager {
         let text = held.as_ref().map(Held::write);
         let expected = Expected::Version(version);
         self.0.remembered.invalidate(key);
-        match (self.0.vault.swap(&scope, &name, expected, text.as_ref()).await?, held) {
+        match (
+            self.0
+                .vault
+                .swap(&scope, &name, expected, text.as_ref())
+                .await?,
+            held,
+        ) {
             (Swapped::Written(version), Some(held)) => {
                 let new = Remembered {
                     held: Arc::new(held),
@@ -261,11 +285,18 @@ impl Manager {
         let Some(found) = self.load(&key).await? else {
             return Ok(false);
         };
-        self.record(principal, "credential.revoke", relation, AuditOutcome::Succeeded).await?;
+        self.record(
+            principal,
+            "credential.revoke",
+            relation,
+            AuditOutcome::Succeeded,
+        )
+        .await?;
         let (scope, name) = Self::place(&key)?;
         mcp_core::secret::SecretStore::delete(&self.0.vault, &scope, &name).await?;
         self.0.remembered.invalidate(&key);
-        self.revoke_at_server(self.relation(relation)?, &found.held).await?;
+        self.revoke_at_server(self.relation(relation)?, &found.held)
+            .await?;
         Ok(true)
     }
 
@@ -370,7 +401,11 @@ impl Manager {
 
     /// The lock that one refresh of this process holds.
     pub(super) fn lock_of(&self, key: &Key) -> Arc<tokio::sync::Mutex<()>> {
-        let mut all = self.0.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .0
+            .refreshing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if all.len() > 1024 {
             all.retain(|_, lock| Arc::strong_count(lock) > 1);
         }
@@ -509,7 +544,9 @@ impl Manager {
         relation: &str,
     ) -> Result<Vec<String>, OAuthError> {
         let found = self.load(&Self::key(principal, relation)).await?;
-        Ok(found.map(|found| found.held.requested.clone()).unwrap_or_default())
+        Ok(found
+            .map(|found| found.held.requested.clone())
+            .unwrap_or_default())
     }
 
     /// Returns whether an MCP server now names other issuers than the one that the user's tokens are of.

@@ -86,7 +86,10 @@ impl Provider {
 
     /// GitHub: fixed endpoints, errors with status 200, scopes with commas, its own way to revoke.
     pub fn github() -> Self {
-        Self::github_at(&fixed("https://github.com"), &fixed("https://api.github.com"))
+        Self::github_at(
+            &fixed("https://github.com"),
+            &fixed("https://api.github.com"),
+        )
     }
 
     /// GitHub Enterprise Server, or whatever speaks like GitHub, with its site and its API.

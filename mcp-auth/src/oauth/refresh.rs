@@ -44,7 +44,8 @@ impl Manager {
                 let outcome = AuditOutcome::Succeeded;
                 match self.load(&key).await? {
                     Some(found) => {
-                        self.record(principal, "credential.read", relation, outcome).await?;
+                        self.record(principal, "credential.read", relation, outcome)
+                            .await?;
                         found
                     }
                     None => return Ok(None),
@@ -105,7 +106,9 @@ impl Manager {
                 return renewed;
             }
             if tokio::time::Instant::now() >= end {
-                return Err(OAuthError::Unusable("another replica does not finish its refresh"));
+                return Err(OAuthError::Unusable(
+                    "another replica does not finish its refresh",
+                ));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -121,12 +124,14 @@ impl Manager {
         match self.ask_for_new(&key.1, &found.held).await {
             Ok(held) => {
                 let outcome = AuditOutcome::Succeeded;
-                self.record(principal, "credential.refresh", &key.1, outcome).await?;
+                self.record(principal, "credential.refresh", &key.1, outcome)
+                    .await?;
                 self.replace(key, found.version, Some(held)).await
             }
             Err(error) if error.needs_consent() => {
                 let outcome = AuditOutcome::Failed("the refresh token was refused".into());
-                self.record(principal, "credential.refresh", &key.1, outcome).await?;
+                self.record(principal, "credential.refresh", &key.1, outcome)
+                    .await?;
                 // A replica that rotated it in the meantime wrote another version, which then counts.
                 self.replace(key, found.version, None).await
             }
@@ -192,7 +197,10 @@ impl Manager {
             return Ok(true);
         }
         let fresh = found.held.refreshed.unwrap_or(found.held.obtained);
-        let just_now = self.now().duration_since(fresh).is_ok_and(|age| age < AGAIN)
+        let just_now = self
+            .now()
+            .duration_since(fresh)
+            .is_ok_and(|age| age < AGAIN)
             && found.held.refreshed.is_some();
         if found.held.tokens.refresh.is_none() || just_now {
             self.replace(&key, found.version, None).await?;
@@ -232,7 +240,10 @@ impl Lease {
             value: random(8).into(),
             ttl: Some(LEASE),
         };
-        match store.compare_and_swap(&place, Expected::Absent, change).await? {
+        match store
+            .compare_and_swap(&place, Expected::Absent, change)
+            .await?
+        {
             Swap::Written(version) => Ok(Some(Self {
                 store: Arc::clone(store),
                 key: place,
@@ -245,7 +256,9 @@ impl Lease {
     /// Gives the right back. If that fails it ends by itself.
     async fn give_back(self) {
         let expected = Expected::Version(self.version);
-        let given = self.store.compare_and_swap(&self.key, expected, Change::Delete);
+        let given = self
+            .store
+            .compare_and_swap(&self.key, expected, Change::Delete);
         if let Err(error) = given.await {
             tracing::debug!(%error, "a lease ends by its time");
         }

@@ -1,6 +1,10 @@
 //! Which client to be at an authorization server (MCP 2026-07-28, client registration).
 
-use mcp_core::{Partition, Shared, secret::{Secret, SecretName, SecretScope, SecretStore as _}, store::Namespace};
+use mcp_core::{
+    Partition, Shared,
+    secret::{Secret, SecretName, SecretScope, SecretStore as _},
+    store::Namespace,
+};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -65,9 +69,13 @@ impl Manager {
             print.update((part.len() as u64).to_be_bytes());
             print.update(part);
         }
-        let name: String = print.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = SecretName::new(&name)
-            .map_err(|_| OAuthError::Unusable("the name of a client"))?;
+        let name: String = print
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let name =
+            SecretName::new(&name).map_err(|_| OAuthError::Unusable("the name of a client"))?;
         Ok((SecretScope::new(namespace, owner), name))
     }
 
@@ -99,7 +107,10 @@ impl Manager {
             issuer: metadata.issuer.clone(),
             endpoint: "registration_endpoint",
         };
-        let url = metadata.registration_endpoint.as_ref().ok_or_else(missing)?;
+        let url = metadata
+            .registration_endpoint
+            .as_ref()
+            .ok_or_else(missing)?;
         let redirect = &self.0.config.redirect;
         let native = net::is_secure(redirect) && redirect.scheme() == "http";
         let body = json!({
@@ -113,7 +124,9 @@ impl Manager {
         let mut request = http::Request::new(bytes::Bytes::from(body.to_string()));
         *request.method_mut() = http::Method::POST;
         let json = http::HeaderValue::from_static("application/json");
-        request.headers_mut().insert(http::header::CONTENT_TYPE, json.clone());
+        request
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, json.clone());
         request.headers_mut().insert(http::header::ACCEPT, json);
         let answer = net::send(&self.0.http, url, request).await?;
         super::client::read(&answer)?;
@@ -121,7 +134,10 @@ impl Manager {
             .map_err(|_| answer.shape("a client registration"))?;
         let (scope, name) = self.registration(&metadata.issuer)?;
         let text = Zeroizing::new(String::from_utf8_lossy(&answer.body).into_owned());
-        self.0.vault.put(&scope, &name, Secret::new(text.as_str())).await?;
+        self.0
+            .vault
+            .put(&scope, &name, Secret::new(text.as_str()))
+            .await?;
         Ok(registered.client())
     }
 }
@@ -129,7 +145,8 @@ impl Manager {
 fn preregistered(relation: &Relation, metadata: &ServerMetadata) -> Option<OAuthClient> {
     let by_issuer = |wanted: &str| {
         let mut all = relation.clients.iter();
-        all.find(|(issuer, _)| issuer == wanted).map(|(_, client)| client.clone())
+        all.find(|(issuer, _)| issuer == wanted)
+            .map(|(_, client)| client.clone())
     };
     let mut client = by_issuer(&metadata.issuer).or_else(|| by_issuer(""))?;
     // A server that takes secrets in the form alone says so.

@@ -144,8 +144,14 @@ mod tests {
         for (url, expected) in [
             ("https://MCP.example/", "https://mcp.example"),
             ("https://mcp.example/mcp#x", "https://mcp.example/mcp"),
-            ("https://mcp.example:8443/a/b", "https://mcp.example:8443/a/b"),
-            ("HTTPS://mcp.example/mcp?tenant=1", "https://mcp.example/mcp?tenant=1"),
+            (
+                "https://mcp.example:8443/a/b",
+                "https://mcp.example:8443/a/b",
+            ),
+            (
+                "HTTPS://mcp.example/mcp?tenant=1",
+                "https://mcp.example/mcp?tenant=1",
+            ),
         ] {
             assert_eq!(canonical(&url.parse().unwrap()), expected);
         }

@@ -106,7 +106,10 @@ impl MasterOauth {
         Self {
             manager,
             way,
-            tokens: Cache::builder().max_capacity(10_000).expire_after(Ends).build(),
+            tokens: Cache::builder()
+                .max_capacity(10_000)
+                .expire_after(Ends)
+                .build(),
         }
     }
 
@@ -201,7 +204,9 @@ impl MasterOauth {
                 wanted,
             } => {
                 let subject = subject.ok_or(NONE)?;
-                self.manager.exchange_token(issuer, client, subject, wanted).await
+                self.manager
+                    .exchange_token(issuer, client, subject, wanted)
+                    .await
             }
             Way::OnBehalfOf {
                 issuer,
@@ -209,7 +214,9 @@ impl MasterOauth {
                 scopes,
             } => {
                 let subject = subject.ok_or(NONE)?;
-                self.manager.on_behalf_of(issuer, client, subject, scopes).await
+                self.manager
+                    .on_behalf_of(issuer, client, subject, scopes)
+                    .await
             }
             Way::Enterprise {
                 relation,
@@ -262,8 +269,10 @@ impl CredentialProvider for MasterOauth {
                     true => ErrorKind::Unavailable,
                     false => ErrorKind::PermissionDenied,
                 };
-                Err(Error::new(kind, "there is no credential for this upstream now")
-                    .with_source(error))
+                Err(
+                    Error::new(kind, "there is no credential for this upstream now")
+                        .with_source(error),
+                )
             }
         }
     }
@@ -360,7 +369,9 @@ impl UserOauth {
         };
         let url = link(&self.consent, &id);
         let message = format!("Allow access to {} to go on", self.relation);
-        Ok(CredentialOutcome::ConsentRequired(Consent::new(&id, &message, url)))
+        Ok(CredentialOutcome::ConsentRequired(Consent::new(
+            &id, &message, url,
+        )))
     }
 
     async fn step_up(
@@ -374,15 +385,20 @@ impl UserOauth {
             tracing::info!(relation = %self.relation, "more scopes were asked for too often");
             return Ok(CredentialRetry::GiveUp);
         }
-        let mut scopes = self.manager.requested(need.principal, &self.relation).await?;
+        let mut scopes = self
+            .manager
+            .requested(need.principal, &self.relation)
+            .await?;
         for scope in challenge.scopes() {
             if !scopes.iter().any(|own| own == scope) {
                 scopes.push(scope.to_owned());
             }
         }
-        self.steps.insert(operation.clone(), (scopes.clone(), count + 1));
+        self.steps
+            .insert(operation.clone(), (scopes.clone(), count + 1));
         self.pending.insert(operation, scopes);
-        self.manager.met(need.principal, &self.relation, challenge.clone());
+        self.manager
+            .met(need.principal, &self.relation, challenge.clone());
         Ok(CredentialRetry::Retry)
     }
 }
@@ -453,7 +469,11 @@ impl CredentialProvider for UserOauth {
             self.manager.forget(need.principal, &self.relation).await?;
             return Ok(CredentialRetry::Retry);
         }
-        match self.manager.was_refused(need.principal, &self.relation).await {
+        match self
+            .manager
+            .was_refused(need.principal, &self.relation)
+            .await
+        {
             Ok(_) => Ok(CredentialRetry::Retry),
             Err(error) if error.is_transient() => Err(error.into()),
             Err(error) => {

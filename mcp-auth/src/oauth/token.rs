@@ -70,7 +70,10 @@ impl TokenSet {
         let life = seconds.filter(|life| (0.0..1e10).contains(life));
         let scopes = text("scope").map(|scopes| {
             let parts = scopes.split([' ', ',']);
-            parts.filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+            parts
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect()
         });
         Some(Self {
             access: Secret::new(text("access_token")?),
@@ -202,10 +205,18 @@ mod tests {
             "access_token": "a", "expires_in": "3600", "scope": "repo,gist", "refresh_token": "",
         }))
         .unwrap();
-        assert_eq!(tokens.expires, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600)));
+        assert_eq!(
+            tokens.expires,
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600))
+        );
         assert_eq!(tokens.scopes, Some(vec!["repo".into(), "gist".into()]));
         assert!(tokens.refresh.is_none());
-        assert_eq!(read(json!({ "access_token": "a", "scope": "" })).unwrap().scopes, None);
+        assert_eq!(
+            read(json!({ "access_token": "a", "scope": "" }))
+                .unwrap()
+                .scopes,
+            None
+        );
         for bad in [
             json!({ "token_type": "bearer" }),
             json!({ "access_token": 7 }),
@@ -220,7 +231,10 @@ mod tests {
     #[test]
     fn what_is_held_survives_the_vault() {
         let held = Held {
-            tokens: read(json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 })).unwrap(),
+            tokens: read(
+                json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
+            )
+            .unwrap(),
             issuer: "https://as.example".into(),
             resource: None,
             requested: vec!["x".into()],
