@@ -13,6 +13,8 @@
 
 #[cfg(feature = "server")]
 mod alive;
+#[cfg(feature = "audit")]
+pub mod audit;
 mod challenge;
 #[cfg(feature = "consent")]
 pub mod consent;
@@ -22,20 +24,26 @@ pub mod discovery;
 mod jwk;
 #[cfg(any(feature = "server", feature = "oauth"))]
 mod jwt;
-#[cfg(any(feature = "server", feature = "oauth", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "oauth"))]
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
 #[cfg(any(feature = "oauth", feature = "session"))]
 mod owner;
+#[cfg(feature = "edge")]
+pub mod edge;
+#[cfg(feature = "policy")]
+pub mod policy;
 mod scopes;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "session")]
 pub mod session;
+#[cfg(feature = "test-util")]
+pub mod testing;
 #[cfg(feature = "vault")]
 pub mod vault;
 
-#[cfg(any(feature = "server", feature = "oauth", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "oauth"))]
 pub use self::net::FetchError;
 pub use self::{challenge::Challenge, scopes::ScopeHierarchy};

@@ -13,35 +13,88 @@ use crate::Outcome;
 /// How many pages one visit may take.
 const PAGES: usize = 24;
 
-/// Opens an address, agrees to what is asked, and tells if the last page says that it worked.
+/// A browser of one user, who has the same name everywhere.
+#[derive(Debug)]
+pub struct Browser {
+    user: String,
+    client: GuardedClient,
+    /// Cookies by origin and name.
+    cookies: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// The last page of a visit.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Visited {
+    /// Its status.
+    pub status: StatusCode,
+    /// What it says.
+    pub text: String,
+    /// Where it is.
+    pub url: Url,
+}
+
+impl Browser {
+    /// Opens a browser without cookies.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn new(user: &str) -> Outcome<Self> {
+        Ok(Self {
+            user: user.to_owned(),
+            client: GuardedClient::builder().insecure_allow_loopback().build()?,
+            cookies: BTreeMap::new(),
+        })
+    }
+
+    /// Opens an address, agrees to what is asked, and returns the last page.
+    ///
+    /// # Errors
+    ///
+    /// A page cannot be reached, or they have no end.
+    pub async fn visit(&mut self, address: &str) -> Outcome<Visited> {
+        let mut url = Url::parse(address)?;
+        let mut form = None;
+        for _ in 0..PAGES {
+            let page = self.load(&url, form.take()).await?;
+            if let Some(location) = page.location {
+                url = url.join(&location)?;
+                continue;
+            }
+            match first_form(&page.text, &self.user) {
+                Some((action, fields)) if page.status.is_success() => {
+                    url = url.join(&action)?;
+                    form = Some(fields);
+                }
+                _ => {
+                    return Ok(Visited {
+                        status: page.status,
+                        text: page.text,
+                        url,
+                    });
+                }
+            }
+        }
+        Err("the pages have no end".into())
+    }
+
+    async fn load(&mut self, url: &Url, form: Option<String>) -> Outcome<Page> {
+        let origin = url.origin().ascii_serialization();
+        let jar = self.cookies.entry(origin).or_default();
+        load(&self.client, url, form, jar).await
+    }
+}
+
+/// Opens an address as a browser without cookies, and tells if the last page says that it worked.
 ///
 /// # Errors
 ///
 /// A page cannot be reached, or they have no end.
 pub async fn visit(address: &str) -> Outcome<bool> {
-    let client = GuardedClient::builder().insecure_allow_loopback().build()?;
-    let mut cookies: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    let mut url = Url::parse(address)?;
-    let mut form = None;
-    for _ in 0..PAGES {
-        let origin = url.origin().ascii_serialization();
-        let jar = cookies.entry(origin).or_default();
-        let page = load(&client, &url, form.take(), jar).await?;
-        if let Some(location) = page.location {
-            url = url.join(&location)?;
-            continue;
-        }
-        match first_form(&page.text) {
-            Some((action, fields)) if page.status.is_success() => {
-                url = url.join(&action)?;
-                form = Some(fields);
-            }
-            _ => return Ok(page.status.is_success()),
-        }
-    }
-    Err("the pages have no end".into())
+    let page = Browser::new("alice")?.visit(address).await?;
+    Ok(page.status.is_success())
 }
-
 struct Page {
     status: StatusCode,
     location: Option<String>,
@@ -94,7 +147,7 @@ fn keep_cookies(headers: &HeaderMap, jar: &mut BTreeMap<String, String>) {
 }
 
 /// Finds the first form of a page: where it goes, and what it sends.
-fn first_form(page: &str) -> Option<(String, String)> {
+fn first_form(page: &str, user: &str) -> Option<(String, String)> {
     let form = &page[page.find("<form")?..];
     let form = &form[..form.find("</form>").unwrap_or(form.len())];
     let action = attribute(form, "action").unwrap_or_default();
@@ -104,7 +157,7 @@ fn first_form(page: &str) -> Option<(String, String)> {
         if let Some(name) = attribute(input, "name") {
             let value = attribute(input, "value");
             // A login page is given a name and a password.
-            let value = value.unwrap_or_else(|| "alice".to_owned());
+            let value = value.unwrap_or_else(|| user.to_owned());
             fields.append_pair(&name, &value);
         }
     }
@@ -131,9 +184,9 @@ mod tests {
     fn a_form_is_found_with_its_fields() {
         let page = r#"<p><form method="post" action="/a?b&amp;c">
             <input type="hidden" name="x" value="1&quot;"><input name="login"></form>"#;
-        let (action, fields) = first_form(page).unwrap();
+        let (action, fields) = first_form(page, "alice").unwrap();
         assert_eq!(action, "/a?b&c");
         assert_eq!(fields, "x=1%22&login=alice");
-        assert!(first_form("<p>nothing").is_none());
+        assert!(first_form("<p>nothing", "alice").is_none());
     }
 }
