@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{
     Asker, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, SessionKey,
-    ToolAnnotations, TraceContext, UpstreamId, Visibility,
+    ToolAnnotations, TraceContext, UpstreamId, Visibility, front::CallerFacts,
 };
 
 /// When the answer to a request stops being of use.
@@ -47,6 +47,7 @@ pub(crate) struct CallContext {
     pub(crate) annotations: Option<ToolAnnotations>,
     pub(crate) visibility: Visibility,
     pub(crate) mirrored: Option<Mirrored>,
+    pub(crate) caller: CallerFacts,
 }
 
 /// Parameters that HTTP headers mirror (`Mcp-Param-*`): header name without the prefix, decoded value.
@@ -68,6 +69,7 @@ impl Default for CallContext {
             annotations: None,
             visibility: Visibility::all(),
             mirrored: None,
+            caller: CallerFacts::new(),
         }
     }
 }

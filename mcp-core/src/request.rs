@@ -8,6 +8,7 @@ use crate::{
     Object, Principal, ProtocolVersion, SessionKey, ToolAnnotations, TraceContext, UpstreamId,
     Visibility,
     context::{CallContext, SharedContext},
+    front::CallerFacts,
     protocol::meta,
 };
 
@@ -236,6 +237,12 @@ impl Request {
         &self.context.principal
     }
 
+    /// Returns what an authentication layer knows about the caller besides the principal. Default is nothing.
+    #[must_use]
+    pub fn caller(&self) -> &CallerFacts {
+        &self.context.caller
+    }
+
     /// Returns the revision that the client speaks. Default is the newest.
     #[must_use]
     pub fn version(&self) -> &ProtocolVersion {
@@ -338,6 +345,8 @@ macro_rules! setters {
 setters! {
     /// Sets who calls.
     with_principal(principal: Principal) principal;
+    /// Sets what an authentication layer knows about the caller.
+    with_caller(caller: CallerFacts) caller;
     /// Sets the revision that the client speaks.
     with_version(version: ProtocolVersion) version;
     /// Sets what the client can do.

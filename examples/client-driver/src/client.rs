@@ -13,7 +13,7 @@ use mcp_core::{
 use serde_json::{Map, Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Outcome, sample, wire::Wire};
+use crate::{Outcome, wire::Wire};
 
 /// The first revision without sessions.
 const MODERN: &str = "2026-07-28";
@@ -29,6 +29,8 @@ pub struct Client {
     capabilities: Value,
     mirrors: HashMap<String, Mirrors>,
     next: u64,
+    /// Whether addresses are opened when a server asks for it.
+    opens: bool,
     /// Reads the standing stream of the session.
     standing: Option<AbortOnDropHandle<()>>,
 }
@@ -58,6 +60,15 @@ impl Client {
     ///
     /// The server cannot be reached, or does not open a session.
     pub async fn open(url: &str, version: &str) -> Outcome<Self> {
+        Self::open_with(url, version, false).await
+    }
+
+    /// Connects as a client that opens addresses which it is asked to, or not.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, or does not open a session.
+    pub async fn open_with(url: &str, version: &str, opens: bool) -> Outcome<Self> {
         let mut client = Self {
             wire: Wire {
                 http: GuardedClient::operator(url)?,
@@ -65,6 +76,7 @@ impl Client {
                 version: HeaderValue::try_from(version)?,
                 session: None,
             },
+            opens,
             version: version.to_owned(),
             capabilities: Value::Null,
             mirrors: HashMap::new(),
@@ -82,7 +94,7 @@ impl Client {
     async fn initialize(&mut self) -> Outcome<Value> {
         let params = json!({
             "protocolVersion": self.version,
-            "capabilities": own_capabilities(),
+            "capabilities": own_capabilities(self.opens),
             "clientInfo": own_info(),
         });
         let opened = self.exchange("initialize", params).await?;
@@ -182,14 +194,13 @@ impl Client {
             }
             round = params.clone();
             let questions = result["inputRequests"].as_object().into_iter().flatten();
-            let answers = questions.map(|(key, question)| {
+            let mut answers = Map::new();
+            for (key, question) in questions {
                 let method = question["method"].as_str().unwrap_or_default();
-                (key.clone(), sample::answer(method, &question["params"]))
-            });
-            round.insert(
-                "inputResponses".to_owned(),
-                answers.collect::<Map<_, _>>().into(),
-            );
+                let answer = crate::wire::answer(method, &question["params"]).await?;
+                answers.insert(key.clone(), answer);
+            }
+            round.insert("inputResponses".to_owned(), answers.into());
             if let Some(state) = result.get("requestState") {
                 round.insert("requestState".to_owned(), state.clone());
             }
@@ -247,7 +258,7 @@ impl Client {
         json!({
             "io.modelcontextprotocol/protocolVersion": self.version,
             "io.modelcontextprotocol/clientInfo": own_info(),
-            "io.modelcontextprotocol/clientCapabilities": own_capabilities(),
+            "io.modelcontextprotocol/clientCapabilities": own_capabilities(self.opens),
         })
     }
 
@@ -260,6 +271,10 @@ fn own_info() -> Value {
     json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })
 }
 
-fn own_capabilities() -> Value {
-    json!({ "elicitation": {}, "sampling": {}, "roots": {} })
+fn own_capabilities(opens: bool) -> Value {
+    let elicitation = match opens {
+        true => json!({ "form": {}, "url": {} }),
+        false => json!({}),
+    };
+    json!({ "elicitation": elicitation, "sampling": {}, "roots": {} })
 }

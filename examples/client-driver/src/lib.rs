@@ -3,6 +3,8 @@
 //! The official suite starts it once for each of its client scenarios, in front of a server that watches what arrives.
 //! What the suite judges is therefore what the gateway sends.
 
+pub mod authorized;
+pub mod browser;
 mod client;
 mod sample;
 mod wire;
@@ -51,7 +53,11 @@ impl Plan {
     fn calls(&self, tools: &[Value]) -> Vec<(String, Value)> {
         let one = |tool: &Value| (text(tool, "name"), sample::arguments(tool, tools));
         match self {
-            Self::Everything => tools.iter().map(one).collect(),
+            Self::Everything => tools
+                .iter()
+                .filter(|tool| tool["name"] != mcp_auth::consent::TOOL)
+                .map(one)
+                .collect(),
             Self::Calls(calls) => calls.clone(),
             Self::Lists => Vec::new(),
         }

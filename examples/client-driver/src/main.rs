@@ -4,7 +4,7 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use client_driver::{Outcome, Plan, run};
+use client_driver::{Outcome, Plan, authorized, run};
 use serde_json::Value;
 
 #[tokio::main]
@@ -28,7 +28,11 @@ async fn drive() -> Outcome<()> {
         Ok(context) => serde_json::from_str(&context)?,
         Err(_) => Value::Null,
     };
-    let used = run(&server, &version, &Plan::of_scenario(&scenario, &context)).await?;
+    let plan = Plan::of_scenario(&scenario, &context);
+    let used = match scenario.starts_with("auth/") {
+        true => authorized::run(&server, &version, &scenario, &context, &plan).await?,
+        false => run(&server, &version, &plan).await?,
+    };
     writeln!(std::io::stdout(), "{used:?}")?;
     Ok(())
 }

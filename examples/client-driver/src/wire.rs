@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use mcp_core::{http_client::GuardedClient, sse::EventReader};
 use serde_json::{Value, json};
 
-use crate::{Outcome, sample};
+use crate::{Outcome, browser, sample};
 
 /// Where messages go, and in which session.
 #[derive(Clone, Debug)]
@@ -79,9 +79,19 @@ impl Wire {
     }
 
     async fn answer(&self, method: &str, question: &Value) -> Outcome<()> {
-        let result = sample::answer(method, &question["params"]);
+        let result = answer(method, &question["params"]).await?;
         let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": result });
         self.post(&answer, HeaderMap::new()).await?;
         Ok(())
     }
+}
+
+/// Answers a question of a server: opens addresses, and accepts everything else.
+pub(crate) async fn answer(method: &str, params: &Value) -> Outcome<Value> {
+    let address = params["url"].as_str().filter(|_| params["mode"] == "url");
+    let Some(address) = address else {
+        return Ok(sample::answer(method, params));
+    };
+    let worked = browser::visit(address).await?;
+    Ok(json!({ "action": if worked { "accept" } else { "cancel" } }))
 }

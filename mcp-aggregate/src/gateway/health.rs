@@ -29,6 +29,8 @@ pub enum UpstreamState {
     Healthy,
     /// It has listed what it offers, and was lost since.
     Degraded,
+    /// It answers, and lists nothing without the authorisation of a user.
+    Guarded,
     /// It does not answer.
     Unhealthy,
 }
@@ -39,6 +41,7 @@ impl UpstreamState {
             Self::Starting => "starting",
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
+            Self::Guarded => "guarded",
             Self::Unhealthy => "unhealthy",
         }
     }
@@ -73,7 +76,9 @@ impl HealthReport {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let starting = |one: &UpstreamHealth| one.state == UpstreamState::Starting;
-        let healthy = |one: &UpstreamHealth| one.state == UpstreamState::Healthy;
+        let healthy = |one: &UpstreamHealth| {
+            matches!(one.state, UpstreamState::Healthy | UpstreamState::Guarded)
+        };
         self.upstreams.is_empty()
             || (!self.upstreams.iter().any(starting) && self.upstreams.iter().any(healthy))
     }

@@ -42,6 +42,11 @@ pub(super) async fn run(core: Arc<Core>, index: usize) {
                     core.board.set(index, UpstreamState::Degraded, Some(error));
                 }
             }
+            Err(error) if wants_user(&error) => {
+                // Users list it for themselves; whether it still answers is looked at from time to time.
+                core.board.set(index, UpstreamState::Guarded, Some(error));
+                pause = AGAIN.1;
+            }
             Err(error) => {
                 tracing::warn!(upstream = %core.upstreams[index].id, %error, "not listed");
                 core.board.set(index, UpstreamState::Unhealthy, Some(error));
@@ -50,6 +55,14 @@ pub(super) async fn run(core: Arc<Core>, index: usize) {
         sleep(pause).await;
         pause = (pause * 2).min(AGAIN.1);
     }
+}
+
+/// Whether an upstream is there, and offers nothing to a gateway that acts for nobody.
+fn wants_user(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unauthenticated | ErrorKind::ConsentRequired | ErrorKind::PermissionDenied
+    )
 }
 
 /// Ends the gateway's own session with the upstream.

@@ -14,7 +14,7 @@ pub use self::{
     codes::RpcCode,
     kind::{ErrorClass, ErrorKind},
 };
-use crate::{Era, Json, UpstreamId};
+use crate::{Consent, Era, Json, UpstreamId};
 
 /// Why a call failed.
 ///
@@ -42,6 +42,7 @@ struct Inner {
     data: Option<Json>,
     status: Option<StatusCode>,
     headers: HeaderMap,
+    consent: Option<Consent>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -66,6 +67,7 @@ impl Error {
             data: None,
             status: None,
             headers: HeaderMap::new(),
+            consent: None,
             source: None,
         }))
     }
@@ -142,6 +144,24 @@ impl Error {
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.inner().headers.append(name, value);
         self
+    }
+
+    /// Creates the error of a call that waits for an authorisation of the user.
+    ///
+    /// A layer that can ask the user reads it by [`Error::consent`]; without one the address is part of the
+    /// message.
+    #[must_use]
+    pub fn consent_required(consent: Consent) -> Self {
+        let message = format!("{}: {}", consent.message, consent.url);
+        let mut error = Self::new(ErrorKind::ConsentRequired, message);
+        error.inner().consent = Some(consent);
+        error
+    }
+
+    /// Returns the authorisation that the call waits for.
+    #[must_use]
+    pub fn consent(&self) -> Option<&Consent> {
+        self.0.consent.as_ref()
     }
 
     fn inner(&mut self) -> &mut Inner {
@@ -246,6 +266,9 @@ impl Error {
         if let Some(after) = self.0.retry_after {
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             data["retryAfterMs"] = millis.into();
+        }
+        if let Some(consent) = &self.0.consent {
+            data["consentUrl"] = consent.url.as_str().into();
         }
         data.into()
     }

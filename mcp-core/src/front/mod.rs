@@ -5,6 +5,7 @@
 
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod call;
+mod caller;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod exchange;
 #[cfg(feature = "http")]
@@ -23,3 +24,5 @@ mod standing;
 pub mod stdio;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod text;
+
+pub use self::caller::CallerFacts;

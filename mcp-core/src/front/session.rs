@@ -20,6 +20,7 @@ use super::{
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
     ProtocolVersion, Request, Response, Seam, SessionKey, TraceContext,
+    front::caller::Caller,
     jsonrpc::{Id, Message},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub(super) struct Session {
     pub(super) key: SessionKey,
     pub(super) principal: Principal,
+    /// What the newest request of the session knows about its caller.
+    caller: Mutex<Caller>,
     pub(super) version: ProtocolVersion,
     pub(super) calls: Arc<Calls>,
     capabilities: ClientCapabilities,
@@ -54,6 +57,7 @@ impl Session {
         Arc::new(Self {
             key,
             principal,
+            caller: Mutex::default(),
             version: opening.version,
             calls,
             capabilities: opening.capabilities,
@@ -72,8 +76,23 @@ impl Session {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Takes note of who makes a request of the session: the same principal, maybe with another credential.
+    #[cfg(feature = "http")]
+    pub(super) fn heard_from(&self, caller: Caller) {
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
+    }
+
     /// Completes a request with the facts of this session.
     pub(super) fn complete(&self, request: Request) -> Request {
+        let caller = self
+            .caller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.complete_for(request, &caller)
+    }
+
+    fn complete_for(&self, request: Request, caller: &Caller) -> Request {
         let mut request = request
             .with_principal(self.principal.clone())
             .with_version(self.version.clone())
@@ -83,7 +102,7 @@ impl Session {
         if let Some(info) = &self.client_info {
             request = request.with_client_info(info.clone());
         }
-        request
+        caller.state(request)
     }
 
     /// Asks the stack what it is and composes the answer to `initialize`.
@@ -108,9 +127,26 @@ impl Session {
 
 /// What the client sends.
 impl Session {
-    /// Starts a call for the stack.
+    /// Starts a call for the stack, made by whoever the session was last heard from.
     pub(super) fn call<S: Seam>(
         &self,
+        service: &S,
+        id: &Id,
+        method: Method,
+        params: Option<Object>,
+    ) -> Result<Call, Error> {
+        let caller = self
+            .caller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.call_by(&caller, service, id, method, params)
+    }
+
+    /// Starts a call for the stack.
+    pub(super) fn call_by<S: Seam>(
+        &self,
+        caller: &Caller,
         service: &S,
         id: &Id,
         method: Method,
@@ -123,7 +159,7 @@ impl Session {
             .map(|meta| TraceContext::from_meta(&meta))
             .unwrap_or_default();
         let request = self
-            .complete(Request::from_object(method, params)?)
+            .complete_for(Request::from_object(method, params)?, caller)
             .with_trace(trace);
         let cancellation = self.calls.begin(id)?;
         Ok(Call::start(service, request, cancellation, true))

@@ -10,7 +10,10 @@ use axum::{
 };
 use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
-    front::http::{HttpConfig, HttpFront},
+    front::{
+        CallerFacts,
+        http::{HttpConfig, HttpFront},
+    },
 };
 use serde_json::json;
 use tokio::sync::{
@@ -20,6 +23,10 @@ use tokio::sync::{
 use tower::service_fn;
 
 use crate::raw::Raw;
+
+/// What the authentication layer knows about a caller.
+#[derive(Clone, Copy)]
+struct Fact(usize);
 
 /// Says that a call was dropped.
 struct Dropped(UnboundedSender<String>);
@@ -71,6 +78,13 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
         "error" => {
             let error = request.param("arguments").unwrap();
             Err(Error::from_rpc(error))
+        }
+        "scopes" => {
+            let scopes: Vec<_> = request.principal().scopes().collect();
+            let fact = request.caller().get::<Fact>().map(|fact| fact.0);
+            Ok(Response::new(
+                json!({ "scopes": scopes, "fact": fact }).into(),
+            ))
         }
         "limited" => Err(Error::new(ErrorKind::RateLimited, "too fast")
             .with_retry_after(Duration::from_millis(1_200))),
@@ -160,7 +174,13 @@ impl Server {
 async fn authenticate(mut request: HttpRequest, next: Next) -> HttpResponse {
     let user = request.headers().get("x-user");
     if let Some(user) = user.and_then(|user| user.to_str().ok()) {
-        let principal = Principal::authenticated("https://issuer.example", user);
+        let mut principal = Principal::authenticated("https://issuer.example", user);
+        let scopes = request.headers().get("x-scopes");
+        if let Some(scopes) = scopes.and_then(|scopes| scopes.to_str().ok()) {
+            principal = principal.with_scopes(scopes.split(' '));
+            let facts = CallerFacts::new().with(Fact(scopes.len()));
+            request.extensions_mut().insert(facts);
+        }
         request.extensions_mut().insert(principal);
     }
     next.run(request).await

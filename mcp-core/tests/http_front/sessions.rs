@@ -210,3 +210,35 @@ async fn principals_of_sessions() {
     let reply = Raw::in_session(&session, list).send(single.address).await;
     assert_eq!(reply.json()["result"]["who"], "Local ");
 }
+
+#[tokio::test]
+async fn each_call_has_the_scopes_of_its_own_credential() {
+    let server = Server::start().await;
+    let session = server.open("2025-11-25", Some("alice")).await;
+    for scopes in ["read", "read write", "read"] {
+        let reply = call(&session, 1, "scopes")
+            .with("x-user", "alice")
+            .with("x-scopes", scopes)
+            .send(server.address)
+            .await;
+        let expected: Vec<_> = scopes.split(' ').collect();
+        assert_eq!(
+            reply.json()["result"]["scopes"],
+            serde_json::json!(expected)
+        );
+        assert_eq!(reply.json()["result"]["fact"], scopes.len());
+    }
+}
+
+#[tokio::test]
+async fn a_session_with_an_owner_is_closed_to_those_without_a_name() {
+    let server = Server::start().await;
+    let session = server.open("2025-11-25", Some("alice")).await;
+    for (user, status) in [(Some("alice"), 200), (Some("bob"), 404), (None, 404)] {
+        let mut raw = call(&session, 1, "echo");
+        if let Some(user) = user {
+            raw = raw.with("x-user", user);
+        }
+        assert_eq!(raw.send(server.address).await.status, status, "{user:?}");
+    }
+}

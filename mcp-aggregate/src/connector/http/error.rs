@@ -58,6 +58,9 @@ pub(super) fn broke(error: impl Into<tower::BoxError>) -> Error {
 }
 
 /// Turns an answer with an error status into an error.
+///
+/// That the gateway is not let in does not mean that its client's own credential is wrong: 401 and 403 do not become the
+/// status of the client's answer.
 pub(super) fn of_status(status: StatusCode, headers: &HeaderMap, body: &bytes::Bytes) -> Error {
     if let Ok(Message::Error(_, error)) = Message::parse(body) {
         return match retry_after(headers) {
@@ -93,7 +96,10 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap, body: &bytes::B
             "the server answered with an HTTP status that MCP does not have",
         ),
     };
-    let error = Error::new(kind, message).with_source(format!("HTTP status {status}"));
+    let mut error = Error::new(kind, message).with_source(format!("HTTP status {status}"));
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        error = error.with_status(StatusCode::OK);
+    }
     match retry_after(headers) {
         Some(after) => error.with_retry_after(after),
         None => error,

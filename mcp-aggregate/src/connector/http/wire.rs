@@ -183,10 +183,7 @@ impl Wire {
     ) -> Result<HeaderMap, Error> {
         match provider.credential(need).await? {
             CredentialOutcome::Ready(credential) => Ok(credential.as_headers().clone()),
-            CredentialOutcome::ConsentRequired(consent) => Err(Error::new(
-                ErrorKind::ConsentRequired,
-                format!("{}: {}", consent.message, consent.url),
-            )),
+            CredentialOutcome::ConsentRequired(consent) => Err(Error::consent_required(consent)),
             _ => Err(Error::new(
                 ErrorKind::Internal,
                 "the credential provider answered something unknown",

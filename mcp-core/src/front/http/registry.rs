@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::time::{Duration, Instant, interval};
 
 use super::session::HttpSession;
-use crate::{Error, ErrorKind, Partition};
+use crate::{Error, ErrorKind, Partition, PrincipalKind};
 
 /// Sessions by the id that the client sends.
 #[derive(Default)]
@@ -62,7 +62,13 @@ impl Registry {
     pub(super) fn find(&self, id: &str, owner: Option<Partition>) -> Option<Arc<HttpSession>> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         let session = sessions.get(id)?;
-        if owner.is_some_and(|owner| owner != session.session.principal.partition()) {
+        let opener = &session.session.principal;
+        let theirs = match owner {
+            Some(owner) => owner == opener.partition(),
+            // A request without a credential is nobody's, and does not become somebody's by knowing an id.
+            None => opener.kind() != PrincipalKind::Authenticated,
+        };
+        if !theirs {
             return None;
         }
         session.touch();

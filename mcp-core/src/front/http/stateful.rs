@@ -21,6 +21,7 @@ use crate::{
     Seam, SessionKey,
     front::{
         call::{Calls, Cancelled},
+        caller::Caller,
         exchange::Step,
         initialize::Opening,
         session::{Session, is_own},
@@ -66,12 +67,14 @@ impl<S: Seam> Stateful<'_, S> {
             Ok(session) => session,
             Err(refusal) => return *refusal,
         };
+        let caller = Caller::of(&parts.extensions);
+        session.session.heard_from(caller.clone());
         if body.trim_ascii_start().starts_with(b"[") {
             return self.batch(&session, body);
         }
         match message {
             Ok(Message::Request(id, method, params)) => {
-                self.call(&session, id, method, params).await
+                self.call(&session, &caller, id, method, params).await
             }
             Ok(other) => {
                 self.one_way(&session, other).await;
@@ -177,6 +180,7 @@ impl<S: Seam> Stateful<'_, S> {
             None => Principal::session(&key),
         };
         let session = Session::new(key, principal, opening, Calls::new(usize::MAX));
+        session.heard_from(Caller::of(&parts.extensions));
         let result = session.open(self.service).await?;
         self.registry.insert(
             &wire_id,
@@ -190,12 +194,13 @@ impl<S: Seam> Stateful<'_, S> {
     async fn call(
         &self,
         session: &Arc<HttpSession>,
+        caller: &Caller,
         id: Id,
         method: Method,
         params: Option<Object>,
     ) -> HttpResponse {
         if !is_own(&method) {
-            return self.exchange(session, id, method, params).await;
+            return self.exchange(session, caller, id, method, params).await;
         }
         let own = &session.session;
         let answer = own
@@ -207,11 +212,13 @@ impl<S: Seam> Stateful<'_, S> {
     async fn exchange(
         &self,
         session: &Arc<HttpSession>,
+        caller: &Caller,
         id: Id,
         method: Method,
         params: Option<Object>,
     ) -> HttpResponse {
-        let call = session.session.call(self.service, &id, method, params);
+        let own = &session.session;
+        let call = own.call_by(caller, self.service, &id, method, params);
         let mut call = match call {
             Ok(call) => Detach::new(call),
             Err(error) => return reply::failure(Some(&id), &error, Era::Session),

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Era, Error, ErrorKind, Method, Object, Principal, Request, Seam,
     front::{
+        caller::Caller,
         exchange::{Exchange, Step},
         modern::{self, Origin},
         text,
@@ -86,13 +87,10 @@ fn admit(
     modern::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
-    let principal = parts
-        .extensions
-        .get::<Principal>()
-        .cloned()
-        .unwrap_or_else(default_principal);
+    let caller = Caller::of(&parts.extensions);
+    let principal = caller.principal.clone().unwrap_or_else(default_principal);
     let request = facts.request(method.clone(), params, principal)?;
-    Ok(request.with_mirrored(mirrored))
+    Ok(caller.state(request).with_mirrored(mirrored))
 }
 
 struct Streaming {

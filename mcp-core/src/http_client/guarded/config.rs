@@ -31,6 +31,7 @@ const HTTP1_BUFFER: usize = 256 * 1024;
 pub struct GuardedClientBuilder {
     origins: Vec<Uri>,
     also_allowed: Option<AddressRule>,
+    loopback: bool,
     resolver: Arc<dyn Resolve>,
     tls: Tls,
     limits: Limits,
@@ -52,6 +53,7 @@ impl GuardedClientBuilder {
         Self {
             origins: Vec::new(),
             also_allowed: None,
+            loopback: false,
             resolver: Arc::new(SystemResolver::new()),
             tls: Tls::Default,
             limits: Limits {
@@ -160,6 +162,17 @@ impl GuardedClientBuilder {
             .all(|origin| origin.scheme_str() == Some("http"))
     }
 
+    /// Allows this machine as `127.0.0.1`, `[::1]` and `localhost`, on every port and over `http`, for tests and
+    /// development.
+    ///
+    /// # Security
+    ///
+    /// Whoever can name an address in a discovered document reaches every service of this machine.
+    pub const fn insecure_allow_loopback(mut self) -> Self {
+        self.loopback = true;
+        self
+    }
+
     /// Builds the client. Reads the system's root certificates unless a TLS configuration was given.
     ///
     /// # Errors
@@ -174,6 +187,7 @@ impl GuardedClientBuilder {
         let rules = Arc::new(Rules {
             origins: self.origins,
             also_allowed: self.also_allowed,
+            loopback: self.loopback,
         });
         let tcp = TcpConnector {
             rules: Arc::clone(&rules),

@@ -58,12 +58,15 @@ pub(super) type AddressRule = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 pub(super) struct Rules {
     pub(super) origins: Vec<Uri>,
     pub(super) also_allowed: Option<AddressRule>,
+    /// Whether this machine may be reached over `http`, by a literal address or as `localhost`.
+    pub(super) loopback: bool,
 }
 
 impl Rules {
     /// Tells if the operator configured the origin of this address.
     pub(super) fn allows(&self, uri: &Uri) -> bool {
         self.origins.iter().any(|origin| same_origin(origin, uri))
+            || (self.loopback && is_loopback(uri))
     }
 
     /// Refuses what needs no look at addresses to be refused.
@@ -102,6 +105,15 @@ impl Rules {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether an address says itself that it is on this machine.
+fn is_loopback(uri: &Uri) -> bool {
+    match host(uri) {
+        Some(host) if host.eq_ignore_ascii_case("localhost") => true,
+        Some(host) => literal(host).is_some_and(|address| address.is_loopback()),
+        None => false,
     }
 }
 

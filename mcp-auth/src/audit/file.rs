@@ -1,0 +1,277 @@
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use mcp_core::{AuditEvent, AuditSink, Error, ErrorKind};
+
+use super::chain::{self, AuditBreak, GENESIS};
+
+/// How long events may wait for the disk.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// How many bytes may wait for the disk.
+const WAITING: usize = 16 << 20;
+
+/// What happens when events cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// What cannot be recorded is refused.
+    Refuse,
+    /// It goes on; [`FileAudit::dropped`] counts what is missing.
+    Continue,
+}
+
+/// Records events into a file, one JSON object a line, chained by hashes. Clones write to the same file.
+///
+/// A thread of its own writes. [`AuditSink::record`] returns when the event has its place in the chain; it is on the disk
+/// 100 ms later at most. One process at a time may write to a file.
+#[derive(Clone)]
+pub struct FileAudit {
+    shared: Arc<Shared>,
+    /// Stops the thread when the last clone is dropped.
+    _owner: Arc<Owner>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    on_failure: OnFailure,
+}
+
+struct State {
+    head: [u8; 32],
+    waiting: Vec<u8>,
+    in_flight: bool,
+    failed: bool,
+    dropped: u64,
+    closing: bool,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FileAudit {
+    /// Opens a record, or begins one that its owner alone may read. Checks the chain of what is there.
+    ///
+    /// A last line that is not complete is cut off: its event was never promised to be there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, or its chain is broken.
+    pub fn open(path: impl AsRef<Path>, on_failure: OnFailure) -> Result<Self, AuditBreak> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
+        file.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::Error(error) => error,
+            std::fs::TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "another process writes this record")
+            }
+        })?;
+        let head = match chain::verify(BufReader::new(&mut file)) {
+            Ok(verified) => verified.head,
+            Err(AuditBreak::Incomplete { .. }) => {
+                cut(&mut file)?;
+                file.seek(SeekFrom::Start(0))?;
+                chain::verify(BufReader::new(&mut file))?.head
+            }
+            Err(error) => return Err(error),
+        };
+        file.seek(SeekFrom::End(0))?;
+        let head = chain::unhex_head(&head).unwrap_or(GENESIS);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                head,
+                waiting: Vec::new(),
+                in_flight: false,
+                failed: false,
+                dropped: 0,
+                closing: false,
+            }),
+            wake: Condvar::new(),
+            on_failure,
+        });
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("mcp-audit".to_owned())
+            .spawn(move || write_all(&own, &mut file))?;
+        let owner = Owner {
+            shared: Arc::clone(&shared),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Self {
+            shared,
+            _owner: Arc::new(owner),
+        })
+    }
+
+    /// Returns the hash of the newest event, in hexadecimal, to be kept elsewhere.
+    #[must_use]
+    pub fn head(&self) -> String {
+        chain::hex(&self.shared.lock().head)
+    }
+
+    /// Returns how many events were not recorded.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.lock().dropped
+    }
+
+    /// Waits until everything recorded so far is on the disk. Blocks the thread.
+    pub fn flush(&self) {
+        let mut state = self.shared.lock();
+        self.shared.wake.notify_all();
+        while (!state.waiting.is_empty() || state.in_flight) && !state.failed {
+            let waited = self.shared.wake.wait_timeout(state, FLUSH);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn add(&self, event: &AuditEvent) -> bool {
+        let line = chain::describe(event);
+        let mut state = self.shared.lock();
+        if state.failed || state.waiting.len() >= WAITING {
+            state.dropped += 1;
+            return false;
+        }
+        let State { head, waiting, .. } = &mut *state;
+        *head = chain::append(waiting, head, &line);
+        true
+    }
+}
+
+/// Cuts off what follows the last line feed.
+fn cut(file: &mut File) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut keep = 0;
+    let mut at = 0;
+    let mut buffer = [0; 64 << 10];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return file.set_len(keep);
+        }
+        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte == b'\n') {
+            keep = at + last as u64 + 1;
+        }
+        at += read as u64;
+    }
+}
+
+fn write_all(shared: &Shared, file: &mut File) {
+    loop {
+        let mut state = shared.lock();
+        if state.waiting.is_empty() && !state.closing {
+            let waited = shared.wake.wait_timeout(state, FLUSH);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let closing = state.closing;
+        let batch = std::mem::take(&mut state.waiting);
+        state.in_flight = !batch.is_empty();
+        drop(state);
+        if !batch.is_empty() {
+            write_batch(shared, file, &batch);
+            shared.wake.notify_all();
+        } else if closing {
+            return;
+        }
+        if !closing {
+            // Events of the meantime go together, so that each sync serves many.
+            std::thread::park_timeout(FLUSH / 2);
+        }
+    }
+}
+
+/// Writes until it works: the chain must not lose what it has promised. A disk that is full holds everything up.
+fn write_batch(shared: &Shared, file: &mut File, batch: &[u8]) {
+    let mut done = 0;
+    loop {
+        let result = write_from(file, &batch[done..], &mut done);
+        let mut state = shared.lock();
+        match result {
+            Ok(()) => {
+                state.failed = false;
+                state.in_flight = false;
+                return;
+            }
+            Err(error) => {
+                if !state.failed {
+                    tracing::error!(%error, "the audit record cannot be written");
+                }
+                state.failed = true;
+                if state.closing {
+                    return;
+                }
+            }
+        }
+        drop(state);
+        std::thread::park_timeout(FLUSH);
+    }
+}
+
+fn write_from(file: &mut File, mut rest: &[u8], done: &mut usize) -> io::Result<()> {
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                *done += written;
+                rest = &rest[written..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    file.sync_data()
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            // A thread that panicked has nothing left to write.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl AuditSink for FileAudit {
+    async fn record(&self, event: &AuditEvent) -> Result<(), Error> {
+        match self.add(event) || self.shared.on_failure == OnFailure::Continue {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the call cannot be recorded now, and is refused for it",
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for FileAudit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileAudit")
+            .field("on_failure", &self.shared.on_failure)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! The exchanges over HTTP that everything here is made of.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use mcp_core::http_client::{HttpClient, HttpError, HttpErrorKind};
+use serde_json::Value;
+use url::Url;
+
+/// The largest document that is read, in bytes.
+pub(crate) const MAX_DOCUMENT: usize = 256 << 10;
+
+/// Why a document could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The address is not `https`, and does not point at this machine either.
+    #[error("{0} is not an https address")]
+    Insecure(String),
+    /// There was no answer, or the guard refused to ask for one.
+    #[error("no answer from {host}")]
+    Http {
+        /// Who was asked.
+        host: String,
+        /// Why.
+        #[source]
+        source: HttpError,
+    },
+    /// The answer has another status than a success.
+    #[error("{host} answered with status {status}")]
+    Status {
+        /// Who was asked.
+        host: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// The answer is not what it should be.
+    #[error("{host} answered something that is not {expected}")]
+    Shape {
+        /// Who was asked.
+        host: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+impl FetchError {
+    /// Returns whether another try later can help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => !matches!(
+                source.kind(),
+                HttpErrorKind::Blocked | HttpErrorKind::Redirect | HttpErrorKind::InvalidRequest
+            ),
+            Self::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Insecure(_) | Self::Shape { .. } => false,
+        }
+    }
+}
+
+/// An answer that has been read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) host: String,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// Reads a JSON object.
+    pub(crate) fn object(&self) -> Result<serde_json::Map<String, Value>, FetchError> {
+        match serde_json::from_slice(&self.body) {
+            Ok(Value::Object(object)) => Ok(object),
+            _ => Err(self.shape("a JSON object")),
+        }
+    }
+
+    pub(crate) fn shape(&self, expected: &'static str) -> FetchError {
+        FetchError::Shape {
+            host: self.host.clone(),
+            expected,
+        }
+    }
+}
+
+/// Returns whether an address is `https`, or `http` on this very machine (OAuth 2.1, section 1.5).
+#[must_use]
+pub(crate) fn is_secure(url: &Url) -> bool {
+    match (url.scheme(), url.host()) {
+        ("https", Some(_)) => true,
+        ("http", Some(url::Host::Ipv4(address))) => address.is_loopback(),
+        ("http", Some(url::Host::Ipv6(address))) => address.is_loopback(),
+        ("http", Some(url::Host::Domain(name))) => name.eq_ignore_ascii_case("localhost"),
+        _ => false,
+    }
+}
+
+/// Where an address points, fit for messages: no path, no query, no credentials.
+pub(crate) fn shown(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Sends a request and reads the answer, whatever its status.
+pub(crate) async fn send(
+    client: &Arc<dyn HttpClient>,
+    url: &Url,
+    mut request: Request<Bytes>,
+) -> Result<Answer, FetchError> {
+    if !is_secure(url) {
+        return Err(FetchError::Insecure(shown(url)));
+    }
+    let host = shown(url);
+    let failed = |source| FetchError::Http {
+        host: host.clone(),
+        source,
+    };
+    let mut address = url.clone();
+    address.set_fragment(None);
+    *request.uri_mut() = address.as_str().parse().map_err(|error| {
+        let kind = HttpErrorKind::InvalidRequest;
+        failed(HttpError::new(kind, "the address cannot be sent to").with_source(error))
+    })?;
+    let response = client.send(request).await.map_err(&failed)?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect(MAX_DOCUMENT).await.map_err(&failed)?;
+    Ok(Answer {
+        host: host.clone(),
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
+}
+
+/// Gets a JSON document.
+pub(crate) async fn get(client: &Arc<dyn HttpClient>, url: &Url) -> Result<Answer, FetchError> {
+    let mut request = Request::new(Bytes::new());
+    request
+        .headers_mut()
+        .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let answer = send(client, url, request).await?;
+    match answer.status.is_success() {
+        true => Ok(answer),
+        false => Err(FetchError::Status {
+            host: answer.host,
+            status: answer.status,
+        }),
+    }
+}
+
+/// Posts a form and returns the answer, whatever its status.
+pub(crate) async fn post_form(
+    client: &Arc<dyn HttpClient>,
+    url: &Url,
+    fields: &[(&str, &str)],
+    authorization: Option<HeaderValue>,
+) -> Result<Answer, FetchError> {
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let mut request = Request::new(Bytes::from(form));
+    *request.method_mut() = Method::POST;
+    let headers = request.headers_mut();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    if let Some(mut value) = authorization {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    send(client, url, request).await
+}

@@ -1,0 +1,381 @@
+//! Tokens that need no user in front of a browser.
+
+use std::time::Duration;
+
+use mcp_core::{Principal, secret::Secret};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    Manager, OAuthClient, OAuthError, TokenSet,
+    client::{Endpoint, read},
+    flow::resource_of,
+    relation::Target,
+    token::Held,
+};
+use crate::{discovery::ServerMetadata, net};
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// What an exchange asks for (RFC 8693, section 2.1).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Exchange {
+    /// The resource that the new token is meant for.
+    pub resource: Option<String>,
+    /// The name of its audience.
+    pub audience: Option<String>,
+    /// The scopes asked for.
+    pub scopes: Vec<String>,
+}
+
+impl Exchange {
+    /// Asks for a token for a resource.
+    #[must_use]
+    pub fn for_resource(resource: &str) -> Self {
+        Self {
+            resource: Some(resource.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Names the audience too.
+    #[must_use]
+    pub fn with_audience(mut self, audience: &str) -> Self {
+        self.audience = Some(audience.to_owned());
+        self
+    }
+
+    /// Asks for scopes.
+    #[must_use]
+    pub fn with_scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        self.scopes = scopes.into_iter().map(str::to_owned).collect();
+        self
+    }
+}
+
+/// What a user of a device is told (RFC 8628, section 3.2).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeviceCode {
+    /// Where the user goes.
+    pub verification: Url,
+    /// What the user types there.
+    pub user_code: String,
+    /// The same with the code in it, where the server offers that.
+    pub complete: Option<Url>,
+    code: Secret,
+    interval: Duration,
+    life: Duration,
+}
+
+impl Manager {
+    fn endpoint<'a>(
+        &'a self,
+        metadata: &'a ServerMetadata,
+        client: &'a OAuthClient,
+    ) -> Result<Endpoint<'a>, OAuthError> {
+        let url = metadata.token_endpoint.as_ref();
+        let missing = || OAuthError::NoEndpoint {
+            issuer: metadata.issuer.clone(),
+            endpoint: "token_endpoint",
+        };
+        Ok(Endpoint {
+            http: &self.0.http,
+            url: url.ok_or_else(missing)?,
+            issuer: &metadata.issuer,
+            client,
+            now: self.now(),
+        })
+    }
+
+    /// Gets a token as the client itself (RFC 6749, section 4.4; MCP extension OAuth client credentials).
+    ///
+    /// # Errors
+    ///
+    /// The server is away, or refuses.
+    pub async fn client_credentials(
+        &self,
+        relation: &str,
+        scopes: &[String],
+    ) -> Result<TokenSet, OAuthError> {
+        let relation = self.relation(relation)?;
+        let (metadata, protected) = self.server_of(relation, None).await?;
+        let client = self.client_at(relation, &metadata).await?;
+        let resource = resource_of(relation, protected.as_ref());
+        let mut wanted = match scopes.is_empty() {
+            true => relation.scopes.clone(),
+            false => scopes.to_vec(),
+        };
+        if wanted.is_empty() {
+            wanted = protected.and_then(|own| own.scopes).unwrap_or_default();
+        }
+        let scope = wanted.join(" ");
+        let mut fields = vec![("grant_type", "client_credentials")];
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        if let Some(resource) = &resource {
+            fields.push(("resource", resource));
+        }
+        self.endpoint(&metadata, &client)?.tokens(&fields).await
+    }
+
+    /// Exchanges a token for one that is meant for somebody else (RFC 8693). `issuer` decides.
+    ///
+    /// # Errors
+    ///
+    /// The server is away, or refuses.
+    pub async fn exchange_token(
+        &self,
+        issuer: &str,
+        client: &OAuthClient,
+        subject: &Secret,
+        wanted: &Exchange,
+    ) -> Result<TokenSet, OAuthError> {
+        let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
+        let scope = wanted.scopes.join(" ");
+        let mut fields = vec![
+            ("grant_type", EXCHANGE),
+            ("subject_token", subject.secret()),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("requested_token_type", ACCESS_TOKEN),
+        ];
+        if let Some(resource) = &wanted.resource {
+            fields.push(("resource", resource));
+        }
+        if let Some(audience) = &wanted.audience {
+            fields.push(("audience", audience));
+        }
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        self.endpoint(&metadata, client)?.tokens(&fields).await
+    }
+
+    /// Exchanges a token in the manner of Microsoft Entra, which does not know RFC 8693 ("on behalf of").
+    ///
+    /// # Errors
+    ///
+    /// The server is away, or refuses.
+    pub async fn on_behalf_of(
+        &self,
+        issuer: &str,
+        client: &OAuthClient,
+        subject: &Secret,
+        scopes: &[String],
+    ) -> Result<TokenSet, OAuthError> {
+        let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
+        let scope = scopes.join(" ");
+        let fields = [
+            ("grant_type", JWT_BEARER),
+            ("assertion", subject.secret()),
+            ("requested_token_use", "on_behalf_of"),
+            ("scope", &scope),
+        ];
+        self.endpoint(&metadata, client)?.tokens(&fields).await
+    }
+
+    /// Gets a token for an MCP server through the enterprise's identity provider (MCP extension enterprise-managed
+    /// authorization): an ID token becomes an identity assertion for the server's issuer, and that a token.
+    ///
+    /// # Errors
+    ///
+    /// One of the two servers is away, or refuses.
+    pub async fn enterprise_managed(
+        &self,
+        relation: &str,
+        idp: &EnterpriseIdp,
+        id_token: &Secret,
+    ) -> Result<TokenSet, OAuthError> {
+        let relation = self.relation(relation)?;
+        let (metadata, protected) = self.server_of(relation, None).await?;
+        let client = self.client_at(relation, &metadata).await?;
+        let resource = resource_of(relation, protected.as_ref()).unwrap_or_default();
+        let scope = relation.scopes.join(" ");
+        let mut fields = vec![
+            ("grant_type", EXCHANGE),
+            ("requested_token_type", ID_JAG),
+            ("audience", &*metadata.issuer),
+            ("resource", &resource),
+            ("subject_token", id_token.secret()),
+            ("subject_token_type", ID_TOKEN),
+        ];
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        let endpoint = Endpoint {
+            http: &self.0.http,
+            url: &idp.token_endpoint,
+            issuer: &idp.issuer,
+            client: &idp.client,
+            now: self.now(),
+        };
+        let answer = endpoint.post(&fields).await?;
+        let object = read(&answer)?;
+        if object.get("issued_token_type").and_then(Value::as_str) != Some(ID_JAG) {
+            return Err(answer.shape("an identity assertion").into());
+        }
+        let assertion = object.get("access_token").and_then(Value::as_str);
+        let assertion =
+            Secret::new(assertion.ok_or_else(|| answer.shape("an identity assertion"))?);
+        let mut fields = vec![
+            ("grant_type", JWT_BEARER),
+            ("assertion", assertion.secret()),
+        ];
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        self.endpoint(&metadata, &client)?.tokens(&fields).await
+    }
+
+    /// Begins an authorisation on another device (RFC 8628).
+    ///
+    /// # Errors
+    ///
+    /// The server is away, or has no such endpoint.
+    pub async fn device_begin(
+        &self,
+        relation: &str,
+        scopes: &[String],
+    ) -> Result<DeviceCode, OAuthError> {
+        let relation = self.relation(relation)?;
+        let (metadata, protected) = self.server_of(relation, None).await?;
+        let client = self.client_at(relation, &metadata).await?;
+        let missing = || OAuthError::NoEndpoint {
+            issuer: metadata.issuer.clone(),
+            endpoint: "device_authorization_endpoint",
+        };
+        let mut endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.url = metadata
+            .device_authorization_endpoint
+            .as_ref()
+            .ok_or_else(missing)?;
+        let scope = scopes.join(" ");
+        let resource = resource_of(relation, protected.as_ref());
+        // RFC 8628, section 3.1 wants the id in the form, however the client proves who it is.
+        let mut fields = vec![("client_id", &*client.id)];
+        if matches!(
+            client.auth,
+            super::ClientAuth::None | super::ClientAuth::Post(_)
+        ) {
+            fields.clear();
+        }
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        if let Some(resource) = &resource {
+            fields.push(("resource", resource));
+        }
+        let answer = endpoint.post(&fields).await?;
+        let object = read(&answer)?;
+        let text = |name: &str| object.get(name).and_then(Value::as_str);
+        let number = |name: &str| object.get(name).and_then(Value::as_u64);
+        let bad = || answer.shape("a device authorization");
+        let address = |name: &str| {
+            let url = text(name).and_then(|text| Url::parse(text).ok());
+            url.filter(net::is_secure)
+        };
+        Ok(DeviceCode {
+            verification: address("verification_uri").ok_or_else(bad)?,
+            user_code: text("user_code").ok_or_else(bad)?.to_owned(),
+            complete: address("verification_uri_complete"),
+            code: Secret::new(text("device_code").ok_or_else(bad)?),
+            interval: Duration::from_secs(number("interval").unwrap_or(5).clamp(1, 60)),
+            life: Duration::from_secs(number("expires_in").unwrap_or(600).min(3600)),
+        })
+    }
+
+    /// Waits until the user has agreed on the other device, and stores the tokens.
+    ///
+    /// # Errors
+    ///
+    /// The user refuses or takes too long, or the server is away.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops asking; the code can be waited for again.
+    pub async fn device_finish(
+        &self,
+        principal: &Principal,
+        relation: &str,
+        device: &DeviceCode,
+    ) -> Result<(), OAuthError> {
+        let own = self.relation(relation)?;
+        let (metadata, protected) = self.server_of(own, None).await?;
+        let client = self.client_at(own, &metadata).await?;
+        let end = tokio::time::Instant::now() + device.life;
+        let mut interval = device.interval;
+        let fields = [
+            ("grant_type", DEVICE),
+            ("device_code", device.code.secret()),
+            ("client_id", &*client.id),
+        ];
+        // The two that put the id into the form do so themselves.
+        let fields = match client.auth {
+            super::ClientAuth::None | super::ClientAuth::Post(_) => &fields[..2],
+            _ => &fields[..],
+        };
+        while tokio::time::Instant::now() < end {
+            tokio::time::sleep(interval).await;
+            match self.endpoint(&metadata, &client)?.tokens(fields).await {
+                Ok(tokens) => {
+                    let held = Held {
+                        requested: tokens.scopes.clone().unwrap_or_default(),
+                        tokens,
+                        issuer: metadata.issuer.clone(),
+                        resource: resource_of(own, protected.as_ref()),
+                        obtained: self.now(),
+                        refreshed: None,
+                    };
+                    return self.store_new(principal, relation, held).await;
+                }
+                Err(OAuthError::Refused { code }) if code == "authorization_pending" => {}
+                Err(OAuthError::Refused { code }) if code == "slow_down" => {
+                    interval += Duration::from_secs(5);
+                }
+                Err(error) if error.is_transient() => {}
+                Err(OAuthError::Refused { code }) => return Err(OAuthError::NotGiven { code }),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(OAuthError::NotGiven {
+            code: "expired_token".to_owned(),
+        })
+    }
+
+    /// Returns whether a relation is that of an MCP server, which is asked without a token first.
+    pub(super) fn asks_first(&self, relation: &str) -> bool {
+        let own = self.relation(relation);
+        own.is_ok_and(|own| matches!(own.target, Target::Mcp(_)))
+    }
+}
+
+/// The identity provider of an enterprise, at which the gateway is a client.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EnterpriseIdp {
+    /// Who it is.
+    pub issuer: String,
+    /// Where it issues assertions.
+    pub token_endpoint: Url,
+    /// Which client the gateway is there.
+    pub client: OAuthClient,
+}
+
+impl EnterpriseIdp {
+    /// Describes an identity provider.
+    #[must_use]
+    pub fn new(issuer: &str, token_endpoint: Url, client: OAuthClient) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            token_endpoint,
+            client,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+use std::time::{Duration, SystemTime};
+
+use mcp_core::secret::Secret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What an authorization server has issued.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TokenSet {
+    /// The access token.
+    pub access: Secret,
+    /// What a new access token is got with.
+    pub refresh: Option<Secret>,
+    /// What the server says about the user, as a JSON Web Token that has not been verified.
+    pub id: Option<Secret>,
+    /// When the access token ends; `None` where the server does not say.
+    pub expires: Option<SystemTime>,
+    /// What it grants, where the server says so.
+    pub scopes: Option<Vec<String>>,
+}
+
+impl TokenSet {
+    /// Describes an access token that was got elsewhere.
+    #[must_use]
+    pub const fn new(access: Secret) -> Self {
+        Self {
+            access,
+            refresh: None,
+            id: None,
+            expires: None,
+            scopes: None,
+        }
+    }
+
+    /// Adds a refresh token.
+    #[must_use]
+    pub fn with_refresh(mut self, refresh: Secret) -> Self {
+        self.refresh = Some(refresh);
+        self
+    }
+
+    /// Adds an ID token.
+    #[must_use]
+    pub fn with_id(mut self, id: Secret) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets when the access token ends.
+    #[must_use]
+    pub const fn with_end(mut self, end: SystemTime) -> Self {
+        self.expires = Some(end);
+        self
+    }
+
+    /// Reads a token response (RFC 6749, section 5.1) as servers really write it: numbers as texts, scopes with
+    /// commas, no token type.
+    pub(super) fn read(answer: &Map<String, Value>, now: SystemTime) -> Option<Self> {
+        let text = |name: &str| answer.get(name)?.as_str().filter(|text| !text.is_empty());
+        let kind = text("token_type").unwrap_or("bearer");
+        if !kind.eq_ignore_ascii_case("bearer") && !kind.eq_ignore_ascii_case("n_a") {
+            return None;
+        }
+        let seconds = match answer.get("expires_in") {
+            Some(Value::Number(number)) => number.as_f64(),
+            Some(Value::String(text)) => text.parse().ok(),
+            _ => None,
+        };
+        let life = seconds.filter(|life| (0.0..1e10).contains(life));
+        let scopes = text("scope").map(|scopes| {
+            let parts = scopes.split([' ', ',']);
+            parts
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect()
+        });
+        Some(Self {
+            access: Secret::new(text("access_token")?),
+            refresh: text("refresh_token").map(Secret::new),
+            id: text("id_token").map(Secret::new),
+            expires: life.map(|life| now + Duration::from_secs_f64(life)),
+            scopes,
+        })
+    }
+}
+
+/// A token set in the vault, with what is needed to refresh it.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) tokens: TokenSet,
+    /// The issuer that the tokens are of; nobody else is shown them.
+    pub(super) issuer: String,
+    /// What they are meant for (RFC 8707).
+    pub(super) resource: Option<String>,
+    /// All scopes that have been asked for.
+    pub(super) requested: Vec<String>,
+    pub(super) obtained: SystemTime,
+    /// When a new access token was got last.
+    pub(super) refreshed: Option<SystemTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    access: &'a str,
+    refresh: Option<&'a str>,
+    id: Option<&'a str>,
+    expires: Option<u64>,
+    scopes: Option<Vec<String>>,
+    issuer: String,
+    resource: Option<String>,
+    requested: Vec<String>,
+    obtained: u64,
+    refreshed: Option<u64>,
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis.min(1 << 52))
+}
+
+impl Held {
+    pub(super) fn write(&self) -> Secret {
+        let tokens = &self.tokens;
+        let written = Written {
+            access: tokens.access.secret(),
+            refresh: tokens.refresh.as_ref().map(Secret::secret),
+            id: tokens.id.as_ref().map(Secret::secret),
+            expires: tokens.expires.map(millis),
+            scopes: tokens.scopes.clone(),
+            issuer: self.issuer.clone(),
+            resource: self.resource.clone(),
+            requested: self.requested.clone(),
+            obtained: millis(self.obtained),
+            refreshed: self.refreshed.map(millis),
+        };
+        Secret::new(serde_json::to_string(&written).unwrap_or_default())
+    }
+
+    pub(super) fn read(text: &Secret) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Read {
+            access: Secret,
+            refresh: Option<Secret>,
+            id: Option<Secret>,
+            expires: Option<u64>,
+            scopes: Option<Vec<String>>,
+            issuer: String,
+            resource: Option<String>,
+            requested: Vec<String>,
+            obtained: u64,
+            refreshed: Option<u64>,
+        }
+        let read: Read = serde_json::from_str(text.secret()).ok()?;
+        Some(Self {
+            tokens: TokenSet {
+                access: read.access,
+                refresh: read.refresh,
+                id: read.id,
+                expires: read.expires.map(time),
+                scopes: read.scopes,
+            },
+            issuer: read.issuer,
+            resource: read.resource,
+            requested: read.requested,
+            obtained: time(read.obtained),
+            refreshed: read.refreshed.map(time),
+        })
+    }
+
+    /// Returns whether the access token still works, with some time to travel.
+    pub(super) fn works(&self, now: SystemTime) -> bool {
+        let travel = Duration::from_secs(2);
+        self.tokens.expires.is_none_or(|end| now + travel < end)
+    }
+
+    /// Returns whether a new access token should be got: a tenth of its life is left, at most `ahead`.
+    pub(super) fn is_due(&self, now: SystemTime, ahead: Duration) -> bool {
+        let Some(end) = self.tokens.expires else {
+            return false;
+        };
+        let from = self.refreshed.unwrap_or(self.obtained);
+        let life = end.duration_since(from).unwrap_or_default();
+        now + ahead.min(life / 10) >= end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(answer: Value) -> Option<TokenSet> {
+        TokenSet::read(answer.as_object().unwrap(), SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn responses_are_read_as_servers_write_them() {
+        let tokens = read(json!({
+            "access_token": "a", "expires_in": "3600", "scope": "repo,gist", "refresh_token": "",
+        }))
+        .unwrap();
+        assert_eq!(
+            tokens.expires,
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600))
+        );
+        assert_eq!(tokens.scopes, Some(vec!["repo".into(), "gist".into()]));
+        assert!(tokens.refresh.is_none());
+        assert_eq!(
+            read(json!({ "access_token": "a", "scope": "" }))
+                .unwrap()
+                .scopes,
+            None
+        );
+        for bad in [
+            json!({ "token_type": "bearer" }),
+            json!({ "access_token": 7 }),
+            json!({ "access_token": "a", "token_type": "DPoP" }),
+        ] {
+            assert!(read(bad.clone()).is_none(), "{bad}");
+        }
+        let odd = read(json!({ "access_token": "a", "expires_in": -5 })).unwrap();
+        assert_eq!(odd.expires, None);
+    }
+
+    #[test]
+    fn what_is_held_survives_the_vault() {
+        let held = Held {
+            tokens: read(
+                json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
+            )
+            .unwrap(),
+            issuer: "https://as.example".into(),
+            resource: None,
+            requested: vec!["x".into()],
+            obtained: SystemTime::UNIX_EPOCH,
+            refreshed: None,
+        };
+        let again = Held::read(&held.write()).unwrap();
+        assert_eq!(again.tokens.access, held.tokens.access);
+        assert_eq!(again.tokens.refresh, held.tokens.refresh);
+        assert_eq!(again.tokens.expires, held.tokens.expires);
+        assert!(!format!("{held:?}").contains("a\\\"b"));
+        assert!(Held::read(&Secret::new("{}")).is_none());
+    }
+}

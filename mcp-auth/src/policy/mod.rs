@@ -1,0 +1,78 @@
+//! Who may call what.
+//!
+//! A [`PolicyEngine`](mcp_core::PolicyEngine) is a validator (it allows, refuses, or asks for scopes) or a mutator (it
+//! lets a call go on with other parameters). There are two here, and a way to have several decide in order:
+//!
+//! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
+//!    What no role allows is refused; what one denies is refused whatever others allow.
+//! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
+//! 3. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
+//!
+//! The [`PolicyLayer`] applies an engine to calls, and hides from lists what it refuses. [`PolicyChain::explain`] says what
+//! each engine would decide, without calling anything.
+//!
+//! # Examples
+//!
+//! ```
+//! use mcp_auth::policy::{Pattern, Rbac};
+//! use mcp_core::{EntryKind, Principal};
+//!
+//! let rbac = Rbac::builder()
+//!     .allow("reader", EntryKind::Tool, Pattern::new("files__read*"))
+//!     .deny("reader", EntryKind::Tool, Pattern::new("files__read_secret"))
+//!     .assign_scope("files:read", "reader")
+//!     .build();
+//! let alice = Principal::authenticated("https://as.example", "alice").with_scopes(["files:read"]);
+//! assert!(rbac.allows(&alice, EntryKind::Tool, "files__read_text"));
+//! assert!(!rbac.allows(&alice, EntryKind::Tool, "files__read_secret"));
+//! assert!(!rbac.allows(&alice, EntryKind::Tool, "files__write"));
+//! ```
+
+mod chain;
+mod layer;
+mod pattern;
+mod rbac;
+mod scopes;
+
+pub use self::{
+    chain::{Explanation, PolicyChain},
+    layer::{PolicyLayer, PolicyService},
+    pattern::Pattern,
+    rbac::{Rbac, RbacBuilder},
+    scopes::ScopeRules,
+};
+
+use mcp_core::{EntryKind, Request};
+
+/// What a call acts on: every entry that has to be allowed for it.
+pub(crate) fn entries(request: &Request) -> Vec<(EntryKind, String)> {
+    let named = |kind| request.name().map(|name| (kind, name.to_owned()));
+    match request.method().as_str() {
+        "tools/call" => named(EntryKind::Tool).into_iter().collect(),
+        "prompts/get" => named(EntryKind::Prompt).into_iter().collect(),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            named(EntryKind::Resource).into_iter().collect()
+        }
+        "completion/complete" => completed(request).into_iter().collect(),
+        "subscriptions/listen" => request
+            .param("notifications")
+            .and_then(|own| own.member("resourceSubscriptions"))
+            .map(|uris| uris.elements())
+            .unwrap_or_default()
+            .iter()
+            .filter_map(mcp_core::Json::to_text)
+            .map(|uri| (EntryKind::Resource, uri))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn completed(request: &Request) -> Option<(EntryKind, String)> {
+    let reference = request.param("ref")?;
+    let text = |name: &str| reference.member(name)?.to_text();
+    match text("type")?.as_str() {
+        "ref/prompt" => Some((EntryKind::Prompt, text("name")?)),
+        "ref/resource" => Some((EntryKind::ResourceTemplate, text("uri")?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,264 @@
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use mcp_core::{
+    EntryKind, Error, PolicyDecision, PolicyEngine, Principal, PrincipalKind, Request, Verdict,
+    Visibility,
+};
+
+use super::{Pattern, entries};
+
+/// Roles with permissions, and who has which role. Clones share it.
+#[derive(Clone)]
+pub struct Rbac(Arc<Inner>);
+
+struct Inner {
+    roles: HashMap<Box<str>, Role>,
+    assigned: Vec<(Holder, Box<str>)>,
+    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+}
+
+/// Who has a role.
+enum Holder {
+    Everybody,
+    Authenticated,
+    Local,
+    Tenant(Box<str>),
+    Scope(Box<str>),
+}
+
+#[derive(Default)]
+struct Role {
+    allow: Index,
+    deny: Index,
+}
+
+/// Patterns, found by the beginning that all their matches have.
+#[derive(Default)]
+struct Index {
+    exact: HashSet<(EntryKind, Box<str>)>,
+    by_prefix: HashMap<(EntryKind, Box<str>), Vec<Pattern>>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Index {
+    fn add(&mut self, kind: EntryKind, pattern: Pattern) {
+        if pattern.is_exact() {
+            self.exact.insert((kind, pattern.as_str().into()));
+            return;
+        }
+        let prefix = pattern.prefix();
+        self.lengths.insert(prefix.len());
+        let place = self.by_prefix.entry((kind, prefix.into())).or_default();
+        place.push(pattern);
+    }
+
+    /// Returns the pattern that matches, if one does.
+    fn find(&self, kind: EntryKind, name: &str) -> Option<&str> {
+        let key: (EntryKind, Box<str>) = (kind, name.into());
+        if let Some((_, exact)) = self.exact.get(&key) {
+            return Some(exact);
+        }
+        for &length in self.lengths.range(..=name.len()) {
+            let Some(prefix) = name.get(..length) else {
+                continue;
+            };
+            let patterns = self.by_prefix.get(&(kind, Box::from(prefix)));
+            let found = patterns.and_then(|own| own.iter().find(|pattern| pattern.matches(name)));
+            if let Some(found) = found {
+                return Some(found.as_str());
+            }
+        }
+        None
+    }
+}
+
+/// Settings of an [`Rbac`].
+#[must_use]
+#[derive(Default)]
+pub struct RbacBuilder {
+    roles: HashMap<Box<str>, Role>,
+    assigned: Vec<(Holder, Box<str>)>,
+    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+}
+
+impl Rbac {
+    /// Begins without any role: everything is refused.
+    pub fn builder() -> RbacBuilder {
+        RbacBuilder::default()
+    }
+
+    /// Returns the roles of a principal.
+    #[must_use]
+    pub fn roles(&self, principal: &Principal) -> Vec<&str> {
+        let mut roles: Vec<&str> = Vec::new();
+        for (holder, role) in &self.0.assigned {
+            let holds = match holder {
+                Holder::Everybody => true,
+                Holder::Authenticated => principal.kind() == PrincipalKind::Authenticated,
+                Holder::Local => principal.kind() == PrincipalKind::Local,
+                Holder::Tenant(tenant) => principal.tenant() == Some(tenant),
+                Holder::Scope(scope) => principal.has_scope(scope),
+            };
+            if holds && !roles.contains(&&**role) {
+                roles.push(role);
+            }
+        }
+        if !self.0.subjects.is_empty() && principal.kind() == PrincipalKind::Authenticated {
+            let key = (Box::from(principal.issuer()), Box::from(principal.subject()));
+            for role in self.0.subjects.get(&key).into_iter().flatten() {
+                if !roles.contains(&&**role) {
+                    roles.push(role);
+                }
+            }
+        }
+        roles
+    }
+
+    /// Returns whether a principal may use an entry.
+    #[must_use]
+    pub fn allows(&self, principal: &Principal, kind: EntryKind, name: &str) -> bool {
+        self.judge(&self.roles(principal), kind, name).is_ok()
+    }
+
+    /// Finds the rule that decides about an entry: `Ok` if it allows.
+    fn judge(&self, roles: &[&str], kind: EntryKind, name: &str) -> Result<Verdict, Verdict> {
+        let mut allowed = None;
+        for role in roles {
+            let Some(own) = self.0.roles.get(*role) else {
+                continue;
+            };
+            if let Some(pattern) = own.deny.find(kind, name) {
+                let rule = format!("rbac:{role}:deny:{pattern}");
+                return Err(Verdict::new(rule, "a role of yours forbids this"));
+            }
+            if allowed.is_none() {
+                allowed = own.allow.find(kind, name).map(|pattern| (role, pattern));
+            }
+        }
+        match allowed {
+            Some((role, pattern)) => {
+                Ok(Verdict::new(format!("rbac:{role}:allow:{pattern}"), "a role of yours allows this"))
+            }
+            None => Err(Verdict::new("rbac:default", "none of your roles allows this")),
+        }
+    }
+}
+
+impl RbacBuilder {
+    /// Lets a role use the entries that match.
+    pub fn allow(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
+        self.roles.entry(role.into()).or_default().allow.add(kind, pattern);
+        self
+    }
+
+    /// Forbids a role the entries that match, whatever other roles allow.
+    pub fn deny(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
+        self.roles.entry(role.into()).or_default().deny.add(kind, pattern);
+        self
+    }
+
+    /// Lets a role use every entry of every kind.
+    pub fn allow_everything(mut self, role: &str) -> Self {
+        for kind in [
+            EntryKind::Tool,
+            EntryKind::Prompt,
+            EntryKind::Resource,
+            EntryKind::ResourceTemplate,
+        ] {
+            self = self.allow(role, kind, Pattern::new("*"));
+        }
+        self
+    }
+
+    fn assign(mut self, holder: Holder, role: &str) -> Self {
+        self.assigned.push((holder, role.into()));
+        self
+    }
+
+    /// Gives a role to a subject of an issuer.
+    pub fn assign_subject(mut self, issuer: &str, subject: &str, role: &str) -> Self {
+        let key = (issuer.into(), subject.into());
+        self.subjects.entry(key).or_default().push(role.into());
+        self
+    }
+
+    /// Gives a role to all principals of a tenant.
+    pub fn assign_tenant(self, tenant: &str, role: &str) -> Self {
+        self.assign(Holder::Tenant(tenant.into()), role)
+    }
+
+    /// Gives a role to whoever came with a credential that grants a scope.
+    pub fn assign_scope(self, scope: &str, role: &str) -> Self {
+        self.assign(Holder::Scope(scope.into()), role)
+    }
+
+    /// Gives a role to whoever came with a credential.
+    pub fn assign_authenticated(self, role: &str) -> Self {
+        self.assign(Holder::Authenticated, role)
+    }
+
+    /// Gives a role to the user of this machine.
+    pub fn assign_local(self, role: &str) -> Self {
+        self.assign(Holder::Local, role)
+    }
+
+    /// Gives a role to everybody, anonymous callers included.
+    pub fn assign_everybody(self, role: &str) -> Self {
+        self.assign(Holder::Everybody, role)
+    }
+
+    /// Builds it.
+    #[must_use]
+    pub fn build(self) -> Rbac {
+        Rbac(Arc::new(Inner {
+            roles: self.roles,
+            assigned: self.assigned,
+            subjects: self.subjects,
+        }))
+    }
+}
+
+#[async_trait]
+impl PolicyEngine for Rbac {
+    async fn decide(&self, request: &Request) -> Result<PolicyDecision, Error> {
+        let roles = self.roles(request.principal());
+        let mut verdict = Verdict::new("rbac:not-an-entry", "the call acts on no entry");
+        for (kind, name) in entries(request) {
+            match self.judge(&roles, kind, &name) {
+                Ok(allowed) => verdict = allowed,
+                Err(denied) => return Ok(PolicyDecision::Deny(denied)),
+            }
+        }
+        Ok(PolicyDecision::Allow(verdict))
+    }
+
+    fn visibility(&self, principal: &Principal) -> Visibility {
+        let own = self.clone();
+        let roles: Vec<String> = self.roles(principal).into_iter().map(str::to_owned).collect();
+        Visibility::all().and(move |entry| {
+            let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+            own.judge(&roles, entry.kind, entry.name).is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for Rbac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rbac")
+            .field("roles", &self.0.roles.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RbacBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RbacBuilder")
+            .field("roles", &self.roles.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! Who makes a request.
+
+use std::borrow::Cow;
+
+use http::request::Parts;
+use mcp_core::{AuditEvent, AuditOutcome, Principal};
+use subtle::ConstantTimeEq;
+
+use super::{
+    Identity, InboundToken, Presented, Refusal, RefusalKind, ResourceServer, VerifiedIdentity,
+    token,
+};
+
+/// What can be said without waiting.
+pub(super) enum Quick {
+    /// The path is open to everybody.
+    Open,
+    /// The credential was judged before, or there is none and none is needed.
+    Known(Option<VerifiedIdentity>),
+    /// It has to be found out.
+    Unknown,
+}
+
+impl ResourceServer {
+    /// Says what can be said without waiting.
+    pub(super) fn judge_quickly(&self, parts: &Parts) -> Quick {
+        let path = parts.uri.path();
+        if self.0.open.iter().any(|prefix| path.starts_with(&**prefix)) {
+            return Quick::Open;
+        }
+        if parts.uri.query().is_some() {
+            return Quick::Unknown;
+        }
+        let Ok(Some(bearer)) = token::bearer(&parts.headers) else {
+            return Quick::Unknown;
+        };
+        let print = token::fingerprint(bearer);
+        match self.remembered(&print) {
+            Some(known) if self.check(known.identity(), parts).is_ok() => Quick::Known(Some(known)),
+            _ => Quick::Unknown,
+        }
+    }
+
+    /// Finds out who makes a request.
+    pub(super) async fn judge(&self, parts: &Parts) -> Result<Option<VerifiedIdentity>, Refusal> {
+        let verdict = self.find_out(parts).await;
+        let outcome = match &verdict {
+            Ok((Some(_), true)) => AuditOutcome::Succeeded,
+            Ok(_) => return verdict.map(|(identity, _)| identity),
+            // A client that comes without a credential is about to be told how to get one.
+            Err(refusal) if refusal.kind() == RefusalKind::Missing => {
+                return Err(refusal.clone());
+            }
+            Err(refusal) => AuditOutcome::Denied(Cow::Borrowed(refusal.reason())),
+        };
+        if let Some(sink) = &self.0.audit {
+            let principal = match &verdict {
+                Ok((Some(identity), _)) => identity.principal().clone(),
+                _ => Principal::anonymous(),
+            };
+            let now = self.0.wall.now();
+            let event = AuditEvent::new(now, principal, "auth.verify", outcome);
+            if let Err(error) = sink.record(&event).await {
+                tracing::error!(%error, "an authentication was not recorded");
+                return Err(Refusal::unavailable("the request cannot be recorded now"));
+            }
+        }
+        verdict.map(|(identity, _)| identity)
+    }
+
+    /// Finds out who makes a request, and whether that was not known before.
+    async fn find_out(&self, parts: &Parts) -> Result<(Option<VerifiedIdentity>, bool), Refusal> {
+        token::check_query(&parts.uri)?;
+        let bearer = token::bearer(&parts.headers)?;
+        let print = bearer.map(token::fingerprint);
+        if let Some(known) = print.and_then(|print| self.remembered(&print)) {
+            self.check(known.identity(), parts)?;
+            return Ok((Some(known), false));
+        }
+        let presented = Presented::new(bearer, &parts.headers, &parts.extensions);
+        let scheme = self
+            .0
+            .schemes
+            .iter()
+            .find(|scheme| scheme.takes(&presented));
+        let Some(scheme) = scheme else {
+            let shows_nothing = !parts.headers.contains_key(http::header::AUTHORIZATION);
+            return match (self.0.optional, shows_nothing) {
+                (true, true) => Ok((None, false)),
+                (false, true) => Err(Refusal::new(
+                    RefusalKind::Missing,
+                    "the request carries no credential",
+                )),
+                (_, false) => Err(Refusal::invalid("no scheme here takes the credential")),
+            };
+        };
+        let identity = scheme.verify(&presented).await?;
+        if !identity.holds(self.0.wall.now()) {
+            return Err(Refusal::invalid("the credential has expired"));
+        }
+        self.check(&identity, parts)?;
+        let sealed = bearer.map(InboundToken::new);
+        let verified = VerifiedIdentity::new(identity, scheme.name(), sealed);
+        if let Some(print) = print {
+            self.0.verdicts.insert(print, verified.clone());
+        }
+        Ok((Some(verified), true))
+    }
+
+    /// Returns an earlier verdict that still holds.
+    fn remembered(&self, print: &[u8; 32]) -> Option<VerifiedIdentity> {
+        let known = self.0.verdicts.get(print)?;
+        if known.identity().holds(self.0.wall.now()) {
+            return Some(known);
+        }
+        self.0.verdicts.invalidate(print);
+        None
+    }
+
+    /// Checks what may be different from request to request.
+    fn check(&self, identity: &Identity, parts: &Parts) -> Result<(), Refusal> {
+        if self.0.revoked.covers(identity) {
+            return Err(Refusal::invalid("the credential has been revoked"));
+        }
+        if let Some(print) = &identity.bound_to {
+            let same = peer_thumbprint(parts).is_some_and(|peer| peer.ct_eq(print).into());
+            if !same {
+                return Err(Refusal::invalid(
+                    "the token is bound to a certificate that this connection did not show",
+                ));
+            }
+        }
+        let missing = self
+            .0
+            .hierarchy
+            .missing(&identity.principal, &self.0.required);
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                RefusalKind::InsufficientScope,
+                "the token does not grant the scopes that every request needs",
+            )),
+        }
+    }
+}
+
+#[cfg(feature = "mtls")]
+fn peer_thumbprint(parts: &Parts) -> Option<[u8; 32]> {
+    super::PeerCertificate::of(&parts.extensions)?.thumbprint()
+}
+
+#[cfg(not(feature = "mtls"))]
+fn peer_thumbprint(_: &Parts) -> Option<[u8; 32]> {
+    None
+}

@@ -1,0 +1,281 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use mcp_core::front::CallerFacts;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick};
+
+/// The body of an answer: a document or a refusal, or what the service inside answered.
+pub type Body<B> = Either<Full<Bytes>, B>;
+
+/// Applies a [`ResourceServer`].
+#[must_use]
+#[derive(Clone, Debug)]
+pub struct ResourceServerLayer {
+    server: ResourceServer,
+}
+
+impl ResourceServerLayer {
+    pub(super) fn new(server: ResourceServer) -> Self {
+        Self { server }
+    }
+}
+
+impl<S> Layer<S> for ResourceServerLayer {
+    type Service = ResourceServerService<S>;
+
+    fn layer(&self, inner: S) -> ResourceServerService<S> {
+        ResourceServerService {
+            inner,
+            server: self.server.clone(),
+        }
+    }
+}
+
+/// Lets verified requests pass, refuses the others, and serves the metadata document.
+#[derive(Clone, Debug)]
+pub struct ResourceServerService<S> {
+    inner: S,
+    server: ResourceServer,
+}
+
+impl<S> ResourceServerService<S> {
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, Q, B> Service<Request<Q>> for ResourceServerService<S>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone,
+{
+    type Response = Response<Body<B>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Q>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        if let Some(document) = self.document(&request) {
+            return ResponseFuture::answered(document);
+        }
+        let (mut parts, body) = request.into_parts();
+        match self.server.judge_quickly(&parts) {
+            Quick::Open => {
+                let future = self.inner.call(Request::from_parts(parts, body));
+                ResponseFuture::new(State::Forward { future })
+            }
+            Quick::Known(identity) => {
+                admit(&mut parts, identity);
+                let future = self.inner.call(Request::from_parts(parts, body));
+                ResponseFuture::new(State::Forward { future })
+            }
+            Quick::Unknown => {
+                let clone = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, clone);
+                let server = self.server.clone();
+                let judging = Box::pin(async move {
+                    let verdict = server.judge(&parts).await;
+                    (parts, verdict)
+                });
+                ResponseFuture::new(State::Judge {
+                    judging,
+                    held: Some((inner, self.server.clone(), body)),
+                })
+            }
+        }
+    }
+}
+
+impl<S> ResourceServerService<S> {
+    /// Answers a request for the metadata document (RFC 9728, section 3.1).
+    fn document<Q>(&self, request: &Request<Q>) -> Option<Response<Full<Bytes>>> {
+        let resource = self.server.resource();
+        if !resource.paths().contains(&request.uri().path()) {
+            return None;
+        }
+        let mut response = Response::new(Full::new(match *request.method() {
+            Method::GET => resource.document().clone(),
+            _ => Bytes::new(),
+        }));
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            let allow = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(header::ALLOW, allow);
+            return Some(response);
+        }
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("public, max-age=3600"),
+        );
+        // The document is public and read by clients in browsers.
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
+        Some(response)
+    }
+}
+
+/// States who calls, and takes the credential out, so that nothing behind can pass it on.
+fn admit(parts: &mut http::request::Parts, identity: Option<VerifiedIdentity>) {
+    parts.headers.remove(header::AUTHORIZATION);
+    parts.headers.remove("x-api-key");
+    if let Some(identity) = identity {
+        parts.extensions.insert(identity.principal().clone());
+        let facts = parts
+            .extensions
+            .remove::<CallerFacts>()
+            .unwrap_or_default()
+            .with(identity.clone());
+        parts.extensions.insert(facts);
+        parts.extensions.insert(identity);
+    }
+}
+
+fn refuse(server: &ResourceServer, refusal: Refusal) -> Response<Full<Bytes>> {
+    let body = serde_json::json!({
+        "error": refusal.code().unwrap_or("unauthorized"),
+        "error_description": refusal.reason(),
+    });
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match refusal.kind() {
+        RefusalKind::Unavailable => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        _ => {
+            let challenge = server.resource().challenge(&refusal);
+            headers.insert(header::WWW_AUTHENTICATE, challenge.to_header());
+        }
+    }
+    response.extensions_mut().insert(refusal);
+    response
+}
+
+type Judging = BoxFuture<
+    'static,
+    (
+        http::request::Parts,
+        Result<Option<VerifiedIdentity>, Refusal>,
+    ),
+>;
+
+pin_project! {
+    /// The answer of a [`ResourceServerService`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Q>
+    where
+        S: Service<Request<Q>>,
+    {
+        #[pin]
+        state: State<S, Q>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[allow(clippy::large_enum_variant, reason = "boxing would cost the quick path an allocation")]
+    enum State<S, Q>
+    where
+        S: Service<Request<Q>>,
+    {
+        // Answered here.
+        Answered { response: Option<Response<Full<Bytes>>> },
+        // Let through; the service inside answers.
+        Forward { #[pin] future: S::Future },
+        // The credential has not been seen before. Boxed: it awaits schemes whose types have no names.
+        Judge { judging: Judging, held: Option<(S, ResourceServer, Q)> },
+    }
+}
+
+impl<S: Service<Request<Q>>, Q> ResponseFuture<S, Q> {
+    fn answered(response: Response<Full<Bytes>>) -> Self {
+        Self::new(State::Answered {
+            response: Some(response),
+        })
+    }
+
+    fn new(state: State<S, Q>) -> Self {
+        Self { state }
+    }
+}
+
+impl<S, Q, B> Future for ResponseFuture<S, Q>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+{
+    type Output = Result<Response<Body<B>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Answered { response } => {
+                    let response = response.take().expect("polled after it was ready");
+                    return Poll::Ready(Ok(response.map(Either::Left)));
+                }
+                StateProj::Forward { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(Either::Right)));
+                }
+                StateProj::Judge { judging, held } => {
+                    let (mut parts, verdict) = ready!(judging.as_mut().poll(cx));
+                    let (mut inner, server, body) = held.take().expect("held until it is judged");
+                    match verdict {
+                        Ok(identity) => {
+                            admit(&mut parts, identity);
+                            let future = inner.call(Request::from_parts(parts, body));
+                            State::Forward { future }
+                        }
+                        Err(refusal) => State::Answered {
+                            response: Some(refuse(&server, refusal)),
+                        },
+                    }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Request<Q>>, Q> fmt::Debug for ResponseFuture<S, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("server::ResponseFuture")
+    }
+}

@@ -1,0 +1,149 @@
+use bytes::Bytes;
+use mcp_core::{ConfigError, Error, ErrorKind};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::{Refusal, RefusalKind};
+use crate::{challenge::Challenge, net};
+
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// What this server says about itself as a protected resource (RFC 9728), and the challenges that point there.
+///
+/// Everything is made from the address that the operator configured, never from the `Host` of a request, so it is
+/// the same behind a proxy that ends TLS.
+#[derive(Clone, Debug)]
+pub struct ProtectedResource {
+    resource: Url,
+    metadata_url: Url,
+    paths: [String; 2],
+    document: Bytes,
+    base_scopes: Vec<String>,
+}
+
+impl ProtectedResource {
+    pub(super) fn new(
+        resource: &str,
+        servers: &[String],
+        scopes: &[String],
+        base_scopes: Vec<String>,
+        more: Map<String, Value>,
+    ) -> Result<Self, ConfigError> {
+        let bad = |remedy| ConfigError::Option {
+            option: "resource",
+            value: resource.chars().take(256).collect(),
+            remedy,
+        };
+        let url = Url::parse(resource).map_err(|_| bad("give an absolute address"))?;
+        if !net::is_secure(&url) || url.fragment().is_some() || url.query().is_some() {
+            return Err(bad(
+                "give an https address (http only for this machine) without query and fragment",
+            ));
+        }
+        if servers.is_empty() {
+            return Err(ConfigError::Option {
+                option: "authorization_server",
+                value: "none".to_owned(),
+                remedy: "name at least one issuer (RFC 9728; MCP demands one)",
+            });
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        let mut metadata_url = url.clone();
+        metadata_url.set_path(&format!("{WELL_KNOWN}{path}"));
+        let mut document = Map::from_iter([
+            ("resource".to_owned(), resource.into()),
+            ("authorization_servers".to_owned(), servers.into()),
+            ("bearer_methods_supported".to_owned(), json!(["header"])),
+        ]);
+        // `offline_access` is between a client and its authorization server.
+        let offered: Vec<_> = scopes
+            .iter()
+            .filter(|scope| *scope != "offline_access")
+            .collect();
+        if !offered.is_empty() {
+            document.insert("scopes_supported".to_owned(), json!(offered));
+        }
+        document.extend(more);
+        Ok(Self {
+            resource: url,
+            paths: [metadata_url.path().to_owned(), WELL_KNOWN.to_owned()],
+            metadata_url,
+            document: Value::Object(document).to_string().into(),
+            base_scopes,
+        })
+    }
+
+    /// Returns the address of this server.
+    #[must_use]
+    pub fn resource(&self) -> &Url {
+        &self.resource
+    }
+
+    /// Returns where the document is.
+    #[must_use]
+    pub fn metadata_url(&self) -> &Url {
+        &self.metadata_url
+    }
+
+    /// Returns the paths at which the document is served: that of this server, and the root.
+    #[must_use]
+    pub fn paths(&self) -> [&str; 2] {
+        [&self.paths[0], &self.paths[1]]
+    }
+
+    /// Returns the document, a JSON object.
+    #[must_use]
+    pub fn document(&self) -> &Bytes {
+        &self.document
+    }
+
+    /// Returns the challenge that goes with a refusal.
+    #[must_use]
+    pub fn challenge(&self, refusal: &Refusal) -> Challenge {
+        let mut challenge = Challenge::bearer();
+        if let Some(code) = refusal.code() {
+            challenge = challenge
+                .with("error", code)
+                .with("error_description", refusal.reason());
+        }
+        self.complete(challenge, &self.base_scopes)
+    }
+
+    /// Returns the challenge that asks for more scopes, all of them at once.
+    #[must_use]
+    pub fn step_up(&self, scopes: &[String]) -> Challenge {
+        let reason = "the operation needs more scopes than the token grants";
+        let refusal = Refusal::new(RefusalKind::InsufficientScope, reason);
+        let challenge = Challenge::bearer()
+            .with("error", "insufficient_scope")
+            .with("error_description", refusal.reason());
+        self.complete(challenge, scopes)
+    }
+
+    /// Returns the error that asks for more scopes: 403 with the challenge.
+    #[must_use]
+    pub fn insufficient_scope(&self, scopes: &[String]) -> Error {
+        let message = format!("this needs the scopes {}", scopes.join(" "));
+        let data = json!({ "kind": "insufficient_scope", "requiredScopes": scopes });
+        Error::new(ErrorKind::PermissionDenied, message)
+            .with_status(http::StatusCode::FORBIDDEN)
+            .with_header(
+                http::header::WWW_AUTHENTICATE,
+                self.step_up(scopes).to_header(),
+            )
+            .with_data(data.into())
+    }
+
+    fn complete(&self, challenge: Challenge, scopes: &[String]) -> Challenge {
+        let scopes: Vec<_> = scopes
+            .iter()
+            .map(String::as_str)
+            .filter(|scope| *scope != "offline_access")
+            .collect();
+        let challenge = match scopes.is_empty() {
+            true => challenge,
+            false => challenge.with("scope", &scopes.join(" ")),
+        };
+        challenge.with("resource_metadata", self.metadata_url.as_str())
+    }
+}

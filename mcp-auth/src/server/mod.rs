@@ -1,0 +1,70 @@
+//! Finds out who makes each HTTP request, and refuses those that do not show it (OAuth 2.1 resource server).
+//!
+//! For each request, in this order:
+//!
+//! 1. `GET` of the metadata document (RFC 9728), at the root and under this server's path: answered here.
+//! 2. A path that is open to everybody: passed on, without a principal.
+//! 3. A token in the address, two `Authorization` headers, a malformed token: 400.
+//! 4. No credential: 401 with a challenge that names the document, unless credentials are optional.
+//! 5. A credential that is wrong, expired, revoked, of another issuer, meant for another server, or bound to another
+//!    connection: 401 with `error="invalid_token"`.
+//! 6. A credential without the scopes that every request needs: 403 with `error="insufficient_scope"` and all scopes.
+//! 7. The keys, the introspection endpoint or the store of API keys is away: 503 with `Retry-After`. Nothing is let
+//!    through on suspicion.
+//! 8. Otherwise the [`Principal`](mcp_core::Principal) and the [`VerifiedIdentity`] are put into the extensions, and
+//!    the credential is taken out of the headers.
+//!
+//! Verdicts about tokens are remembered until the token expires, its key is withdrawn, or it is revoked.
+//!
+//! # Security
+//!
+//! Put the layer outside everything that reads bodies. Clones of a [`ResourceServer`] share its verdicts and what has
+//! been revoked; processes do not.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::sync::Arc;
+//! use mcp_auth::server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, ResourceServer};
+//! use mcp_core::secret::Secret;
+//!
+//! let keys = ApiKeys::new("gw", Secret::new("a pepper from the environment"));
+//! let (key, record) = keys.issue("alice", ["mcp:read"], None);
+//! let auth = ResourceServer::builder("https://gw.example/mcp")
+//!     .authorization_server("https://as.example")
+//!     .scheme(ApiKeyScheme::new("https://gw.example/keys", keys, Arc::new(MemoryApiKeys::new([record]))))
+//!     .build()?;
+//! let layer = auth.layer();
+//! assert_eq!(auth.resource().metadata_url().path(), "/.well-known/oauth-protected-resource/mcp");
+//! # let _ = (key, layer);
+//! # Ok::<(), mcp_core::ConfigError>(())
+//! ```
+
+mod api_key;
+mod config;
+mod identity;
+mod introspect;
+mod judge;
+mod jwt;
+mod layer;
+mod metadata;
+#[cfg(feature = "mtls")]
+mod mtls;
+mod revoked;
+mod scheme;
+mod token;
+
+#[cfg(feature = "mtls")]
+pub use self::mtls::{CertificateName, MtlsScheme, PeerCertificate, TlsListener};
+pub use self::{
+    api_key::{ApiKeyRecord, ApiKeyScheme, ApiKeyStore, ApiKeys, MemoryApiKeys, StoredApiKeys},
+    config::{ResourceServer, ResourceServerBuilder},
+    identity::{Identity, Refusal, RefusalKind, VerifiedIdentity},
+    introspect::IntrospectionScheme,
+    jwt::JwtScheme,
+    layer::{Body, ResourceServerLayer, ResourceServerService, ResponseFuture},
+    metadata::ProtectedResource,
+    scheme::{Presented, Scheme},
+    token::InboundToken,
+};
+pub use crate::alive::Alive;

@@ -1,0 +1,192 @@
+//! The consent pages: forged forms, other people's links, and what a page may do.
+
+use std::sync::Arc;
+
+use axum::Router;
+use http_body_util::BodyExt as _;
+use mcp_auth::{
+    consent::{ConsentPages, LinkGuard},
+    oauth::{Manager, OAuthClient, Relation},
+};
+use mcp_core::{Principal, secret::Secret};
+use tower::ServiceExt as _;
+
+use crate::{fake::Fake, http, user, vault};
+
+struct Site {
+    fake: Fake,
+    manager: Manager,
+    app: Router,
+}
+
+async fn site() -> Site {
+    let fake = Fake::start().await;
+    let base: url::Url = "http://127.0.0.1:1/oauth".parse().unwrap();
+    let server = format!("{}/mcp", fake.url).parse().unwrap();
+    let relation = Relation::mcp("up", server).with_client_anywhere(OAuthClient::public("c"));
+    let manager = Manager::builder(base.join("/oauth/callback").unwrap(), http(), vault().await)
+        .relation(relation)
+        .build()
+        .unwrap();
+    let guard = Arc::new(LinkGuard::new());
+    let pages = ConsentPages::new(manager.clone(), guard, base, [9; 32]).unwrap();
+    Site {
+        fake,
+        manager,
+        app: pages.router(),
+    }
+}
+
+struct Page {
+    status: u16,
+    headers: http::HeaderMap,
+    text: String,
+}
+
+impl Page {
+    fn cookie(&self) -> String {
+        let value = self.headers["set-cookie"].to_str().unwrap();
+        assert!(value.contains("HttpOnly") && value.contains("SameSite=Lax"), "{value}");
+        value.split(';').next().unwrap().to_owned()
+    }
+
+    fn field(&self, name: &str) -> String {
+        let start = self.text.find(&format!("name=\"{name}\" value=\"")).unwrap();
+        let rest = &self.text[start..];
+        let rest = &rest[rest.find("value=\"").unwrap() + 7..];
+        rest[..rest.find('"').unwrap()].to_owned()
+    }
+
+    fn location(&self) -> String {
+        self.headers["location"].to_str().unwrap().to_owned()
+    }
+}
+
+async fn send(app: &Router, request: http::request::Builder, body: String) -> Page {
+    let request = request.body(axum::body::Body::from(body)).unwrap();
+    let answer = app.clone().oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Page {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        text: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+async fn get(app: &Router, path: &str, cookie: Option<&str>) -> Page {
+    let mut request = http::Request::get(path);
+    if let Some(cookie) = cookie {
+        request = request.header("cookie", cookie);
+    }
+    send(app, request, String::new()).await
+}
+
+async fn post(app: &Router, cookie: &str, origin: &str, body: String) -> Page {
+    let request = http::Request::post("/oauth/start")
+        .header("cookie", cookie)
+        .header("origin", origin)
+        .header("content-type", "application/x-www-form-urlencoded");
+    send(app, request, body).await
+}
+
+const OWN: &str = "http://127.0.0.1:1";
+
+#[tokio::test]
+async fn a_page_asks_and_its_form_leads_to_the_server() {
+    let site = site().await;
+    let ticket = site.manager.ticket(&Principal::local(), "up", &["a<b".into()], Some("evil\"app")).await.unwrap();
+    let path = format!("/oauth/start?ticket={ticket}");
+    let page = get(&site.app, &path, None).await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("a&lt;b") && page.text.contains("evil&quot;app"));
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+    assert!(!page.text.contains("<script") && !policy.contains("unsafe"));
+    assert_eq!(page.headers["x-frame-options"], "DENY");
+    assert_eq!(page.headers["referrer-policy"], "no-referrer");
+    assert_eq!(page.headers["cache-control"], "no-store");
+    let body = format!("ticket={ticket}&proof={}", page.field("proof"));
+    let cookie = page.cookie();
+    let gone = post(&site.app, &cookie, OWN, body.clone()).await;
+    assert_eq!(gone.status, 303);
+    assert!(gone.location().starts_with(&format!("{}/authorize?", site.fake.url)));
+    // The same form again: the ticket is used up.
+    assert_eq!(post(&site.app, &cookie, OWN, body).await.status, 400);
+    let state = crate::param(&crate::query(&gone.location()), "state").unwrap();
+    let back = format!("/oauth/callback?state={state}&code=c");
+    let other = get(&site.app, &back, Some("mcp-consent=aaaaaaaaaaaaaaaaaaaaaaaaaaaa")).await;
+    assert_eq!(other.status, 400, "another browser");
+    assert!(site.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_browser_that_was_sent_away_comes_back_to_success() {
+    let site = site().await;
+    let ticket = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
+    let body = format!("ticket={ticket}&proof={}", page.field("proof"));
+    let gone = post(&site.app, &page.cookie(), OWN, body).await;
+    let state = crate::param(&crate::query(&gone.location()), "state").unwrap();
+    let path = format!("/oauth/callback?state={state}&code=c");
+    let done = get(&site.app, &path, Some(&page.cookie())).await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert!(site.manager.is_done(&ticket).await.unwrap());
+    assert_eq!(get(&site.app, &path, Some(&page.cookie())).await.status, 400, "replayed");
+}
+
+#[tokio::test]
+async fn check_49_nobody_is_sent_on_without_having_agreed_on_the_page() {
+    let site = site().await;
+    let ticket = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
+    let proof = page.field("proof");
+    let good = format!("ticket={ticket}&proof={proof}");
+    let stranger = "mcp-consent=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    for (what, cookie, origin, body) in [
+        ("another browser", stranger, OWN, good.clone()),
+        ("no proof", &*page.cookie(), OWN, format!("ticket={ticket}&proof=")),
+        ("a forged proof", &*page.cookie(), OWN, format!("ticket={ticket}&proof=AAAA")),
+        ("a foreign page", &*page.cookie(), "https://evil.example", good.clone()),
+        ("no cookie", "x=y", OWN, good.clone()),
+    ] {
+        assert_eq!(post(&site.app, cookie, origin, body).await.status, 403, "{what}");
+    }
+    // The proof of one ticket is not one of another.
+    let other = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let body = format!("ticket={other}&proof={proof}");
+    assert_eq!(post(&site.app, &page.cookie(), OWN, body).await.status, 403);
+    assert_eq!(post(&site.app, &page.cookie(), OWN, good).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_link_for_somebody_who_has_logged_in_is_not_for_whoever_has_it() {
+    let site = site().await;
+    let ticket = site.manager.ticket(&user("alice"), "up", &[], None).await.unwrap();
+    let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
+    assert_eq!(page.status, 403);
+    assert!(!page.text.contains("alice"));
+    for path in ["/oauth/start", "/oauth/start?ticket=", "/oauth/start?ticket=..%2Fx", "/oauth/callback"] {
+        let page = get(&site.app, path, None).await;
+        assert_eq!(page.status, 400, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_disconnected_by_its_owner_only() {
+    let site = site().await;
+    let tokens = mcp_auth::oauth::TokenSet::new(Secret::new("at"));
+    site.manager.import(&Principal::local(), "up", &site.fake.url, tokens).await.unwrap();
+    let page = get(&site.app, "/oauth/connections", None).await;
+    assert_eq!(page.status, 200);
+    let forged = http::Request::post("/oauth/revoke")
+        .header("cookie", page.cookie())
+        .header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(send(&site.app, forged, "relation=up&proof=AAAA".into()).await.status, 403);
+    let request = http::Request::post("/oauth/revoke")
+        .header("cookie", page.cookie())
+        .header("content-type", "application/x-www-form-urlencoded");
+    let body = format!("relation=up&proof={}", page.field("proof"));
+    assert_eq!(send(&site.app, request, body).await.status, 200);
+    assert_eq!(site.manager.token(&Principal::local(), "up").await.unwrap(), None);
+}
