@@ -25,8 +25,11 @@ fn result(content: &str) -> Bytes {
     text.into()
 }
 
+/// A long text of lines.
 fn one_string(bytes: usize) -> String {
-    format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes - 11))
+    let line = format!("{}\\n", "x".repeat(62));
+    let text = line.repeat(bytes / 64);
+    format!(r#"{{"text":"{text}{}"}}"#, "x".repeat(bytes - 11 - text.len()))
 }
 
 fn many_values(bytes: usize) -> String {

@@ -10,8 +10,8 @@ use super::{JsonError, JsonErrorKind};
 /// The deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: u32 = 128;
 
-/// Strings longer than this many words of eight bytes are searched by larger steps.
-const SHORT: usize = 4;
+/// Strings longer than this are searched by larger steps.
+const SHORT: usize = 32;
 
 /// Where a value stands in its text: byte offsets, the end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,30 +367,37 @@ fn span(start: usize, end: usize) -> Span {
 /// Returns how many bytes there are before the first quote, backslash or control character (RFC 8259, section 7).
 #[inline]
 fn plain_length(text: &[u8]) -> usize {
+    let (near, far) = text.split_at(text.len().min(SHORT));
+    let plain = plain_words(near);
+    if plain < near.len() || far.is_empty() {
+        return plain;
+    }
+    let blocks = plain_blocks(far);
+    plain + blocks + plain_words(&far[blocks..])
+}
+
+/// Goes by words of eight bytes.
+#[inline]
+fn plain_words(text: &[u8]) -> usize {
     let (words, tail) = text.as_chunks::<8>();
-    for (index, word) in words.iter().take(SHORT).enumerate() {
+    for (index, word) in words.iter().enumerate() {
         if let Some(at) = special_in(*word) {
             return index * 8 + at;
         }
-    }
-    if words.len() > SHORT {
-        return SHORT * 8 + long_plain_length(&text[SHORT * 8..]);
     }
     let plain = tail.iter().position(|byte| is_special(*byte));
     words.len() * 8 + plain.unwrap_or(tail.len())
 }
 
-/// Goes by larger steps than [`plain_length`], each of a few vector instructions.
-fn long_plain_length(text: &[u8]) -> usize {
+/// Returns how many bytes are in blocks without special bytes: larger steps, each of a few vector instructions.
+fn plain_blocks(text: &[u8]) -> usize {
     let (blocks, _) = text.as_chunks::<64>();
     let any = |block: &[u8; 64]| {
         block
             .iter()
             .fold(false, |any, byte| any | is_special(*byte))
     };
-    let plain = 64 * blocks.iter().take_while(|block| !any(block)).count();
-    let rest = text[plain..].iter();
-    plain + rest.take_while(|byte| !is_special(**byte)).count()
+    64 * blocks.iter().take_while(|block| !any(block)).count()
 }
 
 fn is_special(byte: u8) -> bool {
