@@ -20,6 +20,8 @@ mod challenge;
 pub mod consent;
 #[cfg(any(feature = "server", feature = "oauth"))]
 pub mod discovery;
+#[cfg(feature = "edge")]
+pub mod edge;
 #[cfg(any(feature = "server", feature = "oauth"))]
 mod jwk;
 #[cfg(any(feature = "server", feature = "oauth"))]
@@ -30,8 +32,6 @@ mod net;
 pub mod oauth;
 #[cfg(any(feature = "oauth", feature = "session"))]
 mod owner;
-#[cfg(feature = "edge")]
-pub mod edge;
 #[cfg(feature = "policy")]
 pub mod policy;
 mod scopes;
