@@ -19,8 +19,11 @@ pub struct Rbac(Arc<Inner>);
 struct Inner {
     roles: HashMap<Box<str>, Role>,
     assigned: Vec<(Holder, Box<str>)>,
-    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+    subjects: HashMap<Subject, Vec<Box<str>>>,
 }
+
+/// An issuer and a subject of it.
+type Subject = (Box<str>, Box<str>);
 
 /// Who has a role.
 enum Holder {
@@ -83,7 +86,7 @@ impl Index {
 pub struct RbacBuilder {
     roles: HashMap<Box<str>, Role>,
     assigned: Vec<(Holder, Box<str>)>,
-    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+    subjects: HashMap<Subject, Vec<Box<str>>>,
 }
 
 impl Rbac {

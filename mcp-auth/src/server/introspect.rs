@@ -52,6 +52,7 @@ struct Verdict {
 struct Keep;
 
 impl Expiry<[u8; 32], Verdict> for Keep {
+    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
     fn expire_after_create(
         &self,
         _: &[u8; 32],
