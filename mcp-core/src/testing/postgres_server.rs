@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// A real PostgreSQL server on a free port of `127.0.0.1`, with a data folder of its own, killed when dropped.
@@ -104,7 +103,11 @@ impl PostgresServer {
             .spawn();
         self.child = Some(child.expect("postgres starts where initdb did"));
         for _ in 0..1000 {
-            if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+            // It listens before it has recovered, and refuses until then.
+            let ready = program("pg_isready")
+                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+                .status();
+            if ready.await.is_ok_and(|status| status.success()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
