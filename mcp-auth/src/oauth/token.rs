@@ -232,7 +232,7 @@ mod tests {
     fn what_is_held_survives_the_vault() {
         let held = Held {
             tokens: read(
-                json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
+                &json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
             )
             .unwrap(),
             issuer: "https://as.example".into(),
