@@ -139,7 +139,10 @@ impl Attempts {
         use governor::clock::Clock as _;
         let wait = |limiter: &DefaultKeyedRateLimiter<String>, key: &String| {
             let now = governor::clock::DefaultClock::default().now();
-            limiter.check_key(key).err().map(|over| over.wait_time_from(now))
+            limiter
+                .check_key(key)
+                .err()
+                .map(|over| over.wait_time_from(now))
         };
         if self.by_address.len() + self.by_account.len() > 100_000 {
             // Keys that nobody has used for a while say nothing any more.

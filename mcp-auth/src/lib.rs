@@ -1,14 +1,25 @@
 //! Authentication, credentials, policy and audit for MCP services.
 //!
+//! Each part stands on its own, behind a feature: [`server`] finds out who calls, [`oauth`] gets and keeps each user's
+//! credentials for upstreams in a [`vault`], [`consent`] asks users for them in the conversation, [`policy`] decides who may
+//! call what, [`audit`] records it.
+//!
 //! # Features
 //!
 //! | Name | Adds | Default |
 //! |---|---|---|
 //! | `server` | OAuth resource server: tokens, introspection, API keys, metadata, challenges | no |
+//! | `mtls` | identity from client certificates, and a TLS listener for axum | no |
 //! | `vault` | secrets sealed in a store, with a key ring and key providers | no |
 //! | `redb` | the vault in a file of its own | no |
 //! | `keyring` | the vault's key in the keyring of the operating system | no |
-//! | `mtls` | identity from client certificates, and a TLS listener for axum | no |
+//! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
+//! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
+//! | `policy` | roles, scopes, chains, explanations | no |
+//! | `audit` | hash-chained file, tracing, layer, verifier | no |
+//! | `session` | sessions of people | no |
+//! | `edge` | cross-origin rules, limits on attempts | no |
+//! | `test-util` | a real authorization server for tests | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "server")]
@@ -20,6 +31,11 @@ mod challenge;
 pub mod consent;
 #[cfg(any(feature = "server", feature = "oauth"))]
 pub mod discovery;
+#[cfg(feature = "edge")]
+pub mod edge;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(any(feature = "server", feature = "oauth"))]
 mod jwk;
 #[cfg(any(feature = "server", feature = "oauth"))]
@@ -30,8 +46,6 @@ mod net;
 pub mod oauth;
 #[cfg(any(feature = "oauth", feature = "session"))]
 mod owner;
-#[cfg(feature = "edge")]
-pub mod edge;
 #[cfg(feature = "policy")]
 pub mod policy;
 mod scopes;
@@ -47,3 +61,8 @@ pub mod vault;
 #[cfg(any(feature = "server", feature = "oauth"))]
 pub use self::net::FetchError;
 pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
+
+/// Compiles and runs the examples of the README.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

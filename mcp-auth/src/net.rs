@@ -137,12 +137,21 @@ pub(crate) async fn send(
 }
 
 /// Gets a JSON document.
+///
+/// A connection that was kept may have been closed at the other end in the meantime: reading is tried once more.
 pub(crate) async fn get(client: &Arc<dyn HttpClient>, url: &Url) -> Result<Answer, FetchError> {
-    let mut request = Request::new(Bytes::new());
-    request
-        .headers_mut()
-        .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    let answer = send(client, url, request).await?;
+    let request = || {
+        let mut request = Request::new(Bytes::new());
+        let accept = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::ACCEPT, accept);
+        request
+    };
+    let answer = match send(client, url, request()).await {
+        Err(FetchError::Http { source, .. }) if source.kind() == HttpErrorKind::Protocol => {
+            send(client, url, request()).await?
+        }
+        answer => answer?,
+    };
     match answer.status.is_success() {
         true => Ok(answer),
         false => Err(FetchError::Status {

@@ -29,7 +29,10 @@ fn result(content: &str) -> Bytes {
 fn one_string(bytes: usize) -> String {
     let line = format!("{}\\n", "x".repeat(62));
     let text = line.repeat(bytes / 64);
-    format!(r#"{{"text":"{text}{}"}}"#, "x".repeat(bytes - 11 - text.len()))
+    format!(
+        r#"{{"text":"{text}{}"}}"#,
+        "x".repeat(bytes - 11 - text.len())
+    )
 }
 
 fn many_values(bytes: usize) -> String {

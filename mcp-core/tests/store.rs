@@ -150,6 +150,55 @@ mod redis {
     }
 }
 
+#[cfg(feature = "postgres")]
+mod postgres {
+    use mcp_core::store::PostgresStore;
+    use mcp_core::testing::PostgresServer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn postgres() {
+        let server = PostgresServer::start().await;
+        let store = PostgresStore::new(&server.url()).unwrap();
+        // The server counts by its own clock, which a test cannot move.
+        state_store_contract(&store, tokio::time::sleep).await;
+        state_store_races(Arc::new(store)).await;
+    }
+
+    #[tokio::test]
+    async fn postgres_gone_and_back() {
+        let mut server = PostgresServer::start().await;
+        let store = PostgresStore::new(&server.url()).unwrap();
+        let key = StoreKey::new(&Namespace::new("t").unwrap(), ["k"]).unwrap();
+        store.put(&key, "v".into(), None).await.unwrap();
+        server.kill().await;
+        let away = store.get(&key).await.unwrap_err();
+        assert_eq!(away.kind(), StoreErrorKind::Unavailable);
+        server.restart().await;
+        let mut result = store.get(&key).await;
+        for _ in 0..200 {
+            if result.is_ok() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            result = store.get(&key).await;
+        }
+        assert!(
+            result.unwrap().is_some(),
+            "it answers again, and has kept everything"
+        );
+    }
+
+    #[test]
+    fn an_address_does_not_show() {
+        let store = PostgresStore::new("postgres://u:hunter2@h/d").unwrap();
+        assert!(!format!("{store:?}").contains("hunter2"));
+        let error = PostgresStore::new("postgres://u:hunter2@h:x/d").unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+}
+
 #[tokio::test]
 async fn secrets_in_memory() {
     let store = mcp_core::secret::MemorySecretStore::new();

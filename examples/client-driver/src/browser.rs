@@ -86,15 +86,6 @@ impl Browser {
     }
 }
 
-/// Opens an address as a browser without cookies, and tells if the last page says that it worked.
-///
-/// # Errors
-///
-/// A page cannot be reached, or they have no end.
-pub async fn visit(address: &str) -> Outcome<bool> {
-    let page = Browser::new("alice")?.visit(address).await?;
-    Ok(page.status.is_success())
-}
 struct Page {
     status: StatusCode,
     location: Option<String>,

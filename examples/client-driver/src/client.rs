@@ -69,12 +69,32 @@ impl Client {
     ///
     /// The server cannot be reached, or does not open a session.
     pub async fn open_with(url: &str, version: &str, opens: bool) -> Outcome<Self> {
+        Self::open_as(url, version, opens, None).await
+    }
+
+    /// Connects as a user, with a token of theirs. Addresses are opened in a browser of that user.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, or does not open a session.
+    pub async fn open_as(
+        url: &str,
+        version: &str,
+        opens: bool,
+        user: Option<(&str, &str)>,
+    ) -> Outcome<Self> {
+        let authorization = match user {
+            Some((_, token)) => Some(HeaderValue::try_from(format!("Bearer {token}"))?),
+            None => None,
+        };
         let mut client = Self {
             wire: Wire {
                 http: GuardedClient::operator(url)?,
                 url: url.parse()?,
                 version: HeaderValue::try_from(version)?,
                 session: None,
+                authorization,
+                user: user.map_or("alice", |(name, _)| name).to_owned(),
             },
             opens,
             version: version.to_owned(),
@@ -197,7 +217,7 @@ impl Client {
             let mut answers = Map::new();
             for (key, question) in questions {
                 let method = question["method"].as_str().unwrap_or_default();
-                let answer = crate::wire::answer(method, &question["params"]).await?;
+                let answer = self.wire.reply(method, &question["params"]).await?;
                 answers.insert(key.clone(), answer);
             }
             round.insert("inputResponses".to_owned(), answers.into());

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use mcp_core::{http_client::GuardedClient, sse::EventReader};
 use serde_json::{Value, json};
 
-use crate::{Outcome, browser, sample};
+use crate::{Outcome, browser::Browser, sample};
 
 /// Where messages go, and in which session.
 #[derive(Clone, Debug)]
@@ -16,6 +16,9 @@ pub(crate) struct Wire {
     pub(crate) url: Uri,
     pub(crate) version: HeaderValue,
     pub(crate) session: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Whose browser opens addresses.
+    pub(crate) user: String,
 }
 
 impl Wire {
@@ -51,6 +54,9 @@ impl Wire {
         if let Some(session) = &self.session {
             headers.insert("mcp-session-id", session.clone());
         }
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
         headers.extend(extra);
         Ok(self.http.request(request).await?)
     }
@@ -79,19 +85,24 @@ impl Wire {
     }
 
     async fn answer(&self, method: &str, question: &Value) -> Outcome<()> {
-        let result = answer(method, &question["params"]).await?;
+        let result = self.reply(method, &question["params"]).await?;
         let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": result });
         self.post(&answer, HeaderMap::new()).await?;
         Ok(())
     }
-}
 
-/// Answers a question of a server: opens addresses, and accepts everything else.
-pub(crate) async fn answer(method: &str, params: &Value) -> Outcome<Value> {
-    let address = params["url"].as_str().filter(|_| params["mode"] == "url");
-    let Some(address) = address else {
-        return Ok(sample::answer(method, params));
-    };
-    let worked = browser::visit(address).await?;
-    Ok(json!({ "action": if worked { "accept" } else { "cancel" } }))
+    /// Answers a question of a server: opens addresses, and accepts everything else.
+    pub(crate) async fn reply(&self, method: &str, params: &Value) -> Outcome<Value> {
+        let address = params["url"].as_str().filter(|_| params["mode"] == "url");
+        let Some(address) = address else {
+            return Ok(sample::answer(method, params));
+        };
+        let page = Browser::new(&self.user)?.visit(address).await?;
+        let action = if page.status.is_success() {
+            "accept"
+        } else {
+            "cancel"
+        };
+        Ok(json!({ "action": action }))
+    }
 }

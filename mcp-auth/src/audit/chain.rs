@@ -78,7 +78,9 @@ pub(super) fn describe(event: &AuditEvent) -> serde_json::Value {
         line["digest"] = hex(digest).into();
     }
     if let Some(duration) = event.duration {
-        line["micros"] = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).into();
+        line["micros"] = u64::try_from(duration.as_micros())
+            .unwrap_or(u64::MAX)
+            .into();
     }
     line
 }

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
     path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -55,6 +55,18 @@ struct State {
     closing: bool,
 }
 
+/// Where lines are written to.
+trait Disk: io::Write + Send + 'static {
+    /// Returns when everything written is there to stay.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
 struct Owner {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -80,11 +92,15 @@ impl FileAudit {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("an audit record has to be a regular file").into());
+        }
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::Error(error) => error,
-            std::fs::TryLockError::WouldBlock => {
-                io::Error::new(io::ErrorKind::ResourceBusy, "another process writes this record")
-            }
+            std::fs::TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another process writes this record",
+            ),
         })?;
         let head = match chain::verify(BufReader::new(&mut file)) {
             Ok(verified) => verified.head,
@@ -96,7 +112,14 @@ impl FileAudit {
             Err(error) => return Err(error),
         };
         file.seek(SeekFrom::End(0))?;
-        let head = chain::unhex_head(&head).unwrap_or(GENESIS);
+        Ok(Self::start(
+            chain::unhex_head(&head).unwrap_or(GENESIS),
+            file,
+            on_failure,
+        )?)
+    }
+
+    fn start(head: [u8; 32], mut disk: impl Disk, on_failure: OnFailure) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 head,
@@ -112,7 +135,7 @@ impl FileAudit {
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("mcp-audit".to_owned())
-            .spawn(move || write_all(&own, &mut file))?;
+            .spawn(move || write_all(&own, &mut disk))?;
         let owner = Owner {
             shared: Arc::clone(&shared),
             thread: Mutex::new(Some(thread)),
@@ -176,7 +199,7 @@ fn cut(file: &mut File) -> io::Result<()> {
     }
 }
 
-fn write_all(shared: &Shared, file: &mut File) {
+fn write_all(shared: &Shared, file: &mut impl Disk) {
     loop {
         let mut state = shared.lock();
         if state.waiting.is_empty() && !state.closing {
@@ -201,7 +224,7 @@ fn write_all(shared: &Shared, file: &mut File) {
 }
 
 /// Writes until it works: the chain must not lose what it has promised. A disk that is full holds everything up.
-fn write_batch(shared: &Shared, file: &mut File, batch: &[u8]) {
+fn write_batch(shared: &Shared, file: &mut impl Disk, batch: &[u8]) {
     let mut done = 0;
     loop {
         let result = write_from(file, &batch[done..], &mut done);
@@ -227,7 +250,7 @@ fn write_batch(shared: &Shared, file: &mut File, batch: &[u8]) {
     }
 }
 
-fn write_from(file: &mut File, mut rest: &[u8], done: &mut usize) -> io::Result<()> {
+fn write_from(file: &mut impl Disk, mut rest: &[u8], done: &mut usize) -> io::Result<()> {
     while !rest.is_empty() {
         match file.write(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -239,14 +262,18 @@ fn write_from(file: &mut File, mut rest: &[u8], done: &mut usize) -> io::Result<
             Err(error) => return Err(error),
         }
     }
-    file.sync_data()
+    file.sync()
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             thread.thread().unpark();
             // A thread that panicked has nothing left to write.
@@ -273,5 +300,80 @@ impl fmt::Debug for FileAudit {
         f.debug_struct("FileAudit")
             .field("on_failure", &self.shared.on_failure)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::SystemTime,
+    };
+
+    use mcp_core::{AuditOutcome, Principal};
+
+    use super::*;
+
+    /// A disk that is full until it is told otherwise, and writes a little at a time.
+    #[derive(Clone, Default)]
+    struct Full {
+        room: Arc<AtomicBool>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.room.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let part = &bytes[..bytes.len().min(7)];
+            self.written.lock().unwrap().extend_from_slice(part);
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Disk for Full {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn event() -> AuditEvent {
+        let who = Principal::local();
+        AuditEvent::new(SystemTime::now(), who, "a", AuditOutcome::Succeeded)
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_or_counts_as_declared_and_the_chain_survives_it() {
+        for (declared, fits) in [(OnFailure::Refuse, false), (OnFailure::Continue, true)] {
+            let disk = Full::default();
+            let audit = FileAudit::start(GENESIS, disk.clone(), declared).unwrap();
+            let mut outcome = Ok(());
+            for _ in 0..500 {
+                outcome = audit.record(&event()).await;
+                if audit.dropped() > 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(outcome.is_ok(), fits, "{declared:?}");
+            assert!(audit.dropped() > 0);
+            disk.room.store(true, Ordering::SeqCst);
+            for _ in 0..500 {
+                let dropped = audit.dropped();
+                if audit.record(&event()).await.is_ok() && audit.dropped() == dropped {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            audit.flush();
+            let head = audit.head();
+            let written = disk.written.lock().unwrap().clone();
+            assert_eq!(chain::verify(&written[..]).unwrap().head, head);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! 3. [`ConsentPages`], beside the MCP endpoint and outside its authentication: the pages that the addresses lead to. A
 //!    [`BrowserGuard`] makes sure that whoever opens one is the user who was asked.
 
+mod account;
 mod browser;
 mod layer;
 mod pages;

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    Form, Json, Router,
+    Form, Router,
     extract::{Query, State},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
+    account,
     browser::{BrowserGuard, Standing},
     pages::{self, Question},
     seal::Sealer,
@@ -44,11 +45,11 @@ pub struct ConsentPages {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    manager: Manager,
-    guard: Arc<dyn BrowserGuard>,
+pub(super) struct Shared {
+    pub(super) manager: Manager,
+    pub(super) guard: Arc<dyn BrowserGuard>,
     sealer: Sealer,
-    base: Url,
+    pub(super) base: Url,
     audit: Option<Arc<dyn AuditSink>>,
     wall: Arc<dyn WallClock>,
 }
@@ -109,9 +110,9 @@ impl ConsentPages {
             .route("/start", get(show).post(agree))
             .route("/callback", get(callback))
             .route("/login", get(login))
-            .route("/connections", get(connections))
-            .route("/revoke", post(revoke))
-            .route("/client.json", get(client))
+            .route("/connections", get(account::connections))
+            .route("/revoke", post(account::revoke))
+            .route("/client.json", get(account::client))
             .with_state(Arc::clone(&self.shared));
         match self.shared.base.path().trim_end_matches('/') {
             "" => routes,
@@ -136,7 +137,7 @@ impl Shared {
     }
 
     /// Returns the browser's cookie, if it has one.
-    fn cookie(&self, headers: &HeaderMap) -> Option<Secret> {
+    pub(super) fn cookie(&self, headers: &HeaderMap) -> Option<Secret> {
         headers
             .get_all(header::COOKIE)
             .iter()
@@ -147,7 +148,7 @@ impl Shared {
             .map(|(_, value)| Secret::new(value))
     }
 
-    fn set_cookie(&self, mut response: Response, cookie: &Secret) -> Response {
+    pub(super) fn set_cookie(&self, mut response: Response, cookie: &Secret) -> Response {
         let secure = if self.base.scheme() == "https" {
             "; Secure"
         } else {
@@ -165,13 +166,19 @@ impl Shared {
         response
     }
 
-    fn proof(&self, cookie: &Secret, about: &str) -> String {
+    pub(super) fn proof(&self, cookie: &Secret, about: &str) -> String {
         let parts = [cookie.secret().as_bytes(), about.as_bytes()];
         self.sealer.sign("consent-form", &parts)
     }
 
     /// Whether a form was sent by our own page in this browser.
-    fn is_own(&self, headers: &HeaderMap, cookie: &Secret, about: &str, proof: &str) -> bool {
+    pub(super) fn is_own(
+        &self,
+        headers: &HeaderMap,
+        cookie: &Secret,
+        about: &str,
+        proof: &str,
+    ) -> bool {
         let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
             // Browsers say `null` for pages that send no referrer, as ours do; the proof decides then.
             let own = self.base.origin().ascii_serialization();
@@ -249,7 +256,7 @@ impl Shared {
     }
 }
 
-fn redirect(to: &str) -> Response {
+pub(super) fn redirect(to: &str) -> Response {
     let Ok(value) = HeaderValue::try_from(to) else {
         return pages::problem(
             StatusCode::BAD_GATEWAY,
@@ -262,7 +269,7 @@ fn redirect(to: &str) -> Response {
 }
 
 /// Says what went wrong, in our own words only: what the answer says may be anybody's.
-fn failed(error: &OAuthError) -> Response {
+pub(super) fn failed(error: &OAuthError) -> Response {
     tracing::info!(%error, "a consent failed");
     let (status, text) = match error {
         OAuthError::UnknownState => (
@@ -289,7 +296,7 @@ fn failed(error: &OAuthError) -> Response {
     pages::problem(status, text)
 }
 
-fn bad_form() -> Response {
+pub(super) fn bad_form() -> Response {
     pages::problem(
         StatusCode::FORBIDDEN,
         "The form was not sent by this page in this browser. Open the link again.",
@@ -438,96 +445,6 @@ async fn login(
             own.set_cookie(redirect(&to), &cookie)
         }
         Err(error) => failed(&error),
-    }
-}
-
-async fn connections(State(own): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let cookie = own
-        .cookie(&headers)
-        .unwrap_or_else(|| Secret::new(random(32)));
-    let who = match own.guard.who(&cookie).await {
-        Ok(Some(who)) => who,
-        Ok(None) => {
-            let response = match own.guard.login(&cookie, "connections").await {
-                Ok(url) => redirect(url.as_str()),
-                Err(error) => failed(&error),
-            };
-            return own.set_cookie(response, &cookie);
-        }
-        Err(error) => return failed(&error),
-    };
-    let mut body = String::from("<ul>");
-    let base = own.base.path().trim_end_matches('/');
-    for name in own.manager.relations() {
-        let there = match own.manager.has_authorized(&who, name).await {
-            Ok(there) => there,
-            Err(error) => return failed(&error),
-        };
-        let shown = pages::escape(name);
-        body.push_str(&match there {
-            true => format!(
-                "<li>{shown}: connected <form method=\"post\" action=\"{base}/revoke\">\
-                 <input type=\"hidden\" name=\"relation\" value=\"{shown}\">\
-                 <input type=\"hidden\" name=\"proof\" value=\"{}\">\
-                 <button type=\"submit\">Disconnect {shown}</button></form></li>",
-                own.proof(&cookie, &format!("revoke {name}"))
-            ),
-            false => format!(
-                "<li>{shown}: <a href=\"{base}/start?provider={shown}\">connect {shown}</a></li>"
-            ),
-        });
-    }
-    body.push_str("</ul>");
-    own.set_cookie(
-        pages::page(StatusCode::OK, "Connected accounts", &body),
-        &cookie,
-    )
-}
-
-#[derive(Deserialize)]
-struct Revoke {
-    relation: String,
-    proof: String,
-}
-
-async fn revoke(
-    State(own): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Form(form): Form<Revoke>,
-) -> Response {
-    let Some(cookie) = own.cookie(&headers) else {
-        return bad_form();
-    };
-    let about = format!("revoke {}", form.relation);
-    if !own.is_own(&headers, &cookie, &about, &form.proof) {
-        return bad_form();
-    }
-    let who = match own.guard.who(&cookie).await {
-        Ok(Some(who)) => who,
-        Ok(None) => return bad_form(),
-        Err(error) => return failed(&error),
-    };
-    match own.manager.revoke(&who, &form.relation).await {
-        Ok(_) => pages::page(
-            StatusCode::OK,
-            "Disconnected",
-            "<p>The account is disconnected.</p>",
-        ),
-        Err(error) => {
-            tracing::warn!(%error, "a revocation did not reach its server");
-            pages::problem(
-                StatusCode::BAD_GATEWAY,
-                "The account is disconnected here, but the other side did not confirm that it has forgotten the access. \
-                 Remove it there too.",
-            )
-        }
-    }
-}
-
-async fn client(State(own): State<Arc<Shared>>) -> Response {
-    match own.manager.client_document() {
-        Some(document) => Json(document).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -2,12 +2,12 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use mcp_core::{
-    AuditEvent, AuditOutcome, AuditSink, ConfigError, Partition, Principal, UpstreamId,
-    clock::{SystemWallClock, WallClock},
+    AuditEvent, AuditOutcome, AuditSink, Partition, Principal, UpstreamId,
+    clock::WallClock,
     http_client::HttpClient,
     secret::{Secret, SecretName, SecretScope},
     store::{Expected, Namespace, Version},
@@ -25,12 +25,6 @@ use crate::{
     vault::{Swapped, Vault},
 };
 
-/// How long a token is taken from memory before the vault is asked again.
-const REMEMBERED: Duration = Duration::from_secs(10);
-
-/// How many tokens and challenges are held in memory.
-const CAPACITY: u64 = 10_000;
-
 /// Authorises at upstreams on behalf of users, and keeps and refreshes their tokens. Clones share everything.
 ///
 /// Tokens lie in the [`Vault`], each user's in a compartment of their own. A token is refreshed shortly before it
@@ -44,11 +38,11 @@ pub(super) struct Inner {
     pub(super) vault: Vault,
     pub(super) wall: Arc<dyn WallClock>,
     pub(super) finished: Notify,
-    relations: HashMap<String, Relation>,
-    audit: Option<Arc<dyn AuditSink>>,
+    pub(super) relations: HashMap<String, Relation>,
+    pub(super) audit: Option<Arc<dyn AuditSink>>,
     pub(super) remembered: Cache<Key, Remembered>,
     /// The newest challenges of upstreams, by whom they met.
-    challenges: Cache<Key, Challenge>,
+    pub(super) challenges: Cache<Key, Challenge>,
     /// Held while a token of this process is refreshed.
     pub(super) refreshing: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -68,34 +62,7 @@ pub(super) struct Remembered {
     pub(super) version: Version,
 }
 
-/// Settings of a [`Manager`].
-#[must_use]
-pub struct ManagerBuilder {
-    config: Config,
-    http: Arc<dyn HttpClient>,
-    vault: Vault,
-    wall: Arc<dyn WallClock>,
-    relations: HashMap<String, Relation>,
-    audit: Option<Arc<dyn AuditSink>>,
-}
-
 impl Manager {
-    /// Begins with the address that authorization servers send users back to, a guarded HTTP client, and the vault.
-    pub fn builder(redirect: Url, http: Arc<dyn HttpClient>, vault: Vault) -> ManagerBuilder {
-        ManagerBuilder {
-            config: Config {
-                redirect,
-                client_name: "MCP gateway".to_owned(),
-                client_document: None,
-            },
-            http,
-            vault,
-            wall: Arc::new(SystemWallClock::new()),
-            relations: HashMap::new(),
-            audit: None,
-        }
-    }
-
     pub(super) fn now(&self) -> SystemTime {
         self.0.wall.now()
     }
@@ -418,96 +385,10 @@ impl Manager {
     }
 }
 
-impl ManagerBuilder {
-    /// Adds an upstream that users authorise at.
-    pub fn relation(mut self, relation: Relation) -> Self {
-        self.relations.insert(relation.name.clone(), relation);
-        self
-    }
-
-    /// Sets the name that authorization servers show to users. Default is `MCP gateway`.
-    pub fn client_name(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.config.client_name);
-        self
-    }
-
-    /// Names this client by the address of a document, at servers that take that. The document has to be served there:
-    /// [`Manager::client_document`].
-    pub fn client_document(mut self, url: Url) -> Self {
-        self.config.client_document = Some(url);
-        self
-    }
-
-    /// Records every use of credentials. What cannot be recorded does not happen. Default is not to.
-    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
-        self.audit = Some(sink);
-        self
-    }
-
-    /// Uses another clock for dates.
-    pub fn wall_clock(mut self, wall: Arc<dyn WallClock>) -> Self {
-        self.wall = wall;
-        self
-    }
-
-    /// Checks everything and builds the manager. Nothing is sent.
-    ///
-    /// # Errors
-    ///
-    /// The redirect address is neither `https` nor on this machine, or the client's document is not at an `https`
-    /// address with a path.
-    pub fn build(self) -> Result<Manager, ConfigError> {
-        let bad = |option, url: &Url, remedy| ConfigError::Option {
-            option,
-            value: net::shown(url),
-            remedy,
-        };
-        let redirect = &self.config.redirect;
-        if !net::is_secure(redirect) || redirect.fragment().is_some() {
-            let remedy = "give an https address, or an http one of this machine";
-            return Err(bad("redirect", redirect, remedy));
-        }
-        if let Some(document) = &self.config.client_document
-            && (document.scheme() != "https"
-                || document.path() == "/"
-                || document.fragment().is_some())
-        {
-            let remedy = "give an https address with a path and no fragment";
-            return Err(bad("client_document", document, remedy));
-        }
-        Ok(Manager(Arc::new(Inner {
-            config: self.config,
-            http: self.http,
-            vault: self.vault,
-            wall: self.wall,
-            finished: Notify::new(),
-            relations: self.relations,
-            audit: self.audit,
-            remembered: Cache::builder()
-                .max_capacity(CAPACITY)
-                .time_to_live(REMEMBERED)
-                .build(),
-            challenges: Cache::builder()
-                .max_capacity(CAPACITY)
-                .time_to_live(Duration::from_secs(3600))
-                .build(),
-            refreshing: Mutex::default(),
-        })))
-    }
-}
-
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manager")
             .field("relations", &self.relations())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ManagerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagerBuilder")
-            .field("relations", &self.relations.len())
             .finish_non_exhaustive()
     }
 }

@@ -25,6 +25,7 @@
 //!    registered at one issuer is never used at another.
 //! 5. `state` is random, good for ten minutes and for one answer.
 
+mod builder;
 mod client;
 mod error;
 mod flow;
@@ -38,16 +39,17 @@ mod resource;
 mod strategy;
 mod token;
 
-#[cfg(feature = "consent")]
-pub(crate) use self::{client::random, flow::Ticket, strategy::link};
 pub use self::{
+    builder::ManagerBuilder,
     client::{AssertionKey, ClientAuth, OAuthClient},
     error::OAuthError,
     flow::Authorized,
     grants::{DeviceCode, EnterpriseIdp, Exchange},
-    manager::{Manager, ManagerBuilder},
+    manager::Manager,
     provider::{Provider, UserInfo},
     relation::Relation,
     strategy::{BypassAuth, MasterOauth, UserOauth},
     token::TokenSet,
 };
+#[cfg(feature = "consent")]
+pub(crate) use self::{client::random, flow::Ticket, strategy::link};

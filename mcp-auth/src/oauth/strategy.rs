@@ -87,6 +87,7 @@ enum Way {
 struct Ends;
 
 impl Expiry<[u8; 32], TokenSet> for Ends {
+    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
     fn expire_after_create(
         &self,
         _: &[u8; 32],

@@ -195,13 +195,13 @@ mod tests {
 
     use super::*;
 
-    fn read(answer: Value) -> Option<TokenSet> {
+    fn read(answer: &Value) -> Option<TokenSet> {
         TokenSet::read(answer.as_object().unwrap(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
     fn responses_are_read_as_servers_write_them() {
-        let tokens = read(json!({
+        let tokens = read(&json!({
             "access_token": "a", "expires_in": "3600", "scope": "repo,gist", "refresh_token": "",
         }))
         .unwrap();
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(tokens.scopes, Some(vec!["repo".into(), "gist".into()]));
         assert!(tokens.refresh.is_none());
         assert_eq!(
-            read(json!({ "access_token": "a", "scope": "" }))
+            read(&json!({ "access_token": "a", "scope": "" }))
                 .unwrap()
                 .scopes,
             None
@@ -222,9 +222,9 @@ mod tests {
             json!({ "access_token": 7 }),
             json!({ "access_token": "a", "token_type": "DPoP" }),
         ] {
-            assert!(read(bad.clone()).is_none(), "{bad}");
+            assert!(read(&bad).is_none(), "{bad}");
         }
-        let odd = read(json!({ "access_token": "a", "expires_in": -5 })).unwrap();
+        let odd = read(&json!({ "access_token": "a", "expires_in": -5 })).unwrap();
         assert_eq!(odd.expires, None);
     }
 
@@ -232,7 +232,7 @@ mod tests {
     fn what_is_held_survives_the_vault() {
         let held = Held {
             tokens: read(
-                json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
+                &json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
             )
             .unwrap(),
             issuer: "https://as.example".into(),

@@ -94,20 +94,24 @@ impl PolicyEngine for PolicyChain {
                 refusal => return Ok(refusal),
             }
         }
-        Ok(match changed.and_then(|own| own.params().map(Object::to_json)) {
-            Some(params) => PolicyDecision::Modify(last, params),
-            None => PolicyDecision::Allow(last),
-        })
+        Ok(
+            match changed.and_then(|own| own.params().map(Object::to_json)) {
+                Some(params) => PolicyDecision::Modify(last, params),
+                None => PolicyDecision::Allow(last),
+            },
+        )
     }
 
     fn visibility(&self, principal: &Principal) -> Visibility {
-        self.engines.iter().fold(Visibility::all(), |all, (_, engine)| {
-            let own = engine.visibility(principal);
-            match own.is_all() {
-                true => all,
-                false => all.and(move |entry| own.allows(entry)),
-            }
-        })
+        self.engines
+            .iter()
+            .fold(Visibility::all(), |all, (_, engine)| {
+                let own = engine.visibility(principal);
+                match own.is_all() {
+                    true => all,
+                    false => all.and(move |entry| own.allows(entry)),
+                }
+            })
     }
 }
 

@@ -19,8 +19,11 @@ pub struct Rbac(Arc<Inner>);
 struct Inner {
     roles: HashMap<Box<str>, Role>,
     assigned: Vec<(Holder, Box<str>)>,
-    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+    subjects: HashMap<Subject, Vec<Box<str>>>,
 }
+
+/// An issuer and a subject of it.
+type Subject = (Box<str>, Box<str>);
 
 /// Who has a role.
 enum Holder {
@@ -83,7 +86,7 @@ impl Index {
 pub struct RbacBuilder {
     roles: HashMap<Box<str>, Role>,
     assigned: Vec<(Holder, Box<str>)>,
-    subjects: HashMap<(Box<str>, Box<str>), Vec<Box<str>>>,
+    subjects: HashMap<Subject, Vec<Box<str>>>,
 }
 
 impl Rbac {
@@ -109,7 +112,10 @@ impl Rbac {
             }
         }
         if !self.0.subjects.is_empty() && principal.kind() == PrincipalKind::Authenticated {
-            let key = (Box::from(principal.issuer()), Box::from(principal.subject()));
+            let key = (
+                Box::from(principal.issuer()),
+                Box::from(principal.subject()),
+            );
             for role in self.0.subjects.get(&key).into_iter().flatten() {
                 if !roles.contains(&&**role) {
                     roles.push(role);
@@ -141,10 +147,14 @@ impl Rbac {
             }
         }
         match allowed {
-            Some((role, pattern)) => {
-                Ok(Verdict::new(format!("rbac:{role}:allow:{pattern}"), "a role of yours allows this"))
-            }
-            None => Err(Verdict::new("rbac:default", "none of your roles allows this")),
+            Some((role, pattern)) => Ok(Verdict::new(
+                format!("rbac:{role}:allow:{pattern}"),
+                "a role of yours allows this",
+            )),
+            None => Err(Verdict::new(
+                "rbac:default",
+                "none of your roles allows this",
+            )),
         }
     }
 }
@@ -152,13 +162,21 @@ impl Rbac {
 impl RbacBuilder {
     /// Lets a role use the entries that match.
     pub fn allow(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
-        self.roles.entry(role.into()).or_default().allow.add(kind, pattern);
+        self.roles
+            .entry(role.into())
+            .or_default()
+            .allow
+            .add(kind, pattern);
         self
     }
 
     /// Forbids a role the entries that match, whatever other roles allow.
     pub fn deny(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
-        self.roles.entry(role.into()).or_default().deny.add(kind, pattern);
+        self.roles
+            .entry(role.into())
+            .or_default()
+            .deny
+            .add(kind, pattern);
         self
     }
 
@@ -239,7 +257,11 @@ impl PolicyEngine for Rbac {
 
     fn visibility(&self, principal: &Principal) -> Visibility {
         let own = self.clone();
-        let roles: Vec<String> = self.roles(principal).into_iter().map(str::to_owned).collect();
+        let roles: Vec<String> = self
+            .roles(principal)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         Visibility::all().and(move |entry| {
             let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
             own.judge(&roles, entry.kind, entry.name).is_ok()

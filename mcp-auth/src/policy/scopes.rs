@@ -68,7 +68,11 @@ impl ScopeRules {
 impl PolicyEngine for ScopeRules {
     async fn decide(&self, request: &Request) -> Result<PolicyDecision, Error> {
         let needed = self.needed(request);
-        if self.hierarchy.missing(request.principal(), &needed).is_empty() {
+        if self
+            .hierarchy
+            .missing(request.principal(), &needed)
+            .is_empty()
+        {
             let verdict = Verdict::new("scopes", "the credential grants what is needed");
             return Ok(PolicyDecision::Allow(verdict));
         }

@@ -22,6 +22,8 @@ pub struct Identity {
     pub client: Option<Box<str>>,
     pub(super) alive: Option<Alive>,
     pub(super) bound_to: Option<[u8; 32]>,
+    /// Whether the verdict may be remembered.
+    pub(super) remember: bool,
 }
 
 impl Identity {
@@ -36,6 +38,7 @@ impl Identity {
             client: None,
             alive: None,
             bound_to: None,
+            remember: true,
         }
     }
 

@@ -15,7 +15,6 @@ use mcp_core::{
 };
 use moka::{Expiry, future::Cache};
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 use url::Url;
 
 use super::{Identity, Presented, Refusal, Scheme, token::fingerprint};
@@ -53,6 +52,7 @@ struct Verdict {
 struct Keep;
 
 impl Expiry<[u8; 32], Verdict> for Keep {
+    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
     fn expire_after_create(
         &self,
         _: &[u8; 32],
@@ -144,7 +144,7 @@ impl IntrospectionScheme {
             Ok(identity) => identity
                 .expires
                 .and_then(|end| end.duration_since(now).ok())
-                .unwrap_or_default(),
+                .map_or(self.longest, |left| left.min(self.longest)),
             Err(_) => Duration::from_secs(10).min(self.longest),
         };
         Ok(Verdict { answer, keep })
@@ -180,7 +180,11 @@ impl IntrospectionScheme {
         let principal = Principal::authenticated(&self.issuer, subject).with_scopes(scopes);
         let mut identity = Identity::new(principal);
         let asked_again = now + self.longest;
-        identity.expires = Some(end.map_or(asked_again, |end| end.min(asked_again)));
+        identity.expires = match self.longest.is_zero() {
+            true => end,
+            false => Some(end.map_or(asked_again, |end| end.min(asked_again))),
+        };
+        identity.remember = !self.longest.is_zero();
         identity.id = text("jti").map(Into::into);
         identity.client = text("client_id").map(Into::into);
         Ok(identity)
@@ -201,16 +205,14 @@ impl Scheme for IntrospectionScheme {
 
     async fn verify(&self, presented: &Presented<'_>) -> Result<Identity, Refusal> {
         let token = presented.bearer.unwrap_or_default();
-        let asked = Instant::now();
         let verdict = self
             .verdicts
             .try_get_with(fingerprint(token), self.ask(token))
             .await
             .map_err(|refusal| Refusal::clone(&refusal))?;
         let identity = verdict.answer?;
-        // A slow answer may have outlived the token.
-        let late = asked.elapsed() > self.longest.max(Duration::from_secs(1));
-        match identity.holds(self.wall.now()) || (self.longest.is_zero() && !late) {
+        // An answer that was kept may have outlived the token.
+        match identity.holds(self.wall.now()) {
             true => Ok(identity),
             false => Err(Refusal::invalid("the token has expired")),
         }

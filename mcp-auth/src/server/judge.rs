@@ -101,7 +101,9 @@ impl ResourceServer {
         self.check(&identity, parts)?;
         let sealed = bearer.map(InboundToken::new);
         let verified = VerifiedIdentity::new(identity, scheme.name(), sealed);
-        if let Some(print) = print {
+        if let Some(print) = print
+            && verified.identity().remember
+        {
             self.0.verdicts.insert(print, verified.clone());
         }
         Ok((Some(verified), true))

@@ -68,3 +68,20 @@ pub use self::{
     token::InboundToken,
 };
 pub use crate::alive::Alive;
+
+#[cfg(feature = "__fuzz")]
+pub(crate) mod fuzz {
+    use http::{HeaderMap, HeaderValue, header};
+
+    /// Reads a header as every request's is, and the claims of what looks like a token.
+    pub(crate) fn bearer(data: &[u8]) {
+        let Ok(value) = HeaderValue::from_bytes(data) else {
+            return;
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value);
+        if let Ok(Some(token)) = super::token::bearer(&headers) {
+            let _ = crate::jwt::claimed_issuer(token);
+        }
+    }
+}

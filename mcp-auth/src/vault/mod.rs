@@ -35,6 +35,7 @@
 mod key;
 mod record;
 mod ring;
+mod rotate;
 
 use std::{
     fmt,
@@ -47,8 +48,8 @@ use mcp_core::{
     clock::{SystemWallClock, WallClock},
     secret::{Secret, SecretName, SecretScope, SecretStore},
     store::{
-        Change, Cursor, Expected, Namespace, StateStore, StoreError, StoreErrorKind, StoreKey,
-        StorePrefix, Swap, Version,
+        Change, Expected, Namespace, StateStore, StoreError, StoreErrorKind, StoreKey, StorePrefix,
+        Swap, Version,
     },
 };
 
@@ -58,6 +59,7 @@ use self::record::Place;
 pub use self::{
     key::{CommandKey, FileKey, KeyError, KeyProvider, ValueKey},
     ring::{KeyRing, VaultKey},
+    rotate::Rotation,
 };
 
 /// How many records a scan reads at once.
@@ -105,18 +107,6 @@ impl From<VaultError> for StoreError {
             .with_source(other),
         }
     }
-}
-
-/// What a key rotation has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Rotation {
-    /// How many records were wrapped anew.
-    pub renewed: usize,
-    /// How many had the active key already.
-    pub current: usize,
-    /// How many could not be opened. They were left as they are.
-    pub unreadable: usize,
 }
 
 /// Secrets, sealed in a store. Clones share everything.
@@ -360,75 +350,6 @@ impl Vault {
         let key = record::key_of(record)?;
         self.ring.find(&key).map(drop).ok_or(VaultError::UnknownKey)
     }
-
-    /// Wraps every record by the active key. May be interrupted and begun again; nobody who reads waits for it.
-    ///
-    /// # Errors
-    ///
-    /// The store is away. What was done stays done.
-    ///
-    /// # Cancel safety
-    ///
-    /// Each record is renewed as a whole or not at all.
-    pub async fn rotate(&self) -> Result<Rotation, VaultError> {
-        let mut done = Rotation::default();
-        let prefix =
-            StorePrefix::new::<&str>(&self.namespace, []).map_err(|_| VaultError::Malformed)?;
-        let mut cursor: Option<Cursor> = None;
-        loop {
-            let page = self.store.scan(&prefix, cursor, PAGE).await?;
-            for (key, entry) in page.entries {
-                let parts = key.parts();
-                let place = Place::new(parts.iter().map(|part| part.as_bytes()));
-                self.renew(&key, &place, &entry, &mut done).await?;
-            }
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => break,
-            }
-        }
-        self.renew_check().await?;
-        Ok(done)
-    }
-
-    async fn renew(
-        &self,
-        key: &StoreKey,
-        place: &Place,
-        entry: &mcp_core::store::Entry,
-        done: &mut Rotation,
-    ) -> Result<(), VaultError> {
-        match record::key_of(&entry.value) {
-            Ok(own) if own == self.ring.active().id => done.current += 1,
-            Ok(_) => match record::rewrap(&self.ring, place, &entry.value) {
-                Ok(renewed) => {
-                    let change = match self.left(record::end_of(&renewed)?) {
-                        Some(ttl) if ttl.is_zero() => Change::Delete,
-                        ttl => Change::Put {
-                            value: renewed.into(),
-                            ttl,
-                        },
-                    };
-                    let expected = Expected::Version(entry.version);
-                    // A conflict is a record that was just written anew, with the active key.
-                    self.store.compare_and_swap(key, expected, change).await?;
-                    done.renewed += 1;
-                }
-                Err(_) => done.unreadable += 1,
-            },
-            Err(_) => done.unreadable += 1,
-        }
-        Ok(())
-    }
-
-    async fn renew_check(&self) -> Result<(), VaultError> {
-        let place = Place::new([b"check".as_slice()]);
-        let namespace = Namespace::new("vault-check").map_err(|_| VaultError::Malformed)?;
-        let key = StoreKey::new(&namespace, ["1"]).map_err(|_| VaultError::Malformed)?;
-        let value = record::seal(&self.ring, &place, 0, CHECK)?.into();
-        self.store.put(&key, value, None).await?;
-        Ok(())
-    }
 }
 
 /// Creates a file for its owner alone, or makes sure that it is one.
@@ -501,5 +422,18 @@ impl fmt::Debug for Vault {
             .field("store", &self.store)
             .field("ring", &self.ring)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "__fuzz")]
+pub(crate) mod fuzz {
+    use super::{KeyRing, VaultKey, record};
+
+    /// Opens bytes that nobody has sealed.
+    pub(crate) fn record(data: &[u8]) {
+        let key = VaultKey::from_bytes(&[1; 32]).expect("32 bytes are enough");
+        let place = record::Place::new([b"fuzz".as_slice()]);
+        let opened = record::open(&KeyRing::new(key), &place, data);
+        assert!(opened.is_err(), "what was not sealed does not open");
     }
 }

@@ -30,6 +30,10 @@ impl VaultKey {
     /// # Errors
     ///
     /// There are fewer than 32 bytes. A passphrase is not a key: stretch it first, for instance with Argon2.
+    ///
+    /// # Panics
+    ///
+    /// Never: the lengths asked of HKDF are fixed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.len() < 32 {
             return Err(KeyError::TooShort(bytes.len()));

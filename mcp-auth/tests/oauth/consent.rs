@@ -46,12 +46,18 @@ struct Page {
 impl Page {
     fn cookie(&self) -> String {
         let value = self.headers["set-cookie"].to_str().unwrap();
-        assert!(value.contains("HttpOnly") && value.contains("SameSite=Lax"), "{value}");
+        assert!(
+            value.contains("HttpOnly") && value.contains("SameSite=Lax"),
+            "{value}"
+        );
         value.split(';').next().unwrap().to_owned()
     }
 
     fn field(&self, name: &str) -> String {
-        let start = self.text.find(&format!("name=\"{name}\" value=\"")).unwrap();
+        let start = self
+            .text
+            .find(&format!("name=\"{name}\" value=\""))
+            .unwrap();
         let rest = &self.text[start..];
         let rest = &rest[rest.find("value=\"").unwrap() + 7..];
         rest[..rest.find('"').unwrap()].to_owned()
@@ -95,7 +101,16 @@ const OWN: &str = "http://127.0.0.1:1";
 #[tokio::test]
 async fn a_page_asks_and_its_form_leads_to_the_server() {
     let site = site().await;
-    let ticket = site.manager.ticket(&Principal::local(), "up", &["a<b".into()], Some("evil\"app")).await.unwrap();
+    let ticket = site
+        .manager
+        .ticket(
+            &Principal::local(),
+            "up",
+            &["a<b".into()],
+            Some("evil\"app"),
+        )
+        .await
+        .unwrap();
     let path = format!("/oauth/start?ticket={ticket}");
     let page = get(&site.app, &path, None).await;
     assert_eq!(page.status, 200);
@@ -110,12 +125,20 @@ async fn a_page_asks_and_its_form_leads_to_the_server() {
     let cookie = page.cookie();
     let gone = post(&site.app, &cookie, OWN, body.clone()).await;
     assert_eq!(gone.status, 303);
-    assert!(gone.location().starts_with(&format!("{}/authorize?", site.fake.url)));
+    assert!(
+        gone.location()
+            .starts_with(&format!("{}/authorize?", site.fake.url))
+    );
     // The same form again: the ticket is used up.
     assert_eq!(post(&site.app, &cookie, OWN, body).await.status, 400);
     let state = crate::param(&crate::query(&gone.location()), "state").unwrap();
     let back = format!("/oauth/callback?state={state}&code=c");
-    let other = get(&site.app, &back, Some("mcp-consent=aaaaaaaaaaaaaaaaaaaaaaaaaaaa")).await;
+    let other = get(
+        &site.app,
+        &back,
+        Some("mcp-consent=aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    )
+    .await;
     assert_eq!(other.status, 400, "another browser");
     assert!(site.fake.asked().is_empty());
 }
@@ -123,7 +146,11 @@ async fn a_page_asks_and_its_form_leads_to_the_server() {
 #[tokio::test]
 async fn the_browser_that_was_sent_away_comes_back_to_success() {
     let site = site().await;
-    let ticket = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let ticket = site
+        .manager
+        .ticket(&Principal::local(), "up", &[], None)
+        .await
+        .unwrap();
     let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
     let body = format!("ticket={ticket}&proof={}", page.field("proof"));
     let gone = post(&site.app, &page.cookie(), OWN, body).await;
@@ -132,28 +159,59 @@ async fn the_browser_that_was_sent_away_comes_back_to_success() {
     let done = get(&site.app, &path, Some(&page.cookie())).await;
     assert_eq!(done.status, 200, "{}", done.text);
     assert!(site.manager.is_done(&ticket).await.unwrap());
-    assert_eq!(get(&site.app, &path, Some(&page.cookie())).await.status, 400, "replayed");
+    assert_eq!(
+        get(&site.app, &path, Some(&page.cookie())).await.status,
+        400,
+        "replayed"
+    );
 }
 
 #[tokio::test]
 async fn check_49_nobody_is_sent_on_without_having_agreed_on_the_page() {
     let site = site().await;
-    let ticket = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let ticket = site
+        .manager
+        .ticket(&Principal::local(), "up", &[], None)
+        .await
+        .unwrap();
     let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
     let proof = page.field("proof");
     let good = format!("ticket={ticket}&proof={proof}");
     let stranger = "mcp-consent=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
     for (what, cookie, origin, body) in [
         ("another browser", stranger, OWN, good.clone()),
-        ("no proof", &*page.cookie(), OWN, format!("ticket={ticket}&proof=")),
-        ("a forged proof", &*page.cookie(), OWN, format!("ticket={ticket}&proof=AAAA")),
-        ("a foreign page", &*page.cookie(), "https://evil.example", good.clone()),
+        (
+            "no proof",
+            &*page.cookie(),
+            OWN,
+            format!("ticket={ticket}&proof="),
+        ),
+        (
+            "a forged proof",
+            &*page.cookie(),
+            OWN,
+            format!("ticket={ticket}&proof=AAAA"),
+        ),
+        (
+            "a foreign page",
+            &*page.cookie(),
+            "https://evil.example",
+            good.clone(),
+        ),
         ("no cookie", "x=y", OWN, good.clone()),
     ] {
-        assert_eq!(post(&site.app, cookie, origin, body).await.status, 403, "{what}");
+        assert_eq!(
+            post(&site.app, cookie, origin, body).await.status,
+            403,
+            "{what}"
+        );
     }
     // The proof of one ticket is not one of another.
-    let other = site.manager.ticket(&Principal::local(), "up", &[], None).await.unwrap();
+    let other = site
+        .manager
+        .ticket(&Principal::local(), "up", &[], None)
+        .await
+        .unwrap();
     let body = format!("ticket={other}&proof={proof}");
     assert_eq!(post(&site.app, &page.cookie(), OWN, body).await.status, 403);
     assert_eq!(post(&site.app, &page.cookie(), OWN, good).await.status, 303);
@@ -162,11 +220,20 @@ async fn check_49_nobody_is_sent_on_without_having_agreed_on_the_page() {
 #[tokio::test]
 async fn a_link_for_somebody_who_has_logged_in_is_not_for_whoever_has_it() {
     let site = site().await;
-    let ticket = site.manager.ticket(&user("alice"), "up", &[], None).await.unwrap();
+    let ticket = site
+        .manager
+        .ticket(&user("alice"), "up", &[], None)
+        .await
+        .unwrap();
     let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
     assert_eq!(page.status, 403);
     assert!(!page.text.contains("alice"));
-    for path in ["/oauth/start", "/oauth/start?ticket=", "/oauth/start?ticket=..%2Fx", "/oauth/callback"] {
+    for path in [
+        "/oauth/start",
+        "/oauth/start?ticket=",
+        "/oauth/start?ticket=..%2Fx",
+        "/oauth/callback",
+    ] {
         let page = get(&site.app, path, None).await;
         assert_eq!(page.status, 400, "{path}");
     }
@@ -176,17 +243,28 @@ async fn a_link_for_somebody_who_has_logged_in_is_not_for_whoever_has_it() {
 async fn an_account_is_disconnected_by_its_owner_only() {
     let site = site().await;
     let tokens = mcp_auth::oauth::TokenSet::new(Secret::new("at"));
-    site.manager.import(&Principal::local(), "up", &site.fake.url, tokens).await.unwrap();
+    site.manager
+        .import(&Principal::local(), "up", &site.fake.url, tokens)
+        .await
+        .unwrap();
     let page = get(&site.app, "/oauth/connections", None).await;
     assert_eq!(page.status, 200);
     let forged = http::Request::post("/oauth/revoke")
         .header("cookie", page.cookie())
         .header("content-type", "application/x-www-form-urlencoded");
-    assert_eq!(send(&site.app, forged, "relation=up&proof=AAAA".into()).await.status, 403);
+    assert_eq!(
+        send(&site.app, forged, "relation=up&proof=AAAA".into())
+            .await
+            .status,
+        403
+    );
     let request = http::Request::post("/oauth/revoke")
         .header("cookie", page.cookie())
         .header("content-type", "application/x-www-form-urlencoded");
     let body = format!("relation=up&proof={}", page.field("proof"));
     assert_eq!(send(&site.app, request, body).await.status, 200);
-    assert_eq!(site.manager.token(&Principal::local(), "up").await.unwrap(), None);
+    assert_eq!(
+        site.manager.token(&Principal::local(), "up").await.unwrap(),
+        None
+    );
 }

@@ -49,7 +49,10 @@ impl Fake {
             url,
             script: Arc::default(),
         };
-        fake.answer(200, json!({ "access_token": "at-0", "token_type": "Bearer", "expires_in": 3600 }));
+        fake.answer(
+            200,
+            json!({ "access_token": "at-0", "token_type": "Bearer", "expires_in": 3600 }),
+        );
         let app = Router::new()
             .route("/.well-known/oauth-authorization-server", get(metadata))
             .route("/.well-known/oauth-protected-resource/mcp", get(resource))
@@ -115,7 +118,11 @@ async fn token(
     if let Some(count) = script.rotating {
         // Each refresh token is good for one use; a used one is refused.
         if form.get("refresh_token") != Some(&format!("rt-{count}")) {
-            return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
+            return (
+                StatusCode::BAD_REQUEST,
+                Json(json!({ "error": "invalid_grant" })),
+            )
+                .into_response();
         }
         script.rotating = Some(count + 1);
         return Json(json!({

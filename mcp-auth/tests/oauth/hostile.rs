@@ -25,7 +25,10 @@ async fn begin(manager: &Manager) -> Result<Vec<(String, String)>, OAuthError> {
 
 fn answer(state: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut all = vec![("state".to_owned(), state.to_owned())];
-    all.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    all.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     all
 }
 
@@ -45,7 +48,10 @@ async fn check_20_metadata_of_another_issuer_is_not_used() {
     fake.change("issuer", json!("https://as.example"));
     let refused = begin(&manager).await;
     assert!(
-        matches!(refused, Err(OAuthError::Discovery(DiscoveryError::Mismatch { .. }))),
+        matches!(
+            refused,
+            Err(OAuthError::Discovery(DiscoveryError::Mismatch { .. }))
+        ),
         "{refused:?}"
     );
 }
@@ -62,11 +68,18 @@ async fn check_37_and_38_endpoints_that_are_not_https_are_refused() {
         fake.change(member, json!(url));
         let refused = begin(&manager).await;
         assert!(
-            matches!(refused, Err(OAuthError::Discovery(DiscoveryError::Insecure(_)))),
+            matches!(
+                refused,
+                Err(OAuthError::Discovery(DiscoveryError::Insecure(_)))
+            ),
             "{member} {url}: {refused:?}"
         );
     }
-    for redirect in ["http://gw.example/cb", "ftp://gw.example", "https://gw.example/cb#x"] {
+    for redirect in [
+        "http://gw.example/cb",
+        "ftp://gw.example",
+        "https://gw.example/cb#x",
+    ] {
         let builder = Manager::builder(redirect.parse().unwrap(), http(), vault().await);
         assert!(builder.build().is_err(), "{redirect}");
     }
@@ -77,13 +90,26 @@ async fn check_36_a_state_is_good_for_one_answer_and_unknown_ones_for_none() {
     let (fake, manager) = setup().await;
     let state = param(&begin(&manager).await.unwrap(), "state").unwrap();
     for unknown in ["", "x", "../../ticket", &"a".repeat(1000)] {
-        let refused = manager.finish(&answer(unknown, &[("code", "c")]), None).await;
-        assert!(matches!(refused, Err(OAuthError::UnknownState)), "{unknown}");
+        let refused = manager
+            .finish(&answer(unknown, &[("code", "c")]), None)
+            .await;
+        assert!(
+            matches!(refused, Err(OAuthError::UnknownState)),
+            "{unknown}"
+        );
     }
     let twice = [answer(&state, &[]), answer(&state, &[("code", "c")])].concat();
-    assert!(matches!(manager.finish(&twice, None).await, Err(OAuthError::UnknownState)));
-    manager.finish(&answer(&state, &[("code", "c")]), None).await.unwrap();
-    let replayed = manager.finish(&answer(&state, &[("code", "c")]), None).await;
+    assert!(matches!(
+        manager.finish(&twice, None).await,
+        Err(OAuthError::UnknownState)
+    ));
+    manager
+        .finish(&answer(&state, &[("code", "c")]), None)
+        .await
+        .unwrap();
+    let replayed = manager
+        .finish(&answer(&state, &[("code", "c")]), None)
+        .await;
     assert!(matches!(replayed, Err(OAuthError::UnknownState)));
     assert_eq!(fake.asked().len(), 1, "the code was redeemed once");
 }
@@ -95,7 +121,10 @@ async fn check_30_the_verifier_goes_with_the_code_and_matches_its_challenge() {
     let (fake, manager) = setup().await;
     let sent = begin(&manager).await.unwrap();
     let state = param(&sent, "state").unwrap();
-    manager.finish(&answer(&state, &[("code", "c")]), None).await.unwrap();
+    manager
+        .finish(&answer(&state, &[("code", "c")]), None)
+        .await
+        .unwrap();
     let asked = &fake.asked()[0];
     let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(&asked.form["code_verifier"]));
     assert_eq!(param(&sent, "code_challenge"), Some(digest));
@@ -131,7 +160,10 @@ async fn check_34_and_35_answers_of_other_issuers_are_refused_errors_included() 
             }
             let outcome = manager.finish(&answer(&state, &more), None).await;
             match (fits, kind) {
-                (false, _) => assert!(matches!(outcome, Err(OAuthError::MixedUp)), "{iss:?} {outcome:?}"),
+                (false, _) => assert!(
+                    matches!(outcome, Err(OAuthError::MixedUp)),
+                    "{iss:?} {outcome:?}"
+                ),
                 (true, "code") => assert!(outcome.is_ok(), "{iss:?} {outcome:?}"),
                 (true, _) => assert!(matches!(outcome, Err(OAuthError::NotGiven { .. }))),
             }
@@ -144,8 +176,15 @@ async fn check_34_and_35_answers_of_other_issuers_are_refused_errors_included() 
 async fn the_text_of_an_answer_is_not_repeated() {
     let (_, manager) = setup().await;
     let state = param(&begin(&manager).await.unwrap(), "state").unwrap();
-    let more = [("error", "<script>access_denied"), ("error_description", "call 555-EVIL")];
-    let error = manager.finish(&answer(&state, &more), None).await.unwrap_err().to_string();
+    let more = [
+        ("error", "<script>access_denied"),
+        ("error_description", "call 555-EVIL"),
+    ];
+    let error = manager
+        .finish(&answer(&state, &more), None)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(!error.contains('<') && !error.contains("EVIL"), "{error}");
 }
 
@@ -155,10 +194,15 @@ async fn an_answer_counts_in_the_browser_that_was_sent_away_only() {
     let own = Secret::new("cookie of the victim's browser");
     let other = Secret::new("cookie of another");
     for (cookie, fits) in [(Some(&other), false), (None, false), (Some(&own), true)] {
-        let ticket = manager.ticket(&user("alice"), "up", &[], None).await.unwrap();
+        let ticket = manager
+            .ticket(&user("alice"), "up", &[], None)
+            .await
+            .unwrap();
         let url = manager.begin(&ticket, Some(&own)).await.unwrap();
         let state = param(&query(url.as_str()), "state").unwrap();
-        let outcome = manager.finish(&answer(&state, &[("code", "c")]), cookie).await;
+        let outcome = manager
+            .finish(&answer(&state, &[("code", "c")]), cookie)
+            .await;
         assert_eq!(outcome.is_ok(), fits);
     }
     assert_eq!(fake.asked().len(), 1);
@@ -172,30 +216,44 @@ async fn check_21_and_40_a_client_and_a_token_are_for_one_issuer() {
     let relation = Relation::mcp("up", server).with_client("https://other.example", elsewhere);
     let manager = manager().await.relation(relation).build().unwrap();
     let refused = begin(&manager).await;
-    assert!(matches!(refused, Err(OAuthError::NoClient(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(OAuthError::NoClient(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn check_41_and_44_scopes_are_chosen_in_order() {
     let (fake, manager) = setup().await;
     let sent = begin(&manager).await.unwrap();
-    assert_eq!(param(&sent, "scope").as_deref(), Some("mcp:read"), "what the resource lists");
+    assert_eq!(
+        param(&sent, "scope").as_deref(),
+        Some("mcp:read"),
+        "what the resource lists"
+    );
     fake.change("scopes_supported", json!(["mcp:read", "offline_access"]));
     let sent = begin(&manager).await.unwrap();
-    assert_eq!(param(&sent, "scope").as_deref(), Some("mcp:read offline_access"));
+    assert_eq!(
+        param(&sent, "scope").as_deref(),
+        Some("mcp:read offline_access")
+    );
     let ticket = manager
         .ticket(&user("alice"), "up", &["mcp:write".to_owned()], None)
         .await
         .unwrap();
     let url = manager.begin(&ticket, None).await.unwrap();
     let scope = param(&query(url.as_str()), "scope");
-    assert_eq!(scope.as_deref(), Some("mcp:write offline_access"), "what was asked for");
+    assert_eq!(
+        scope.as_deref(),
+        Some("mcp:write offline_access"),
+        "what was asked for"
+    );
 }
 
 #[tokio::test]
 async fn addresses_inside_are_not_reached_by_what_a_server_names() {
-    use std::sync::Arc;
     use mcp_core::http_client::GuardedClient;
+    use std::sync::Arc;
     // The operator allowed this origin and nothing else on this machine.
     let (fake, _) = setup().await;
     let inside = Fake::start().await;
@@ -205,19 +263,24 @@ async fn addresses_inside_are_not_reached_by_what_a_server_names() {
         inside.url.replace("127.0.0.1", "2130706433"),
         inside.url.replace("127.0.0.1", "0x7f.1"),
         inside.url.replace("127.0.0.1", "[::ffff:127.0.0.1]"),
-        inside.url.replace("http://127.0.0.1", "https://169.254.169.254"),
+        inside
+            .url
+            .replace("http://127.0.0.1", "https://169.254.169.254"),
         inside.url.replace("http://127.0.0.1", "https://[::1]"),
         "https://10.0.0.1".to_owned(),
         "http://as.example".to_owned(),
     ] {
         let http = Arc::new(GuardedClient::operator(&fake.url).unwrap());
         let server = format!("{}/mcp", fake.url).parse().unwrap();
-        let relation = Relation::mcp("up", server)
-            .with_client(&issuer, OAuthClient::public("c"));
-        let manager = Manager::builder(crate::CALLBACK.parse().unwrap(), http.clone(), vault().await)
-            .relation(relation)
-            .build()
-            .unwrap();
+        let relation = Relation::mcp("up", server).with_client(&issuer, OAuthClient::public("c"));
+        let manager = Manager::builder(
+            crate::CALLBACK.parse().unwrap(),
+            http.clone(),
+            vault().await,
+        )
+        .relation(relation)
+        .build()
+        .unwrap();
         let client: Arc<dyn mcp_core::http_client::HttpClient> = http;
         let refused = mcp_auth::discovery::discover(&client, &issuer).await;
         assert!(refused.is_err(), "{issuer}");
@@ -229,6 +292,8 @@ async fn addresses_inside_are_not_reached_by_what_a_server_names() {
 #[tokio::test]
 async fn anonymous_callers_cannot_authorise() {
     let (_, manager) = setup().await;
-    let refused = manager.ticket(&mcp_core::Principal::anonymous(), "up", &[], None).await;
+    let refused = manager
+        .ticket(&mcp_core::Principal::anonymous(), "up", &[], None)
+        .await;
     assert!(matches!(refused, Err(OAuthError::Unusable(_))));
 }

@@ -21,12 +21,19 @@ use mcp_core::{
 };
 
 pub(crate) fn http() -> Arc<dyn HttpClient> {
-    Arc::new(GuardedClient::builder().insecure_allow_loopback().build().unwrap())
+    Arc::new(
+        GuardedClient::builder()
+            .insecure_allow_loopback()
+            .build()
+            .unwrap(),
+    )
 }
 
 pub(crate) async fn vault_over(store: Arc<dyn StateStore>) -> Vault {
     let key = VaultKey::from_bytes(&[7; 32]).unwrap();
-    Vault::open_with_ring(store, KeyRing::new(key)).await.unwrap()
+    Vault::open_with_ring(store, KeyRing::new(key))
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn vault() -> Vault {
@@ -45,7 +52,11 @@ pub(crate) fn user(name: &str) -> Principal {
 
 /// The parameters of an address.
 pub(crate) fn query(url: &str) -> Vec<(String, String)> {
-    url::Url::parse(url).unwrap().query_pairs().into_owned().collect()
+    url::Url::parse(url)
+        .unwrap()
+        .query_pairs()
+        .into_owned()
+        .collect()
 }
 
 pub(crate) fn param(query: &[(String, String)], name: &str) -> Option<String> {

@@ -13,7 +13,10 @@ async fn with(provider: Provider) -> Manager {
 }
 
 async fn login(manager: &Manager) -> (Vec<(String, String)>, Result<(), OAuthError>) {
-    let ticket = manager.ticket(&user("alice"), "p", &["repo".into()], None).await.unwrap();
+    let ticket = manager
+        .ticket(&user("alice"), "p", &["repo".into()], None)
+        .await
+        .unwrap();
     let sent = query(manager.begin(&ticket, None).await.unwrap().as_str());
     let answer = vec![
         ("state".to_owned(), param(&sent, "state").unwrap()),
@@ -39,12 +42,24 @@ async fn github_answers_errors_with_200_and_scopes_with_commas() {
     );
     metadata.userinfo_endpoint = Some(url.join("/user").unwrap());
     let manager = with(Provider::oauth2(metadata)).await;
-    fake.answer(200, json!({ "error": "bad_verification_code", "error_description": "x", "error_uri": "y" }));
+    fake.answer(
+        200,
+        json!({ "error": "bad_verification_code", "error_description": "x", "error_uri": "y" }),
+    );
     let refused = login(&manager).await.1;
-    assert!(matches!(&refused, Err(OAuthError::Refused { code }) if code == "invalid_grant"), "{refused:?}");
-    fake.answer(200, json!({ "access_token": "gho_x", "scope": "repo,gist", "token_type": "bearer" }));
+    assert!(
+        matches!(&refused, Err(OAuthError::Refused { code }) if code == "invalid_grant"),
+        "{refused:?}"
+    );
+    fake.answer(
+        200,
+        json!({ "access_token": "gho_x", "scope": "repo,gist", "token_type": "bearer" }),
+    );
     login(&manager).await.1.unwrap();
-    assert_eq!(manager.token(&user("alice"), "p").await.unwrap(), Some(Secret::new("gho_x")));
+    assert_eq!(
+        manager.token(&user("alice"), "p").await.unwrap(),
+        Some(Secret::new("gho_x"))
+    );
 }
 
 #[tokio::test]
@@ -53,12 +68,21 @@ async fn github_names_its_users_by_number_and_revokes_in_its_own_way() {
     let url: url::Url = fake.url.parse().unwrap();
     let manager = with(Provider::github_at(&url, &url)).await;
     let tokens = mcp_auth::oauth::TokenSet::new(Secret::new("gho_x"));
-    manager.import(&user("alice"), "p", &fake.url, tokens).await.unwrap();
+    manager
+        .import(&user("alice"), "p", &fake.url, tokens)
+        .await
+        .unwrap();
     let info = manager.user_info(&user("alice"), "p").await.unwrap();
-    assert_eq!((info.subject.as_str(), info.name.as_deref()), ("42", Some("octocat")));
+    assert_eq!(
+        (info.subject.as_str(), info.name.as_deref()),
+        ("42", Some("octocat"))
+    );
     assert!(manager.revoke(&user("alice"), "p").await.unwrap());
     let other = fake.script.lock().unwrap().other.clone();
-    assert!(other.contains(&"DELETE /applications/id/token".to_owned()), "{other:?}");
+    assert!(
+        other.contains(&"DELETE /applications/id/token".to_owned()),
+        "{other:?}"
+    );
 }
 
 #[tokio::test]
@@ -69,7 +93,11 @@ async fn entra_is_not_sent_a_resource_and_google_is_asked_for_offline_access() {
     let (sent, done) = login(&entra).await;
     done.unwrap();
     assert_eq!(param(&sent, "resource"), None);
-    assert!(fake.asked().iter().all(|asked| !asked.form.contains_key("resource")));
+    assert!(
+        fake.asked()
+            .iter()
+            .all(|asked| !asked.form.contains_key("resource"))
+    );
     let google = with(Provider::google_at(&fake.url)).await;
     let (sent, done) = login(&google).await;
     done.unwrap();
@@ -77,6 +105,12 @@ async fn entra_is_not_sent_a_resource_and_google_is_asked_for_offline_access() {
     assert_eq!(param(&sent, "prompt").as_deref(), Some("consent"));
     let generic = with(Provider::gitlab(&fake.url).with_resource_parameter(true)).await;
     // Others have to announce PKCE.
-    let ticket = generic.ticket(&user("alice"), "p", &[], None).await.unwrap();
-    assert!(matches!(generic.begin(&ticket, None).await, Err(OAuthError::NoPkce(_))));
+    let ticket = generic
+        .ticket(&user("alice"), "p", &[], None)
+        .await
+        .unwrap();
+    assert!(matches!(
+        generic.begin(&ticket, None).await,
+        Err(OAuthError::NoPkce(_))
+    ));
 }

@@ -52,7 +52,10 @@ struct World {
 async fn world(seconds: u32, path: &str) -> World {
     let (listener, callback) = landing().await;
     let server = AuthorizationServer::start(&[&callback], seconds, "").await;
-    serve(listener, Router::new().route("/cb", get(|| async { "back" })));
+    serve(
+        listener,
+        Router::new().route("/cb", get(|| async { "back" })),
+    );
     let resource = format!("http://127.0.0.1:9{path}");
     let relation = Relation::provider("as", Provider::oidc(&server.issuer()), gw())
         .with_scopes(["offline_access", "mcp:read"])
@@ -73,7 +76,11 @@ async fn status(auth: &ResourceServer, token: &str) -> StatusCode {
         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
     });
     let request = Request::post("/mcp").header("authorization", format!("Bearer {token}"));
-    let answer = auth.layer().layer(inner).oneshot(request.body(()).unwrap()).await;
+    let answer = auth
+        .layer()
+        .layer(inner)
+        .oneshot(request.body(()).unwrap())
+        .await;
     answer.unwrap().status()
 }
 
@@ -90,9 +97,15 @@ async fn a_code_becomes_a_token_that_the_resource_server_accepts_and_others_do_n
             .build()
             .unwrap()
     };
-    assert_eq!(status(&accepts(&world.resource), token.secret()).await, StatusCode::OK);
+    assert_eq!(
+        status(&accepts(&world.resource), token.secret()).await,
+        StatusCode::OK
+    );
     let other = accepts("http://127.0.0.1:9/other");
-    assert_eq!(status(&other, token.secret()).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        status(&other, token.secret()).await,
+        StatusCode::UNAUTHORIZED
+    );
     // Nobody else has it.
     assert_eq!(world.manager.token(&user("bob"), "as").await.unwrap(), None);
     let info = world.manager.user_info(&alice, "as").await;
@@ -123,7 +136,10 @@ async fn an_opaque_token_is_introspected_and_refused_once_it_is_revoked() {
         .unwrap();
     assert_eq!(status(&auth, token.secret()).await, StatusCode::OK);
     assert!(world.manager.revoke(&alice, "as").await.unwrap());
-    assert_eq!(status(&auth, token.secret()).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        status(&auth, token.secret()).await,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(world.manager.token(&alice, "as").await.unwrap(), None);
     assert!(!world.manager.revoke(&alice, "as").await.unwrap());
 }
@@ -145,7 +161,11 @@ async fn a_refresh_token_is_rotated_and_its_loss_asks_for_consent() {
 #[tokio::test]
 async fn the_gateway_itself_gets_a_token_and_exchanges_those_of_users() {
     let world = world(60, "/mcp").await;
-    let own = world.manager.client_credentials("as", &["mcp:read".into()]).await.unwrap();
+    let own = world
+        .manager
+        .client_credentials("as", &["mcp:read".into()])
+        .await
+        .unwrap();
     assert!(own.refresh.is_none());
     let alice = user("alice");
     authorize(&world.manager, &alice, "as").await.unwrap();
@@ -164,11 +184,23 @@ async fn the_gateway_itself_gets_a_token_and_exchanges_those_of_users() {
         .scheme(JwtScheme::new(&issuer, target, http()))
         .build()
         .unwrap();
-    assert_eq!(status(&upstream, token.secret()).await, StatusCode::UNAUTHORIZED);
-    assert_eq!(status(&upstream, exchanged.access.secret()).await, StatusCode::OK);
+    assert_eq!(
+        status(&upstream, token.secret()).await,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        status(&upstream, exchanged.access.secret()).await,
+        StatusCode::OK
+    );
     let broad = Exchange::for_resource("https://elsewhere.example");
-    let refused = world.manager.exchange_token(&issuer, &gw(), &token, &broad).await;
-    assert!(matches!(refused, Err(OAuthError::Refused { .. })), "{refused:?}");
+    let refused = world
+        .manager
+        .exchange_token(&issuer, &gw(), &token, &broad)
+        .await;
+    assert!(
+        matches!(refused, Err(OAuthError::Refused { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -202,7 +234,11 @@ async fn check_23_and_24_a_client_is_named_by_its_document() {
     authorize(&manager, &alice, "mcp").await.unwrap();
     assert!(manager.token(&alice, "mcp").await.unwrap().is_some());
     // A document elsewhere than at an https address with a path is no name.
-    for bad in ["http://client.test/x", "https://client.test/", "https://client.test/x#y"] {
+    for bad in [
+        "http://client.test/x",
+        "https://client.test/",
+        "https://client.test/x#y",
+    ] {
         let builder = crate::manager().await.client_document(bad.parse().unwrap());
         assert!(builder.build().is_err(), "{bad}");
     }
@@ -237,7 +273,10 @@ async fn check_28_and_29_a_registration_belongs_to_its_issuer() {
         .unwrap();
     let mut clients = Vec::new();
     for name in ["a", "a", "b"] {
-        let ticket = manager.ticket(&user("alice"), name, &[], None).await.unwrap();
+        let ticket = manager
+            .ticket(&user("alice"), name, &[], None)
+            .await
+            .unwrap();
         let url = manager.begin(&ticket, None).await.unwrap();
         clients.push(param(&query(url.as_str()), "client_id").unwrap());
     }
@@ -249,32 +288,46 @@ async fn check_28_and_29_a_registration_belongs_to_its_issuer() {
 #[tokio::test]
 async fn a_device_without_a_browser_is_authorised_from_another() {
     let server = AuthorizationServer::start(&[], 60, "").await;
-    let relation = Relation::provider("as", Provider::oidc(&server.issuer()), OAuthClient::public("device"))
-        .with_resource("http://127.0.0.1:9/mcp");
+    let relation = Relation::provider(
+        "as",
+        Provider::oidc(&server.issuer()),
+        OAuthClient::public("device"),
+    )
+    .with_resource("http://127.0.0.1:9/mcp");
     let manager = manager().await.relation(relation).build().unwrap();
-    let device = manager.device_begin("as", &["openid".into(), "mcp:read".into()]).await.unwrap();
+    let device = manager
+        .device_begin("as", &["openid".into(), "mcp:read".into()])
+        .await
+        .unwrap();
     let shown = format!("{device:?}");
     assert!(!shown.contains("code: Secret"), "{shown}");
     let address = device.complete.clone().unwrap();
     let alice = user("alice");
+    let mut browser = Browser::new("alice").unwrap();
+    let page = browser.visit(address.as_str()).await.unwrap();
     let finish = manager.device_finish(&alice, "as", &device);
-    let agree = async {
-        let mut browser = Browser::new("alice").unwrap();
-        browser.visit(address.as_str()).await.unwrap()
-    };
-    let (finished, page) = tokio::join!(finish, agree);
-    finished.unwrap_or_else(|error| panic!("{error}: {}", page.text));
+    let finished = tokio::time::timeout(Duration::from_secs(15), finish).await;
+    finished
+        .unwrap_or_else(|_| panic!("{}", page.text))
+        .unwrap();
     assert!(manager.token(&alice, "as").await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn check_32_the_resource_is_in_every_request() {
     let world = world(60, "/mcp").await;
-    let ticket = world.manager.ticket(&user("alice"), "as", &[], None).await.unwrap();
+    let ticket = world
+        .manager
+        .ticket(&user("alice"), "as", &[], None)
+        .await
+        .unwrap();
     let url = world.manager.begin(&ticket, None).await.unwrap();
     let sent = query(url.as_str());
     assert_eq!(param(&sent, "resource"), Some(world.resource.clone()));
-    assert_eq!(param(&sent, "code_challenge_method").as_deref(), Some("S256"));
+    assert_eq!(
+        param(&sent, "code_challenge_method").as_deref(),
+        Some("S256")
+    );
     assert!(param(&sent, "state").unwrap().len() >= 32);
     assert_eq!(param(&sent, "response_type").as_deref(), Some("code"));
 }

@@ -1,13 +1,14 @@
 //! Refreshing: once, ahead of the end, by one of many.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use mcp_auth::oauth::{Manager, OAuthClient, Provider, Relation, TokenSet};
-use mcp_core::{clock::FakeClock, secret::Secret, store::{MemoryStore, StateStore}};
+use mcp_core::{
+    clock::FakeClock,
+    secret::Secret,
+    store::{MemoryStore, StateStore},
+};
 use serde_json::json;
 
 use crate::{CALLBACK, fake::Fake, http, user, vault_over};
@@ -15,18 +16,32 @@ use crate::{CALLBACK, fake::Fake, http, user, vault_over};
 async fn replica(fake: &Fake, store: &Arc<dyn StateStore>, clock: &FakeClock) -> Manager {
     let provider = Provider::oidc(&fake.url);
     let relation = Relation::provider("up", provider, OAuthClient::public("c"));
-    Manager::builder(CALLBACK.parse().unwrap(), http(), vault_over(store.clone()).await)
-        .relation(relation)
-        .wall_clock(Arc::new(clock.clone()))
-        .build()
-        .unwrap()
+    Manager::builder(
+        CALLBACK.parse().unwrap(),
+        http(),
+        vault_over(store.clone()).await,
+    )
+    .relation(relation)
+    .wall_clock(Arc::new(clock.clone()))
+    .build()
+    .unwrap()
 }
 
-async fn import(manager: &Manager, fake: &Fake, name: &str, refresh: &str, clock: &FakeClock, life: u64) {
+async fn import(
+    manager: &Manager,
+    fake: &Fake,
+    name: &str,
+    refresh: &str,
+    clock: &FakeClock,
+    life: u64,
+) {
     let tokens = TokenSet::new(Secret::new("at-old"))
         .with_refresh(Secret::new(refresh))
         .with_end(clock.date() + Duration::from_secs(life));
-    manager.import(&user(name), "up", &fake.url, tokens).await.unwrap();
+    manager
+        .import(&user(name), "up", &fake.url, tokens)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -42,7 +57,10 @@ async fn two_replicas_refresh_once() {
     ];
     import(&replicas[0], &fake, "alice", "rt-1", &clock, 100).await;
     for replica in &replicas {
-        assert_eq!(replica.token(&user("alice"), "up").await.unwrap(), Some(Secret::new("at-old")));
+        assert_eq!(
+            replica.token(&user("alice"), "up").await.unwrap(),
+            Some(Secret::new("at-old"))
+        );
     }
     clock.advance(Duration::from_secs(101));
     let calls = (0..40).map(|n| {
@@ -50,7 +68,12 @@ async fn two_replicas_refresh_once() {
         async move { replica.token(&user("alice"), "up").await.unwrap() }
     });
     let tokens = join_all(calls).await;
-    assert!(tokens.iter().all(|token| *token == Some(Secret::new("at-2"))), "{tokens:?}");
+    assert!(
+        tokens
+            .iter()
+            .all(|token| *token == Some(Secret::new("at-2"))),
+        "{tokens:?}"
+    );
     assert_eq!(fake.asked().len(), 1);
 }
 
@@ -69,9 +92,15 @@ async fn a_token_that_still_works_is_used_while_it_is_replaced() {
         let token = manager.token(&user("alice"), "up").await.unwrap();
         assert_eq!(token, Some(Secret::new("at-old")));
     }
-    assert!(started.elapsed() < Duration::from_millis(250), "nobody waited for the exchange");
+    assert!(
+        started.elapsed() < Duration::from_millis(250),
+        "nobody waited for the exchange"
+    );
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(manager.token(&user("alice"), "up").await.unwrap(), Some(Secret::new("at-2")));
+    assert_eq!(
+        manager.token(&user("alice"), "up").await.unwrap(),
+        Some(Secret::new("at-2"))
+    );
     assert_eq!(fake.asked().len(), 1);
 }
 
@@ -84,7 +113,15 @@ async fn a_thousand_users_with_expiring_tokens_cause_one_refresh_each() {
     let clock = FakeClock::new();
     let manager = replica(&fake, &store, &clock).await;
     for n in 0..1000 {
-        import(&manager, &fake, &format!("u{n}"), &format!("r{n}"), &clock, 1000).await;
+        import(
+            &manager,
+            &fake,
+            &format!("u{n}"),
+            &format!("r{n}"),
+            &clock,
+            1000,
+        )
+        .await;
     }
     clock.advance(Duration::from_secs(950));
     for _ in 0..3 {
@@ -118,12 +155,18 @@ async fn a_refused_refresh_token_asks_for_consent_and_an_outage_does_not() {
     clock.advance(Duration::from_secs(95));
     fake.answer(503, json!({}));
     // The old token works to its end.
-    assert_eq!(manager.token(&user("alice"), "up").await.unwrap(), Some(Secret::new("at-old")));
+    assert_eq!(
+        manager.token(&user("alice"), "up").await.unwrap(),
+        Some(Secret::new("at-old"))
+    );
     clock.advance(Duration::from_secs(10));
     let error = manager.token(&user("alice"), "up").await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert!(manager.has_authorized(&user("alice"), "up").await.unwrap());
-    fake.answer(400, json!({ "error": "invalid_grant", "error_description": "secret stuff rt" }));
+    fake.answer(
+        400,
+        json!({ "error": "invalid_grant", "error_description": "secret stuff rt" }),
+    );
     assert_eq!(manager.token(&user("alice"), "up").await.unwrap(), None);
     assert!(!manager.has_authorized(&user("alice"), "up").await.unwrap());
 }

@@ -67,14 +67,8 @@ async fn ask(port: u16, root: &CertificateDer<'static>, own: Option<Pair>) -> Op
     Some(answer)
 }
 
-#[tokio::test]
-async fn a_certificate_of_the_authority_names_its_owner() {
-    let (issuer, root) = authority();
-    let (stranger, _) = authority();
-    let server = leaf(
-        &issuer,
-        vec![SanType::DnsName("localhost".try_into().unwrap())],
-    );
+/// Serves whoever shows a certificate of an authority, or none, and says who that is.
+async fn serve(server: Pair, root: &CertificateDer<'static>) -> u16 {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).unwrap();
     let provider = Arc::new(default_provider());
@@ -91,8 +85,6 @@ async fn a_certificate_of_the_authority_names_its_owner() {
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // A client that never shakes hands must not hold up the others.
-    let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let auth = ResourceServer::builder("https://gw.example/mcp")
         .authorization_server("https://as.example")
         .scheme(MtlsScheme::new("spiffe://example", CertificateName::Uri))
@@ -101,13 +93,19 @@ async fn a_certificate_of_the_authority_names_its_owner() {
     let who = |who: Extension<Principal>| async move { who.subject().to_owned() };
     let app = Router::new().route("/who", get(who)).layer(auth.layer());
     let listener = TlsListener::new(listener, Arc::new(config)).unwrap();
-    tokio::spawn(async move {
-        axum::serve(
-            listener,
-            app.into_make_service_with_connect_info::<PeerCertificate>(),
-        )
-        .await
-    });
+    let app = app.into_make_service_with_connect_info::<PeerCertificate>();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    port
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_authority_names_its_owner() {
+    let (issuer, root) = authority();
+    let (stranger, _) = authority();
+    let names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+    let port = serve(leaf(&issuer, names), &root).await;
+    // A client that never shakes hands must not hold up the others.
+    let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let uri = |name: &str| vec![SanType::URI(name.try_into().unwrap())];
     let known = ask(
         port,

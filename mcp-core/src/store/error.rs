@@ -53,7 +53,7 @@ impl StoreError {
         Self::new(StoreErrorKind::Invalid, message)
     }
 
-    #[cfg(any(feature = "redb", feature = "redis"))]
+    #[cfg(any(feature = "redb", feature = "redis", feature = "postgres"))]
     pub(super) const fn corrupt(message: &'static str) -> Self {
         Self::new(StoreErrorKind::Corrupt, message)
     }

@@ -1,12 +1,13 @@
 //! Small durable state behind one trait: get, put, delete, compare-and-swap, scan, time to live.
 //!
-//! [`StateStore`] is what budgets, sessions, recorders and workflow histories write to. Three implementations:
+//! [`StateStore`] is what budgets, sessions, recorders and workflow histories write to. Four implementations:
 //!
 //! | Type | Feature | For |
 //! |---|---|---|
 //! | [`MemoryStore`] | none | one process, nothing survives a restart |
 //! | `RedbStore` | `redb` | one process, one file |
 //! | `RedisStore` | `redis` | many processes |
+//! | `PostgresStore` | `postgres` | many processes, kept for good |
 //!
 //! Keys are [`StoreKey`]s: a [`Namespace`] and a list of parts, written so that no two different lists meet in
 //! one key. Every stored value has a [`Version`], which changes with every write and is not used again for that
@@ -15,6 +16,8 @@
 mod error;
 mod key;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
@@ -29,6 +32,8 @@ use bytes::Bytes;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::key::{KeyError, MAX_KEY_LEN, Namespace, StoreKey, StorePrefix};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 #[cfg(feature = "redb")]
 pub use self::redb::RedbStore;
 #[cfg(feature = "redis")]

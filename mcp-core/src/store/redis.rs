@@ -160,6 +160,10 @@ impl RedisStore {
     }
 
     async fn fetch(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        // A pipeline without commands is an error.
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipeline = redis::pipe();
         for key in keys {
             pipeline.get(key);

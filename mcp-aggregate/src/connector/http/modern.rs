@@ -1,6 +1,6 @@
 //! Servers of revision 2026-07-28.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
@@ -31,8 +31,10 @@ pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error>
                     | ErrorKind::Timeout
                     | ErrorKind::Unauthenticated
                     | ErrorKind::ConsentRequired
+                    | ErrorKind::PermissionDenied
                     | ErrorKind::RateLimited
-            ) =>
+            ) || (refused.status == StatusCode::OK
+                && refused.error.kind() == ErrorKind::Unavailable) =>
         {
             Err(refused.error)
         }

@@ -1,0 +1,286 @@
+//! Roles, scopes, chains: decisions, lists, explanations.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mcp_auth::{
+    ScopeHierarchy,
+    policy::{Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules},
+};
+use mcp_core::{
+    Entry, EntryKind, Era, Error, ErrorKind, Json, Method, PolicyDecision, PolicyEngine, Principal,
+    Request, Response, Stack, Verdict, Visibility,
+};
+use serde_json::json;
+use tower::{ServiceExt, service_fn};
+
+fn user(name: &str, scopes: &[&str]) -> Principal {
+    Principal::authenticated("https://as.example", name).with_scopes(scopes.iter().copied())
+}
+
+fn call(who: &Principal, method: Method, params: serde_json::Value) -> Request {
+    Request::new(method, Some(params.into()))
+        .unwrap()
+        .with_principal(who.clone())
+}
+
+fn tool(who: &Principal, name: &str) -> Request {
+    call(
+        who,
+        Method::TOOLS_CALL,
+        json!({ "name": name, "arguments": { "a": 1 } }),
+    )
+}
+
+fn rbac() -> Rbac {
+    Rbac::builder()
+        .allow("reader", EntryKind::Tool, Pattern::new("*__read*"))
+        .allow(
+            "reader",
+            EntryKind::Resource,
+            Pattern::new("file:///data/*"),
+        )
+        .allow("writer", EntryKind::Tool, Pattern::new("files__write"))
+        .deny("intern", EntryKind::Tool, Pattern::new("*secret*"))
+        .allow_everything("admin")
+        .assign_authenticated("reader")
+        .assign_scope("files:write", "writer")
+        .assign_subject("https://as.example", "root", "admin")
+        .assign_subject("https://as.example", "ivan", "intern")
+        .assign_tenant("acme", "admin")
+        .build()
+}
+
+#[tokio::test]
+async fn roles_allow_deny_and_default_to_no() {
+    let rbac = rbac();
+    let acme = user("x", &[]).with_tenant("acme");
+    for (who, name, allowed) in [
+        (user("alice", &[]), "files__read_text", true),
+        (user("alice", &[]), "files__write", false),
+        (user("alice", &["files:write"]), "files__write", true),
+        (user("alice", &["files:writes"]), "files__write", false),
+        (user("ivan", &[]), "files__read_secret", false),
+        (user("root", &[]), "anything", true),
+        // The same subject of another issuer is somebody else.
+        (
+            Principal::authenticated("https://evil.example", "root"),
+            "anything",
+            false,
+        ),
+        (acme, "anything", true),
+        (Principal::anonymous(), "files__read_text", false),
+        (Principal::local(), "files__read_text", false),
+    ] {
+        let decision = rbac.decide(&tool(&who, name)).await.unwrap();
+        assert_eq!(
+            decision.allows(),
+            allowed,
+            "{who:?} {name} {:?}",
+            decision.verdict()
+        );
+        let seen = rbac
+            .visibility(&who)
+            .allows(&Entry::new(EntryKind::Tool, name));
+        assert_eq!(seen, allowed, "lists agree: {who:?} {name}");
+    }
+}
+
+#[tokio::test]
+async fn every_method_that_acts_on_an_entry_is_judged() {
+    let rbac = rbac();
+    let alice = user("alice", &[]);
+    for (method, params, allowed) in [
+        (
+            Method::RESOURCES_READ,
+            json!({ "uri": "file:///data/x" }),
+            true,
+        ),
+        (
+            Method::RESOURCES_READ,
+            json!({ "uri": "file:///etc/passwd" }),
+            false,
+        ),
+        (
+            Method::new("resources/subscribe"),
+            json!({ "uri": "file:///etc/passwd" }),
+            false,
+        ),
+        (Method::new("prompts/get"), json!({ "name": "p" }), false),
+        (
+            Method::new("completion/complete"),
+            json!({ "ref": { "type": "ref/prompt", "name": "p" } }),
+            false,
+        ),
+        (
+            Method::SUBSCRIPTIONS_LISTEN,
+            json!({ "notifications": { "resourceSubscriptions": ["file:///data/x", "file:///etc/passwd"] } }),
+            false,
+        ),
+        (Method::TOOLS_LIST, json!({}), true),
+    ] {
+        let request = call(&alice, method.clone(), params);
+        assert_eq!(
+            rbac.decide(&request).await.unwrap().allows(),
+            allowed,
+            "{method}"
+        );
+    }
+}
+
+/// Adds an argument to every call of a tool.
+struct Stamp(&'static str);
+
+#[async_trait]
+impl PolicyEngine for Stamp {
+    async fn decide(&self, request: &Request) -> Result<PolicyDecision, Error> {
+        let mut params = request.params().cloned().unwrap();
+        params.set("name", Json::string(self.0));
+        params.set("stamped", Json::from(json!(true)));
+        Ok(PolicyDecision::Modify(
+            Verdict::new("stamp", "stamped"),
+            params.to_json(),
+        ))
+    }
+
+    fn visibility(&self, _: &Principal) -> Visibility {
+        Visibility::all()
+    }
+}
+
+/// Reaches no decision.
+struct Broken;
+
+#[async_trait]
+impl PolicyEngine for Broken {
+    async fn decide(&self, _: &Request) -> Result<PolicyDecision, Error> {
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the policy server is away",
+        ))
+    }
+
+    fn visibility(&self, _: &Principal) -> Visibility {
+        Visibility::all().and(|_| false)
+    }
+}
+
+async fn through(engine: Arc<dyn PolicyEngine>, request: Request) -> Result<String, Error> {
+    let inner = service_fn(|request: Request| async move {
+        Ok::<_, Error>(Response::new(Json::string(
+            request.params().unwrap().to_json().as_str(),
+        )))
+    });
+    let service = Stack::new(inner)
+        .layer(PolicyLayer::new(engine))
+        .into_service();
+    service
+        .oneshot(request)
+        .await
+        .map(|answer| answer.result().to_text().unwrap())
+}
+
+#[tokio::test]
+async fn a_refused_call_says_its_rule_and_is_not_made() {
+    let error = through(Arc::new(rbac()), tool(&user("alice", &[]), "files__write"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(error.status(Era::Modern).as_u16(), 403);
+    assert!(error.to_rpc(Era::Modern).as_str().contains("rbac:default"));
+    let broken = through(Arc::new(Broken), tool(&user("alice", &[]), "x")).await;
+    assert!(broken.is_err(), "no decision is a refusal");
+}
+
+#[tokio::test]
+async fn a_mutator_changes_arguments_and_never_what_is_called() {
+    let alice = user("alice", &[]);
+    let seen = through(Arc::new(Stamp("a__read")), tool(&alice, "a__read"))
+        .await
+        .unwrap();
+    assert!(seen.contains("stamped"), "{seen}");
+    assert!(
+        through(Arc::new(Stamp("other")), tool(&alice, "a__read"))
+            .await
+            .is_err()
+    );
+    let chain = PolicyChain::new()
+        .then("stamp", Arc::new(Stamp("a__read")))
+        .then("roles", Arc::new(rbac()));
+    assert!(
+        through(Arc::new(chain), tool(&alice, "a__read"))
+            .await
+            .unwrap()
+            .contains("stamped")
+    );
+}
+
+#[tokio::test]
+async fn check_11_scopes_are_asked_for_all_at_once_and_a_hierarchy_counts() {
+    let rules = ScopeRules::new()
+        .require(EntryKind::Tool, Pattern::new("files__*"), ["files:read"])
+        .require(
+            EntryKind::Tool,
+            Pattern::new("*write*"),
+            ["files:write", "audit"],
+        )
+        .with_hierarchy(ScopeHierarchy::new().with("files:write", ["files:read"]));
+    let needed = |who: Principal, name: &'static str| {
+        let rules = rules.clone();
+        async move {
+            match rules.decide(&tool(&who, name)).await.unwrap() {
+                PolicyDecision::NeedScopes(_, scopes) => scopes,
+                _ => Vec::new(),
+            }
+        }
+    };
+    assert_eq!(
+        needed(user("a", &[]), "files__write").await,
+        ["files:read", "files:write", "audit"]
+    );
+    assert_eq!(
+        needed(user("a", &["files:write"]), "files__read").await,
+        [""; 0]
+    );
+    assert_eq!(
+        needed(user("a", &["files:write", "audit"]), "files__write").await,
+        [""; 0]
+    );
+    assert_eq!(needed(user("a", &[]), "other").await, [""; 0]);
+    assert!(rules.visibility(&user("a", &[])).is_all());
+}
+
+#[tokio::test]
+async fn an_explanation_has_every_verdict_and_makes_no_call() {
+    let chain = PolicyChain::new()
+        .then("roles", Arc::new(rbac()))
+        .then(
+            "scopes",
+            Arc::new(ScopeRules::new().require(EntryKind::Tool, Pattern::new("*"), ["s"])),
+        )
+        .then("broken", Arc::new(Broken));
+    let alice = user("alice", &[]);
+    let all = chain
+        .explain(&alice, &tool(&Principal::anonymous(), "files__read_x"))
+        .await;
+    let names: Vec<_> = all
+        .iter()
+        .map(|one| (one.engine.as_str(), one.reached))
+        .collect();
+    assert_eq!(
+        names,
+        [("roles", true), ("scopes", true), ("broken", false)]
+    );
+    assert!(all[0].decision.as_ref().unwrap().allows());
+    assert!(matches!(
+        all[1].decision,
+        Some(PolicyDecision::NeedScopes(..))
+    ));
+    assert!(all[2].decision.is_none());
+    assert!(
+        !chain
+            .visibility(&alice)
+            .allows(&Entry::new(EntryKind::Tool, "files__read_x"))
+    );
+}
