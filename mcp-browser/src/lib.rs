@@ -1,4 +1,20 @@
 //! Governed browser sessions on Playwright, as a service and as MCP tools.
+//!
+//! [`BrowserService`] leases [`Session`]s to principals: contexts of a Chromium that the Playwright driver controls,
+//! each behind a filtering proxy of its own that enforces an [`OriginPolicy`]. With the feature `rmcp` there is
+//! `BrowserTools`, an rmcp server; with `captcha` sessions find captchas and hand over answers.
+//!
+//! Nothing is downloaded, read from the environment or looked for: Node, the driver (version [`PLAYWRIGHT_CORE`] of
+//! `playwright-core`) and the browser are named by a [`DriverConfig`], or found by [`Discover`] in folders that it is
+//! given. Set `PLAYWRIGHT_SKIP_DRIVER_DOWNLOAD=1` when building, for instance in `.cargo/config.toml`.
+//!
+//! # Features
+//!
+//! | Name | Adds | Default |
+//! |---|---|---|
+//! | `rmcp` | the MCP tools | no |
+//! | `captcha` | captchas on pages | no |
+//! | `full` | all of the above | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "captcha")]
@@ -41,3 +57,8 @@ pub use self::{
         Session, SessionOptions, SnapshotView, TabView, Viewport, Wait,
     },
 };
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "rmcp"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

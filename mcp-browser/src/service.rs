@@ -35,6 +35,8 @@ struct Inner {
     leases: Arc<Mutex<Leases>>,
     warm: Arc<tokio::sync::Mutex<Vec<Prepared>>>,
     refilling: AtomicBool,
+    /// Held while a warm context is being made: who needs one waits for it rather than making another.
+    making: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -100,6 +102,7 @@ impl BrowserService {
             leases: Arc::default(),
             warm: Arc::default(),
             refilling: AtomicBool::new(false),
+            making: tokio::sync::Mutex::default(),
         })))
     }
 
@@ -121,8 +124,10 @@ impl BrowserService {
         };
         match self.0.config.isolation {
             Isolation::Shared => {
+                if self.0.config.warm > 0 {
+                    self.refill().await;
+                }
                 self.0.engine.browser(slot).await?;
-                self.refill().await;
             }
             Isolation::PerPrincipal => {
                 self.0.engine.driver().await?;
@@ -239,10 +244,12 @@ impl BrowserService {
         {
             return Ok(None);
         }
-        let mut warm = self.0.warm.lock().await;
-        warm.retain(|prepared| prepared.browser.is_alive());
-        let taken = warm.pop();
-        drop(warm);
+        let mut taken = self.pop_warm().await;
+        if taken.is_none() {
+            // Nothing is waited for where nothing is being made.
+            let _made = self.0.making.lock().await;
+            taken = self.pop_warm().await;
+        }
         if let Some(prepared) = &taken {
             prepared.proxy.set(
                 options.proxy_config(&self.0.config),
@@ -259,6 +266,12 @@ impl BrowserService {
         Ok(taken)
     }
 
+    async fn pop_warm(&self) -> Option<Prepared> {
+        let mut warm = self.0.warm.lock().await;
+        warm.retain(|prepared| prepared.browser.is_alive());
+        warm.pop()
+    }
+
     async fn refill(&self) {
         let slot = Slot {
             owner: None,
@@ -268,6 +281,7 @@ impl BrowserService {
             if self.0.warm.lock().await.len() >= self.0.config.warm {
                 return;
             }
+            let _making = self.0.making.lock().await;
             let made = async {
                 let browser = self.0.engine.browser(slot).await?;
                 prepare(&self.0.config, browser, &SessionOptions::default(), None).await
@@ -287,7 +301,7 @@ impl BrowserService {
         let weak = Arc::downgrade(&session.0);
         let service = Arc::downgrade(&self.0);
         let mut gone = session.0.browser.gone();
-        tokio::spawn(async move {
+        let watching = tokio::spawn(async move {
             loop {
                 let Some(deadline) = weak.upgrade().map(|inner| Session(inner).deadline()) else {
                     return;
@@ -306,6 +320,8 @@ impl BrowserService {
                 }
             }
         });
+        // Set once, here.
+        let _ = session.0.watching.set(watching.abort_handle());
     }
 
     /// Finds a principal's session.

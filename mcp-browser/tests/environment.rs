@@ -10,7 +10,6 @@ mod support;
 
 use std::{
     io::Read,
-    os::fd::AsRawFd,
     process::{Command, Stdio},
 };
 
@@ -94,13 +93,13 @@ async fn sandboxed() {
 async fn windows_are_shown_on_the_display_that_is_given() {
     let site = site().await;
     // Xvfb writes the number of a free display to this pipe.
-    let mut xvfb = Command::new(program("Xvfb"))
+    let xvfb = Command::new(program("Xvfb"))
         .args([
             "-displayfd",
             "1",
             "-screen",
             "0",
-            "1280x800x24",
+            "1920x1200x24",
             "-nolisten",
             "tcp",
         ])
@@ -108,8 +107,8 @@ async fn windows_are_shown_on_the_display_that_is_given() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut out = xvfb.stdout.take().unwrap();
-    assert!(out.as_raw_fd() > 0);
+    let mut xvfb = Ended(xvfb);
+    let mut out = xvfb.0.stdout.take().unwrap();
     let mut number = String::new();
     let mut byte = [0];
     while out.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
@@ -154,6 +153,15 @@ async fn windows_are_shown_on_the_display_that_is_given() {
         "{error}"
     );
     blind.shutdown().await;
-    xvfb.kill().unwrap();
-    xvfb.wait().unwrap();
+}
+
+/// A program that ends with the test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

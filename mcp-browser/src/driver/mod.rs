@@ -56,8 +56,8 @@ impl DriverConfig {
         self
     }
 
-    /// Passes a variable to the driver and the browsers, for instance `DISPLAY` for headed sessions. Default is
-    /// none: they see nothing of this process's environment.
+    /// Passes a variable to the driver and the browsers, for instance `DISPLAY` for headed sessions. They see
+    /// nothing of this process's environment; `PATH` is the system's usual one unless it is set here.
     #[must_use]
     pub fn with_environment(
         mut self,
@@ -73,6 +73,15 @@ impl DriverConfig {
     pub const fn with_start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
         self
+    }
+
+    pub(crate) fn has_display(&self) -> bool {
+        let names = ["DISPLAY", "WAYLAND_DISPLAY"];
+        cfg!(not(target_os = "linux"))
+            || self
+                .environment
+                .iter()
+                .any(|(name, _)| names.iter().any(|display| name == *display))
     }
 
     pub(crate) fn cli(&self) -> PathBuf {

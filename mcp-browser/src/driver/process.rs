@@ -139,6 +139,8 @@ fn command(config: &DriverConfig, folder: &Path) -> Result<Command, BrowserError
         .env_clear()
         .env("HOME", folder)
         .env("TMPDIR", folder)
+        // Fixed, not read: Debian's Chromium is started by a shell script.
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("PW_LANG_NAME", "rust")
         .env("PW_LANG_NAME_VERSION", "1.90")
         .env("PW_CLI_DISPLAY_VERSION", env!("CARGO_PKG_VERSION"))

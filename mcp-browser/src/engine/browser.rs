@@ -43,6 +43,11 @@ impl BrowserHandle {
             }
             Sandbox::Required => true,
         };
+        if slot.headed && !config.driver.has_display() {
+            return Err(failed(
+                "a headed browser needs a display: pass DISPLAY with DriverConfig::with_environment",
+            ));
+        }
         let id = format!("{:016x}", rand::random::<u64>());
         let first = start(&driver, config, slot, &id, sandbox).await;
         let (browser, sandboxed) = match first {
@@ -206,15 +211,7 @@ async fn start(
     let launching = driver.playwright().chromium().launch_with_options(options);
     match tokio::time::timeout(config.driver.start_timeout, launching).await {
         Ok(Ok(browser)) => Ok(browser),
-        Ok(Err(error)) => {
-            let text = error.to_string();
-            let hint = if text.contains("Missing X server") || text.contains("DISPLAY") {
-                "a headed browser needs a display: pass DISPLAY with DriverConfig::with_environment"
-            } else {
-                "the browser does not start"
-            };
-            Err(failed(hint).with_source(error))
-        }
+        Ok(Err(error)) => Err(failed("the browser does not start").with_source(error)),
         Err(_) => Err(failed("the browser did not start in time")),
     }
 }

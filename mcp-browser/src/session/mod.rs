@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use std::{
 
 use mcp_core::{AuditEvent, AuditOutcome, Partition, Principal, secret::Secret};
 use playwright_rs::{BrowserContext, Page};
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 use zeroize::Zeroizing;
 
 pub use self::{
@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     secrets: Mutex<Vec<Secret>>,
     seen: Mutex<Seen>,
+    /// Who ends the session when its time has come.
+    pub(crate) watching: OnceLock<AbortHandle>,
     pub(crate) traffic: traffic::Traffic,
 }
 
@@ -133,6 +135,7 @@ impl Session {
             closed: AtomicBool::new(false),
             secrets: Mutex::default(),
             seen: Mutex::default(),
+            watching: OnceLock::new(),
             traffic: traffic::Traffic::default(),
         }))
     }
@@ -379,6 +382,15 @@ impl Session {
             .filter_map(|file| std::fs::read(file.path()).ok())
             .map(Into::into)
             .collect()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // It would wait for the end of a session that is gone.
+        if let Some(watching) = self.watching.get() {
+            watching.abort();
+        }
     }
 }
 
