@@ -203,7 +203,15 @@ mod tests {
             Principal::local().partition(),
         );
         let profiles_a = profiles(&store, &key);
-        let state = StorageState::default().cookies(vec![Cookie::new("sid", "s3cr3t")]);
+        let state = StorageState::default().cookies(vec![
+            Cookie::new("sid", "s3cr3t")
+                .domain("shop.example")
+                .path("/")
+                .expires(-1.0)
+                .http_only(false)
+                .secure(false)
+                .same_site("Lax"),
+        ]);
         profiles_a.save(alice, "shop", &state).await.unwrap();
         let back = profiles_a.load(alice, "shop").await.unwrap().unwrap();
         assert_eq!(back.cookies[0].value, "s3cr3t");

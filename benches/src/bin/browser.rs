@@ -234,6 +234,7 @@ fn ours(origin: &str) -> Outcome<Command> {
     Ok(command)
 }
 
+#[allow(clippy::too_many_lines, reason = "one measurement after another")]
 async fn measure_ours(origin: &str, repeats: usize, times: &mut Times) -> Outcome<()> {
     let started = Instant::now();
     let mut client = Client::start(ours(origin)?).await?;
@@ -303,7 +304,7 @@ async fn measure_ours(origin: &str, repeats: usize, times: &mut Times) -> Outcom
             json!({ "session_id": id, "changes": true }),
         )
         .await?;
-    say(&format!(
+    say(format!(
         "unchanged snapshot of 10,000 nodes: {} bytes",
         text(&same).len()
     ))?;
@@ -474,11 +475,11 @@ async fn compare(playwright: &PathBuf, anchor: Option<PathBuf>, repeats: usize) 
             other(median(&default)),
             other(median(&unsettled)),
         );
-        say(&format!("{step:30} {own:6.0} {node} {anchor}   {quick}"))?;
+        say(format!("{step:30} {own:6.0} {node} {anchor}   {quick}"))?;
     }
     for (who, rows) in memory {
         for (sessions, process, all) in rows {
-            say(&format!(
+            say(format!(
                 "{who}: {sessions} sessions: process {} KiB, with all below it {} MiB (PSS)",
                 process / 1024,
                 all >> 20
@@ -497,7 +498,7 @@ async fn soak(driver: DriverConfig, sessions: usize) -> Outcome<()> {
         if round % (sessions / 10).max(1) == 0 {
             let descriptors = std::fs::read_dir("/proc/self/fd")?.count();
             let me = Some(std::process::id());
-            say(&format!(
+            say(format!(
                 "{round:5} sessions: process {} KiB, with all below it {} MiB (PSS), {descriptors} descriptors",
                 pss(me)? / 1024,
                 tree(me)? >> 20

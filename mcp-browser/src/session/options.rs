@@ -82,7 +82,7 @@ pub struct SessionOptions {
     pub proxy: Option<String>,
     /// Keeps cookies and storage under this name from one session to the next. Default is to keep nothing.
     pub profile: Option<String>,
-    /// Only these origins may be reached, within what the operator allows, such as "https://shop.example".
+    /// Only these origins may be reached, within what the operator allows, such as `https://shop.example`.
     pub allow_origins: Option<Vec<String>>,
     /// These origins may not be reached.
     pub deny_origins: Vec<String>,

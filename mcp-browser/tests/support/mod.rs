@@ -1,5 +1,9 @@
 //! A real browser, and a site for it.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::too_many_lines,
+    reason = "each test file uses a part; routes are a list"
+)]
 
 use std::{
     path::{Path, PathBuf},
