@@ -436,7 +436,7 @@ mod tests {
             let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
             prop_assert_eq!(plain_length(&text), expected);
             // Bytes over 127 and those next to the special ones are plain.
-            let mut plain = vec![0x80_u8, 0xff, 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f].repeat(plain % 40);
+            let mut plain = [0x80_u8, 0xff, 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f].repeat(plain % 40);
             prop_assert_eq!(plain_length(&plain), plain.len());
             plain.push(0x1f);
             prop_assert_eq!(plain_length(&plain), plain.len() - 1);

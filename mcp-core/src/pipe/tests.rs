@@ -205,7 +205,7 @@ async fn a_question_of_one_of_several_calls_outlives_the_call_it_was_put_through
     for _ in 0..2 {
         match stream.receiver().recv().await.unwrap() {
             crate::notifier::Outgoing::Question(question) => asked.push(question),
-            other => panic!("{other:?}"),
+            other @ crate::notifier::Outgoing::Notification(_) => panic!("{other:?}"),
         }
     }
     pipe.receive(message(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#), None);
