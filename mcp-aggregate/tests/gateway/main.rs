@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod fidelity;
 mod fixture;
 mod hostile;
+#[path = "../../../mcp-core/tests/http_front/json_text.rs"]
+mod json_text;
 mod names;
 mod restart;
 mod tasks;

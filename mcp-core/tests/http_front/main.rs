@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fidelity;
+mod json_text;
 mod raw;
 mod refusals;
 mod server;
