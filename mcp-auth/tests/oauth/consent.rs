@@ -37,14 +37,14 @@ async fn site() -> Site {
     }
 }
 
-struct Page {
-    status: u16,
+pub(crate) struct Page {
+    pub(crate) status: u16,
     headers: http::HeaderMap,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Page {
-    fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         let value = self.headers["set-cookie"].to_str().unwrap();
         assert!(
             value.contains("HttpOnly") && value.contains("SameSite=Lax"),
@@ -63,7 +63,7 @@ impl Page {
         rest[..rest.find('"').unwrap()].to_owned()
     }
 
-    fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         self.headers["location"].to_str().unwrap().to_owned()
     }
 }
@@ -80,7 +80,7 @@ async fn send(app: &Router, request: http::request::Builder, body: String) -> Pa
     }
 }
 
-async fn get(app: &Router, path: &str, cookie: Option<&str>) -> Page {
+pub(crate) async fn get(app: &Router, path: &str, cookie: Option<&str>) -> Page {
     let mut request = http::Request::get(path);
     if let Some(cookie) = cookie {
         request = request.header("cookie", cookie);
