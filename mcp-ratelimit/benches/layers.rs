@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack};
+use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack, ToolAnnotations};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     cache::CacheLayer,
+    coalesce::CoalesceLayer,
+    hedge::HedgeLayer,
     meter::MeterLayer,
     queue::QueueLayer,
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
+    validate::{SchemaSource, ToolSchemas, ValidateLayer},
 };
 use tower::service_fn;
 
@@ -31,6 +34,23 @@ fn request() -> Request {
     Request::new(Method::TOOLS_CALL, Some(Json::parse(params).unwrap()))
         .unwrap()
         .with_principal(Principal::authenticated("https://issuer.example", "alice"))
+        .with_annotations(ToolAnnotations::from_json(
+            &Json::parse(r#"{"readOnlyHint":true}"#).unwrap(),
+        ))
+}
+
+/// A catalogue of one tool.
+#[derive(Debug)]
+struct Schema(Json);
+
+impl SchemaSource for Schema {
+    fn schemas(&self, _: &Request) -> Option<ToolSchemas> {
+        Some(ToolSchemas::new(1, Some(self.0.clone()), None))
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
 }
 
 fn inner() -> impl Seam {
@@ -113,6 +133,29 @@ fn layers(c: &mut Criterion) {
         "meter",
         Stack::new(inner())
             .layer(MeterLayer::new("m"))
+            .into_service(),
+    );
+    run(
+        c,
+        "coalesce",
+        Stack::new(inner())
+            .layer(CoalesceLayer::new())
+            .into_service(),
+    );
+    run(
+        c,
+        "hedge",
+        Stack::new(inner())
+            .layer(HedgeLayer::new(second))
+            .into_service(),
+    );
+    let schema = r#"{"type":"object","properties":{"query":{"type":"string","maxLength":100}},"required":["query"]}"#;
+    let schema = Schema(Json::parse(schema).unwrap());
+    run(
+        c,
+        "validate",
+        Stack::new(inner())
+            .layer(ValidateLayer::new(std::sync::Arc::new(schema)))
             .into_service(),
     );
 }
