@@ -57,6 +57,8 @@ pub mod session;
 pub mod testing;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(any(feature = "server", feature = "oauth"))]
+mod wire;
 
 #[cfg(any(feature = "server", feature = "oauth"))]
 pub use self::net::FetchError;

@@ -132,8 +132,8 @@ impl ResourceServerBuilder {
         self
     }
 
-    /// Lets requests pass whose path begins so, and puts no principal into them: pages that browsers open, health
-    /// checks. Default is none.
+    /// Lets requests for this path and all below it pass, and puts no principal into them: pages that browsers open,
+    /// health checks. Default is none. What they carry is passed on as it is, credentials included.
     pub fn open_path(mut self, prefix: &str) -> Self {
         self.open.push(prefix.to_owned());
         self

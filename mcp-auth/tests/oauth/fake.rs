@@ -140,10 +140,10 @@ async fn token(
 
 async fn other(State(fake): State<Fake>, request: axum::extract::Request) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
-    let user = request.uri().path() == "/user";
     fake.script.lock().unwrap().other.push(what);
-    match user {
-        true => Json(json!({ "id": 42, "login": "octocat", "email": null })).into_response(),
-        false => StatusCode::NOT_FOUND.into_response(),
+    match request.uri().path() {
+        "/user" => Json(json!({ "id": 42, "login": "octocat", "email": null })).into_response(),
+        "/revoke" | "/applications/id/token" => StatusCode::OK.into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

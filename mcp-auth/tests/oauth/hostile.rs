@@ -291,9 +291,15 @@ async fn addresses_inside_are_not_reached_by_what_a_server_names() {
 
 #[tokio::test]
 async fn anonymous_callers_cannot_authorise() {
-    let (_, manager) = setup().await;
+    let (fake, manager) = setup().await;
     let refused = manager
         .ticket(&mcp_core::Principal::anonymous(), "up", &[], None)
         .await;
     assert!(matches!(refused, Err(OAuthError::Unusable(_))));
+    // Nor can anybody store tokens for all of them.
+    let tokens = mcp_auth::oauth::TokenSet::new(Secret::new("at"));
+    let nobody = mcp_core::Principal::anonymous();
+    let refused = manager.import(&nobody, "up", &fake.url, tokens).await;
+    assert!(matches!(refused, Err(OAuthError::Unusable(_))));
+    assert_eq!(manager.token(&nobody, "up").await.unwrap(), None);
 }
