@@ -49,6 +49,13 @@ impl DriverConfig {
         }
     }
 
+    /// Names another browser program, for instance than [`Discover`] has found.
+    #[must_use]
+    pub fn with_browser(mut self, browser: impl Into<PathBuf>) -> Self {
+        self.browser = browser.into();
+        self
+    }
+
     /// Names the `ffmpeg` program, which videos need. Default is none.
     #[must_use]
     pub fn with_ffmpeg(mut self, ffmpeg: impl Into<PathBuf>) -> Self {
