@@ -2,6 +2,7 @@
 
 mod discover;
 mod process;
+mod tap;
 
 use std::{
     ffi::OsString,
@@ -10,7 +11,10 @@ use std::{
 };
 
 pub use self::discover::Discover;
-pub(crate) use self::process::Driver;
+pub(crate) use self::{
+    process::Driver,
+    tap::{Listen, Tap},
+};
 use crate::{BrowserError, BrowserErrorKind};
 
 /// The version of the npm package `playwright-core` that this crate speaks with.
