@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mcp_captcha::{Challenge, ImageChallenge, Kind, TokenChallenge, widget::WIDGETS};
-use playwright_rs::{ScreenshotOptions, WaitForState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{BrowserError, BrowserErrorKind, Mode, Session};
+use crate::{BrowserError, BrowserErrorKind, Mode, Session, page::Until};
 
 /// A captcha on a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,12 +209,8 @@ impl Session {
         let work = async {
             let (_, page) = self.page()?;
             let picture = match &found.image {
-                Some(selector) => {
-                    page.locator(selector.as_str())
-                        .screenshot(ScreenshotOptions::builder().build())
-                        .await?
-                }
-                None => page.screenshot(None).await?,
+                Some(selector) => page.element(selector).screenshot(None).await?,
+                None => page.screenshot(false, None).await?,
             };
             Ok(picture.into())
         };
@@ -253,9 +248,9 @@ impl Session {
             let (_, page) = self.page()?;
             let mark = self.0.hub.mark();
             if let Some(field) = &found.field {
-                let field = page.locator(field.as_str());
-                field.fill(answer, None).await?;
-                return Ok(field.input_value(None).await? == answer);
+                let field = page.element(field);
+                field.fill(answer).await?;
+                return Ok(field.input_value().await? == answer);
             }
             let widget = WIDGETS
                 .iter()
@@ -277,9 +272,9 @@ impl Session {
             let gone = match widget.element {
                 "" => false,
                 element => page
-                    .locator(element)
+                    .element(element)
                     .first()
-                    .wait_for(hidden())
+                    .wait(Until::Detached, Duration::from_millis(100))
                     .await
                     .is_ok(),
             };
@@ -302,7 +297,7 @@ impl Session {
             }
             let widget = WIDGETS.iter().find(|widget| widget.kind == found.kind);
             let fields = widget.map(|widget| widget.fields).unwrap_or_default();
-            Ok(page.evaluate(ANSWERED, Some(&fields)).await?)
+            page.evaluate(ANSWERED, Some(&fields)).await
         };
         self.run(
             "browser.captcha_answered",
@@ -312,11 +307,4 @@ impl Session {
         )
         .await
     }
-}
-
-fn hidden() -> playwright_rs::WaitForOptions {
-    playwright_rs::WaitForOptions::builder()
-        .state(WaitForState::Detached)
-        .timeout(100.0)
-        .build()
 }

@@ -66,6 +66,8 @@ kinds! {
     Driver: "driver", BadUpstream;
 }
 
+const INTERRUPTED: &str = "another navigation came in between";
+
 /// Why something in a browser was not done, in words that a model can act on.
 #[derive(Debug)]
 pub struct BrowserError {
@@ -101,6 +103,11 @@ impl BrowserError {
     pub(crate) fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
         self.message = change(&self.message).into();
         self
+    }
+
+    /// Whether a navigation failed because another one came in between.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.kind == BrowserErrorKind::Navigation && self.message.contains(INTERRUPTED)
     }
 
     pub(crate) fn gone() -> Self {
@@ -141,10 +148,7 @@ impl BrowserError {
                     "the page could not be loaded: {}",
                     rest.split([' ', '\n']).next().unwrap_or_default()
                 ),
-                None => {
-                    "the page could not be loaded: another navigation came in between; try again"
-                        .to_owned()
-                }
+                None => format!("the page could not be loaded: {INTERRUPTED}; try again"),
             },
             BrowserErrorKind::Timeout => format!("it took too long: {line}"),
             BrowserErrorKind::InvalidInput => {

@@ -27,6 +27,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod markdown;
+mod page;
 mod profile;
 mod proxy;
 mod scripts;

@@ -1,4 +1,4 @@
-//! Scripts that are run in pages. They read, and change nothing. What they answer is the page's word: it is bounded
+//! Scripts that are run in pages. All but the last only read. What they answer is the page's word: it is bounded
 //! and treated as text.
 
 /// The values of fields that people do not want on a screen, of this document and its open shadow roots.
@@ -73,4 +73,16 @@ pub(crate) const TABLE: &str = r"(element, most) => {
     rows.push(cells);
   }
   return rows;
+}";
+
+/// The items of the local storage, or of the session storage.
+pub(crate) const STORED: &str = r"local => {
+  const storage = local ? localStorage : sessionStorage;
+  return Array.from({ length: storage.length }, (_, n) => storage.key(n)).map(name => [name, storage.getItem(name)]);
+}";
+
+/// Sets an item of a storage, or removes it where there is no value.
+pub(crate) const STORE: &str = r"({ local, name, value }) => {
+  const storage = local ? localStorage : sessionStorage;
+  if (value === null) storage.removeItem(name); else storage.setItem(name, value);
 }";

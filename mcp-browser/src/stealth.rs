@@ -10,16 +10,24 @@
 //! | `Notification.permission` | `denied` when headless | `default`, in step with `permissions.query` |
 //! | `screen` | the viewport | the viewport with a task bar |
 //!
+//! The brands hold in every tab, in frames and in the workers of pages, and in the headers of every request. In a tab that
+//! a page opens, a worker that starts within the first instant may still see the browser's own.
+//!
 //! Nothing else is touched: no canvas noise, no WebGL strings, no fonts, no timing. It is meant for testing one's own
 //! bot defences and for sites that turn automated browsers away by mistake.
 
-use playwright_rs::{BrowserContext, Page};
-use serde_json::json;
+use std::collections::HashMap;
 
-use crate::BrowserError;
+use playwright_rs::BrowserContext;
+use serde_json::{Value, json};
 
-/// The script that runs before any other in every frame.
-const SCRIPT: &str = r"(() => {
+use crate::{
+    BrowserError,
+    page::{Page, Protocol, Remote},
+};
+
+/// The script that runs before any other in every frame. Called with the brands, short and long.
+const SCRIPT: &str = r"((brands, fullVersionList) => {
   Object.defineProperty(Navigator.prototype, 'webdriver', { get: () => false, configurable: true, enumerable: true });
   if (!window.chrome) Object.defineProperty(window, 'chrome', { value: {}, writable: true, enumerable: true, configurable: false });
   if (window.Notification && Notification.permission === 'denied') {
@@ -31,52 +39,82 @@ const SCRIPT: &str = r"(() => {
         : query.call(this, descriptor);
     };
   }
+  if (window.NavigatorUAData) {
+    const copy = list => list.map(entry => ({ ...entry }));
+    Object.defineProperty(NavigatorUAData.prototype, 'brands', { get: () => copy(brands), configurable: true, enumerable: true });
+    const high = NavigatorUAData.prototype.getHighEntropyValues, toJson = NavigatorUAData.prototype.toJSON;
+    NavigatorUAData.prototype.getHighEntropyValues = function (hints) {
+      return high.call(this, hints).then(values => {
+        values.brands = copy(brands);
+        if (values.fullVersionList) values.fullVersionList = copy(fullVersionList);
+        return values;
+      });
+    };
+    NavigatorUAData.prototype.toJSON = function () { return { ...toJson.call(this), brands: copy(brands) }; };
+  }
   const height = screen.height;
   Object.defineProperty(Screen.prototype, 'availHeight', { get: () => height - 40 });
-})()";
+})";
 
 /// What a browser of this version calls itself outside of automation.
 pub(crate) fn user_agent(version: &str) -> String {
-    let major = version.split('.').next().unwrap_or("0");
     format!(
-        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{major}.0.0.0 Safari/537.36"
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
+        major(version)
     )
 }
 
-/// Applies what holds for the context.
-pub(crate) async fn context(context: &BrowserContext) -> Result<(), BrowserError> {
-    Ok(context.add_init_script(SCRIPT).await?)
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or("0")
 }
 
-/// Applies what holds for one page: the brands, which only the protocol can set.
-pub(crate) async fn page(
-    context: &BrowserContext,
-    page: &Page,
-    version: &str,
-    locale: &str,
-) -> Result<(), BrowserError> {
-    let major = version.split('.').next().unwrap_or("0");
-    let brands = |version: &str| {
-        json!([
-            { "brand": "Google Chrome", "version": version },
-            { "brand": "Chromium", "version": version },
-            { "brand": "Not=A?Brand", "version": "24" },
-        ])
-    };
-    let session = context.new_cdp_session(page).await?;
+const BRANDS: [&str; 2] = ["Google Chrome", "Chromium"];
+
+fn brands(version: &str) -> Value {
+    let mut all: Vec<Value> = BRANDS
+        .iter()
+        .map(|brand| json!({ "brand": brand, "version": version }))
+        .collect();
+    all.push(json!({ "brand": "Not=A?Brand", "version": "24" }));
+    all.into()
+}
+
+/// The brands as requests name them: a list of strings with a parameter (RFC 8941, section 3.1).
+pub(crate) fn headers(version: &str) -> HashMap<String, String> {
+    let major = major(version);
+    let named = BRANDS.map(|brand| format!("\"{brand}\";v=\"{major}\""));
+    let list = format!("{}, \"Not=A?Brand\";v=\"24\"", named.join(", "));
+    HashMap::from([("sec-ch-ua".to_owned(), list)])
+}
+
+/// Applies what holds for every frame of the context.
+pub(crate) async fn context(context: &BrowserContext, version: &str) -> Result<(), BrowserError> {
+    let (short, long) = (brands(major(version)), brands(version));
+    let script = format!("{SCRIPT}({short}, {long})");
+    Ok(context.add_init_script(&script).await?)
+}
+
+/// Applies what only the browser's own protocol can, for the workers of pages, to each page as it opens.
+pub(crate) fn each_page(remote: &Remote, version: &str, locale: &str) -> crate::session::Prepare {
     let parameters = json!({
         "userAgent": user_agent(version),
         "acceptLanguage": languages(locale),
         "platform": "Linux x86_64",
         "userAgentMetadata": {
-            "brands": brands(major), "fullVersionList": brands(version), "platform": "Linux", "platformVersion": "6.1.0",
+            "brands": brands(major(version)), "fullVersionList": brands(version), "platform": "Linux", "platformVersion": "6.1.0",
             "architecture": "x86", "model": "", "mobile": false, "bitness": "64", "wow64": false,
         },
     });
-    session
-        .send("Network.setUserAgentOverride", Some(parameters))
-        .await?;
-    Ok(())
+    let remote = remote.clone();
+    Box::new(move |page: Page| {
+        let (remote, parameters) = (remote.clone(), parameters.clone());
+        Box::pin(async move {
+            let session = Protocol::open(&remote, &page).await?;
+            session
+                .send("Network.setUserAgentOverride", parameters)
+                .await
+        })
+    })
 }
 
 fn languages(locale: &str) -> String {

@@ -1,24 +1,68 @@
 //! Serves browser and captcha tools behind authentication, rate limit, budget and circuit breaker.
 
-use std::{error::Error, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use browser_gateway::{Settings, build};
-use clap::Parser;
+use browser_gateway::{Outcome, Settings, State, build};
+use clap::{Parser, Subcommand};
 use mcp_browser::Discover;
 use mcp_captcha::Vendor;
 use mcp_core::secret::Secret;
 use tokio::net::TcpListener;
+use url::Url;
 
-/// Serves browser tools to the users whose tokens it is given.
+/// Serves browser tools to users with a key.
 ///
-/// Tokens and keys come from the environment: BROWSER_GATEWAY_TOKENS as NAME=TOKEN,NAME=TOKEN; and for captchas
-/// TWOCAPTCHA_KEY, ANTICAPTCHA_KEY, CAPSOLVER_KEY.
+/// Without a command it serves, and the first time issues a key to a user "me", which is printed once. Keys for captcha
+/// services come from the environment: TWOCAPTCHA_KEY, ANTICAPTCHA_KEY, CAPSOLVER_KEY.
 #[derive(Debug, Parser)]
 #[command(name = "browser-gateway")]
 struct Arguments {
+    /// Folder for keys, secrets, accounts and the audit record.
+    #[arg(
+        long,
+        global = true,
+        default_value = "browser-gateway",
+        value_name = "FOLDER"
+    )]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Issues a key to a user and prints it. The gateway must not be running.
+    Key {
+        /// Whose it is.
+        user: String,
+    },
+    /// Reads a secret of a user from standard input, to be typed by its name. The gateway must not be running.
+    Secret {
+        /// Whose it is.
+        user: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Serve {
     /// Address to serve on; the endpoint is /mcp, and its URL is printed.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: SocketAddr,
+    /// URL of the endpoint as clients know it, if not that of the address.
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+    /// Also accepts tokens (JWT) of this issuer.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
     /// Folder of the npm package playwright-core.
     #[arg(
         long,
@@ -26,18 +70,26 @@ struct Arguments {
         value_name = "FOLDER"
     )]
     playwright: PathBuf,
-    /// File for the accounts of what was spent.
-    #[arg(long, default_value = "browser-gateway.redb", value_name = "FILE")]
-    state: PathBuf,
     /// An origin that may be reached; without any, every public one.
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
     /// An origin on a private address that may be reached.
     #[arg(long = "private-origin", value_name = "ORIGIN")]
     private_origins: Vec<String>,
+    /// A secret that sessions may type, and an origin where.
+    #[arg(long = "secret-for", value_name = "NAME=ORIGIN", value_parser = pair)]
+    secrets: Vec<(String, String)>,
+    /// Gives each user a browser of their own.
+    #[arg(long)]
+    browser_each: bool,
     /// An origin whose captchas may be solved.
     #[arg(long = "captcha-site", value_name = "ORIGIN")]
     captcha_sites: Vec<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, origin) = text.split_once('=').ok_or("give NAME=ORIGIN")?;
+    Ok((name.to_owned(), origin.to_owned()))
 }
 
 #[tokio::main]
@@ -58,15 +110,59 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+async fn run(arguments: Arguments) -> Outcome<()> {
+    let state = State::open(arguments.state).await?;
+    match arguments.command {
+        Some(Command::Key { user }) => {
+            let key = state.issue(&user).await?;
+            Ok(writeln!(std::io::stdout(), "{}", key.secret())?)
+        }
+        Some(Command::Secret { user, name }) => {
+            let mut value = String::new();
+            std::io::stdin().read_to_string(&mut value)?;
+            let value = Secret::new(value.trim_end_matches(['\r', '\n']));
+            state.put_secret(&user, &name, value).await
+        }
+        None => serve(arguments.serve, &state).await,
+    }
+}
+
+async fn serve(arguments: Serve, state: &State) -> Outcome<()> {
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    let own = format!("http://{}/mcp", listener.local_addr()?);
+    let url = match &arguments.url {
+        Some(url) => url.clone(),
+        None => own.parse()?,
+    };
+    let app = build(settings(arguments, url)?, state).await?;
+    writeln!(std::io::stdout(), "{own}")?;
+    if state.is_new().await? {
+        let key = state.issue("me").await?;
+        writeln!(std::io::stdout(), "key of me: {}", key.secret())?;
+    }
+    let router = app.router.clone();
+    tokio::select! {
+        served = async { axum::serve(listener, router).await } => served?,
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    app.shutdown().await;
+    Ok(())
+}
+
+fn settings(arguments: Serve, url: Url) -> Outcome<Settings> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let driver = Discover::new()
         .programs_in(&path)
         .package_at(std::path::absolute(&arguments.playwright)?)
         .find()?;
-    let mut settings = Settings::new(driver, users()?, arguments.state);
+    let mut settings = Settings::new(driver, url);
+    settings.issuer = arguments.issuer;
     settings.origins = arguments.origins;
     settings.private_origins = arguments.private_origins;
+    settings.secrets = arguments.secrets;
+    settings.browser_each = arguments.browser_each;
     settings.captcha_sites = arguments.captcha_sites;
     let keys = [
         (Vendor::TwoCaptcha, "TWOCAPTCHA_KEY"),
@@ -77,35 +173,5 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .into_iter()
         .filter_map(|(vendor, name)| Some((vendor, Secret::new(std::env::var(name).ok()?))));
     settings.captcha_keys = set.collect();
-    let app = build(settings).await?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
-    writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
-    let router = app.router.clone();
-    tokio::select! {
-        served = async { axum::serve(listener, router).await } => served?,
-        stopped = tokio::signal::ctrl_c() => stopped?,
-    }
-    app.shutdown().await;
-    Ok(())
-}
-
-fn users() -> Result<Vec<(String, Secret)>, Box<dyn Error>> {
-    let text = std::env::var("BROWSER_GATEWAY_TOKENS").unwrap_or_default();
-    let users = text.split(',').filter_map(|entry| entry.split_once('='));
-    let users: Vec<(String, Secret)> = users
-        .map(|(name, token)| (name.to_owned(), Secret::new(token)))
-        .collect();
-    if users.is_empty()
-        || users
-            .iter()
-            .any(|(name, token)| name.is_empty() || token.secret().len() < 16)
-    {
-        return Err(
-            "set BROWSER_GATEWAY_TOKENS to NAME=TOKEN,... with tokens of at least 16 characters"
-                .into(),
-        );
-    }
-    Ok(users)
+    Ok(settings)
 }

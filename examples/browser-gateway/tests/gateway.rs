@@ -1,78 +1,46 @@
-//! The gateway as a program: refuses strangers, serves the official clients, keeps to its budget.
+//! The gateway as a program, from one command, with the official clients.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "tests fail by panicking"
 )]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+mod support;
 
-use axum::{Router, response::Html, routing::get};
+use std::{path::Path, process::Stdio};
+
+use support::{root, shop};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
 };
 
-const SHOP: &str = "<!doctype html><title>Shop</title><h1>Tea shop</h1>
-    <form onsubmit=\"event.preventDefault(); out.textContent = 'Thank you, ' + who.value\">
-    <label>Name <input id=who></label><button>Order</button></form><p id=out></p>";
-const TOKEN: &str = "a-token-of-some-length";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
+fn program(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_browser-gateway"));
+    command.arg("--state").arg(state).current_dir(root());
+    command
 }
 
-async fn shop() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!("http://{}", listener.local_addr().unwrap());
-    let app = Router::new().route("/", get(|| async { Html(SHOP) }));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    origin
-}
-
-async fn gateway(shop: &str, state: &Path) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_browser-gateway"))
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--origin",
-            shop,
-            "--private-origin",
-            shop,
-            "--state",
-        ])
-        .arg(state)
-        .env("BROWSER_GATEWAY_TOKENS", format!("alice={TOKEN}"))
-        .current_dir(root())
+/// Starts it, and reads the address and the key that it prints.
+async fn gateway(shop: &str, state: &Path) -> (Child, String, String) {
+    let mut child = program(state)
+        .args(["--listen", "127.0.0.1:0", "--origin", shop])
+        .args(["--private-origin", shop])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let url = lines
-        .next_line()
-        .await
-        .unwrap()
-        .expect("the gateway starts: if not, run .ci/test, which installs what it needs");
-    (child, url)
-}
-
-async fn post(url: &str, token: &str) -> String {
-    let address = url.trim_start_matches("http://").trim_end_matches("/mcp");
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!(
-        "POST /mcp HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut line = async || {
+        let line = lines.next_line().await.unwrap();
+        line.expect("the gateway starts: if not, run .ci/test, which installs what it needs")
+    };
+    let (url, key) = (line().await, line().await);
+    let key = key
+        .strip_prefix("key of me: ")
+        .expect("the first key")
+        .to_owned();
+    (child, url, key)
 }
 
 async fn run(mut command: Command, expected: &str) {
@@ -89,22 +57,11 @@ async fn run(mut command: Command, expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn official_clients_call_the_tools_and_strangers_do_not() {
+async fn official_clients_call_the_tools_of_a_gateway_from_one_command() {
     let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
     let shop = shop().await;
-    let (mut child, url) = gateway(&shop, &folder.path().join("state.redb")).await;
-    for bad in ["", "wrong", "a-token-of-some-lengtH"] {
-        let answer = post(&url, bad).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 401")
-                && answer.to_lowercase().contains("www-authenticate: bearer"),
-            "{answer}"
-        );
-    }
-    assert!(
-        post(&url, TOKEN).await.starts_with("HTTP/1.1 4"),
-        "an empty message is not one, but the token is good"
-    );
+    let (mut child, url, key) = gateway(&shop, &state).await;
     let (clients, cache) = (
         root().join("examples/browser-gateway/clients"),
         root().join(".cache/clients"),
@@ -112,7 +69,7 @@ async fn official_clients_call_the_tools_and_strangers_do_not() {
     let mut python = Command::new(cache.join("venv/bin/python"));
     python
         .arg(clients.join("python.py"))
-        .args([&url, TOKEN, &shop])
+        .args([&url, &key, &shop])
         .env("PYTHONDONTWRITEBYTECODE", "1");
     run(python, "python ok").await;
     // Node looks for packages beside the importing file.
@@ -120,8 +77,23 @@ async fn official_clients_call_the_tools_and_strangers_do_not() {
     std::fs::copy(clients.join("typescript.mjs"), &script)
         .expect("the clients are installed: run .ci/test");
     let mut node = Command::new("node");
-    node.arg(script).args([&url, TOKEN, &shop]);
+    node.arg(script).args([&url, &key, &shop]);
     run(node, "typescript ok").await;
     child.start_kill().unwrap();
     child.wait().await.unwrap();
+    // What was issued and kept is there for the next run.
+    let issued = program(&state).args(["key", "bob"]).output().await.unwrap();
+    assert!(
+        issued.status.success() && issued.stdout.starts_with(b"bgw_"),
+        "{issued:?}"
+    );
+    let mut secret = program(&state)
+        .args(["secret", "bob", "shop-password"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = secret.stdin.take().unwrap();
+    input.write_all(b"hunter2\n").await.unwrap();
+    drop(input);
+    assert!(secret.wait().await.unwrap().success());
 }

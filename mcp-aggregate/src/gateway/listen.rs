@@ -91,16 +91,12 @@ fn general(core: &Arc<Core>, index: usize, request: &Request, filter: &Filter) -
     let owner = request.principal().partition();
     let facts = request.clone();
     let notifier = request.notifier().map(move |notification| {
-        let changed = [
-            Method::TOOLS_CHANGED,
-            Method::PROMPTS_CHANGED,
-            Method::RESOURCES_CHANGED,
-        ]
-        .contains(notification.method());
         if *notification.method() == Method::ACKNOWLEDGED {
             return None;
         }
-        if changed && let Some(view) = core.view(&facts) {
+        if Method::LIST_CHANGES.contains(notification.method())
+            && let Some(view) = core.view(&facts)
+        {
             view.invalidate(index);
         }
         // The view is kept up to date whatever the client wants to hear of it.

@@ -2,6 +2,7 @@
 
 mod discover;
 mod process;
+mod tap;
 
 use std::{
     ffi::OsString,
@@ -10,7 +11,10 @@ use std::{
 };
 
 pub use self::discover::Discover;
-pub(crate) use self::process::Driver;
+pub(crate) use self::{
+    process::Driver,
+    tap::{Listen, Tap},
+};
 use crate::{BrowserError, BrowserErrorKind};
 
 /// The version of the npm package `playwright-core` that this crate speaks with.
@@ -47,6 +51,13 @@ impl DriverConfig {
             environment: Vec::new(),
             start_timeout: Duration::from_secs(30),
         }
+    }
+
+    /// Names another browser program, for instance than [`Discover`] has found.
+    #[must_use]
+    pub fn with_browser(mut self, browser: impl Into<PathBuf>) -> Self {
+        self.browser = browser.into();
+        self
     }
 
     /// Names the `ffmpeg` program, which videos need. Default is none.

@@ -1,4 +1,4 @@
-use std::{path::Path, process::Stdio, sync::Arc};
+use std::{fmt, path::Path, process::Stdio, sync::Arc};
 
 use playwright_rs::{
     Playwright,
@@ -13,16 +13,21 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::DriverConfig;
+use super::{
+    DriverConfig,
+    tap::{Tap, pump},
+};
 use crate::{BrowserError, BrowserErrorKind};
 
 /// The `ffmpeg` that this version of the driver looks for in its folder of browsers.
 const FFMPEG: &str = "ffmpeg-1013/ffmpeg-linux";
+/// How many messages of the driver may wait to be dealt with.
+const MESSAGES: usize = 256;
 
 /// A running driver. Dropping it kills the driver, and with it every browser that it started.
-#[derive(Debug)]
 pub(crate) struct Driver {
     playwright: Playwright,
+    tap: Arc<Tap>,
     pid: u32,
     ended: watch::Receiver<bool>,
     /// Asks the one who watches the process to end it.
@@ -45,9 +50,13 @@ impl Driver {
         // signal handler, and does not tell when the driver ends.
         let (transport, messages) = PipeTransport::new(stdin, stdout);
         let (sender, receiver) = transport.into_parts();
-        let connection = Arc::new(Connection::new(sender, receiver, messages));
-        let running = Arc::clone(&connection);
-        let reading = tokio::spawn(async move { running.run().await });
+        let tap = Arc::<Tap>::default();
+        let (passing, passed) = mpsc::channel(MESSAGES);
+        let connection = Arc::new(Connection::new(sender, receiver, passed));
+        let (running, tapped) = (Arc::clone(&connection), Arc::clone(&tap));
+        let reading = tokio::spawn(async move {
+            tokio::join!(running.run(), pump(tapped, messages, passing));
+        });
         let handshake = async {
             let object = connection.initialize_playwright().await?;
             connection.get_typed::<Playwright>(object.guid()).await
@@ -80,6 +89,7 @@ impl Driver {
         });
         Ok(Self {
             playwright,
+            tap,
             pid,
             ended,
             stop,
@@ -88,6 +98,10 @@ impl Driver {
 
     pub(crate) fn playwright(&self) -> &Playwright {
         &self.playwright
+    }
+
+    pub(crate) fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -109,6 +123,14 @@ impl Driver {
         let mut ended = self.ended.clone();
         // An error says that the watcher is gone, and the driver with it.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use playwright_rs::{
-    ClickOptions, FilePayload, Locator, Page, SelectOption, protocol::MouseButton,
-    server::channel_owner::ChannelOwner,
-};
-use serde_json::json;
-
 use super::{Session, lock};
-use crate::{BrowserError, BrowserErrorKind, snapshot};
+use crate::{
+    BrowserError, BrowserErrorKind,
+    page::{Element, Page},
+    snapshot,
+};
 
 /// Which mouse button.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,14 +121,14 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            let locator = self.locate(tab, &page, target)?;
+            let element = self.locate(tab, &page, target)?;
             let mark = self.0.hub.mark();
             self.unless_dialog(async {
                 // Boxed: it holds the futures of every kind of action.
-                let done = Box::pin(self.perform(tab, &page, &locator, target, &action)).await;
+                let done = Box::pin(self.perform(tab, &page, &element, &action)).await;
                 match done {
                     Err(error) if error.kind() == BrowserErrorKind::Timeout => {
-                        return Err(self.why_not(&locator, target, error).await);
+                        return Err(self.why_not(&element, target, error).await);
                     }
                     done => done?,
                 }
@@ -146,61 +144,28 @@ impl Session {
         &self,
         tab: u32,
         page: &Page,
-        locator: &Locator,
-        target: &str,
+        element: &Element,
         action: &Action,
     ) -> Result<(), BrowserError> {
         match action {
-            Action::Click(button) => {
-                let button = match button {
-                    Button::Left => MouseButton::Left,
-                    Button::Right => MouseButton::Right,
-                    Button::Middle => MouseButton::Middle,
-                };
-                locator
-                    .click(ClickOptions::builder().button(button).build())
-                    .await?;
-            }
-            Action::DoubleClick => locator.dblclick(None).await?,
-            Action::Hover => locator.hover(None).await?,
-            Action::Fill(text) => locator.fill(text, None).await?,
-            Action::Type(text) => locator.press_sequentially(text, None).await?,
-            Action::FillSecret(name) => self.fill_secret(page, locator, target, name).await?,
-            Action::Select(options) => {
-                // The driver matches a text against value and label.
-                let options: Vec<SelectOption> = options
-                    .iter()
-                    .map(|option| SelectOption::Value(option.clone()))
-                    .collect();
-                let by_value = locator.select_option_multiple(&options, None).await;
-                if let Err(error) = by_value {
-                    let labels: Vec<SelectOption> = options
-                        .into_iter()
-                        .map(|option| match option {
-                            SelectOption::Value(text) => SelectOption::Label(text),
-                            other => other,
-                        })
-                        .collect();
-                    locator
-                        .select_option_multiple(&labels, None)
-                        .await
-                        .map_err(|_| error)?;
-                }
-            }
-            Action::Check(true) => locator.check(None).await?,
-            Action::Check(false) => locator.uncheck(None).await?,
-            Action::Press(key) => locator.press(key, None).await?,
-            Action::Drag(onto) => {
-                let onto = self.locate(tab, page, onto)?;
-                locator.drag_to(&onto, None).await?;
-            }
-            Action::Upload(files) => self.upload(locator, files).await?,
-            Action::Scroll => locator.scroll_into_view_if_needed().await?,
+            Action::Click(Button::Left) => element.click("left").await,
+            Action::Click(Button::Right) => element.click("right").await,
+            Action::Click(Button::Middle) => element.click("middle").await,
+            Action::DoubleClick => element.double_click().await,
+            Action::Hover => element.hover().await,
+            Action::Fill(text) => element.fill(text).await,
+            Action::Type(text) => element.type_text(text).await,
+            Action::FillSecret(name) => self.fill_secret(element, name).await,
+            Action::Select(options) => element.select(options).await,
+            Action::Check(on) => element.check(*on).await,
+            Action::Press(key) => element.press(key).await,
+            Action::Drag(onto) => element.drag_to(&self.locate(tab, page, onto)?).await,
+            Action::Upload(files) => self.upload(element, files).await,
+            Action::Scroll => element.scroll().await,
         }
-        Ok(())
     }
 
-    async fn upload(&self, locator: &Locator, files: &[Files]) -> Result<(), BrowserError> {
+    async fn upload(&self, element: &Element, files: &[Files]) -> Result<(), BrowserError> {
         let most = self.0.config.uploads;
         if most == 0 {
             return Err(BrowserError::new(
@@ -215,63 +180,31 @@ impl Session {
                 format!("the files have {size} bytes, more than {most}"),
             ));
         }
-        let files: Vec<FilePayload> = files
-            .iter()
-            .map(|file| {
-                FilePayload::new(
-                    file.name.clone(),
-                    file.media_type.clone(),
-                    file.content.to_vec(),
-                )
-            })
-            .collect();
-        Ok(locator
-            .set_input_files_payload_multiple(&files, None)
-            .await?)
+        element.upload(files).await
     }
 
-    /// Puts a secret into one element, not into whatever the selector finds a moment later: a page could move to
-    /// another origin in between, but this element cannot.
-    async fn fill_secret(
-        &self,
-        page: &Page,
-        locator: &Locator,
-        target: &str,
-        name: &str,
-    ) -> Result<(), BrowserError> {
+    /// Puts a secret into one element, if it may be typed in the frame that the element is in.
+    async fn fill_secret(&self, element: &Element, name: &str) -> Result<(), BrowserError> {
         let secrets = self.0.config.secrets.as_ref().ok_or_else(|| {
             BrowserError::new(
                 BrowserErrorKind::Denied,
                 "secrets are not available: the operator has configured no vault",
             )
         })?;
-        let not_found = || {
-            BrowserError::new(
-                BrowserErrorKind::ElementNotFound,
-                format!("no element matches {target:?}"),
-            )
+        let read = async |frame: String| {
+            let url = self.0.hub.frame_url(&frame).unwrap_or_default();
+            let secret = secrets.read(self.owner(), name, &url).await?;
+            self.remember_secret(secret.clone());
+            Ok(secret)
         };
-        if locator.count().await? > 1 {
-            return Err(BrowserError::new(
-                BrowserErrorKind::Ambiguous,
-                "the selector matches several elements",
-            ));
-        }
-        let element = page
-            .query_selector(locator.selector())
-            .await?
-            .ok_or_else(not_found)?;
-        let frame = element.owner_frame().await?.ok_or_else(not_found)?;
-        let secret = secrets.read(self.owner(), name, &frame.url()).await?;
-        self.remember_secret(secret.clone());
-        let parameters = json!({ "value": secret.secret(), "timeout": self.0.config.action_timeout.as_millis() as u64 });
-        Ok(element.channel().send_no_result("fill", parameters).await?)
+        element.fill_where(read).await
     }
 
     /// Says why an element could not be acted on.
-    async fn why_not(&self, locator: &Locator, target: &str, error: BrowserError) -> BrowserError {
-        let found = tokio::time::timeout(Duration::from_millis(500), locator.count()).await;
+    async fn why_not(&self, element: &Element, target: &str, error: BrowserError) -> BrowserError {
+        let found = tokio::time::timeout(Duration::from_millis(500), element.count()).await;
         match found {
+            Ok(Ok(0)) if snapshot::is_reference(target) => stale(target),
             Ok(Ok(0)) => BrowserError::new(
                 BrowserErrorKind::ElementNotFound,
                 format!(
@@ -294,20 +227,16 @@ impl Session {
         tab: u32,
         page: &Page,
         target: &str,
-    ) -> Result<Locator, BrowserError> {
+    ) -> Result<Element, BrowserError> {
         let target = target.trim();
         let reference = target.strip_prefix("ref=").unwrap_or(target);
         if snapshot::is_reference(reference) {
             let seen = lock(&self.0.seen);
-            if seen.tab != tab || !seen.references.contains(reference) {
-                return Err(BrowserError::new(
-                    BrowserErrorKind::StaleReference,
-                    format!(
-                        "the reference {reference} is not in the last snapshot of this page: take a new one"
-                    ),
-                ));
+            let same = seen.tab == tab && seen.document == page.documents();
+            if !same || !seen.references.contains(reference) {
+                return Err(stale(reference));
             }
-            return Ok(page.get_by_ref(reference));
+            return Ok(page.element(&format!("aria-ref={reference}")));
         }
         if target.is_empty() || target.len() > 2000 {
             return Err(BrowserError::new(
@@ -315,6 +244,15 @@ impl Session {
                 "the selector is empty or longer than 2000 bytes",
             ));
         }
-        Ok(page.locator(target))
+        Ok(page.element(target))
     }
+}
+
+fn stale(reference: &str) -> BrowserError {
+    BrowserError::new(
+        BrowserErrorKind::StaleReference,
+        format!(
+            "the reference {reference} is not in the last snapshot of this page: take a new one"
+        ),
+    )
 }

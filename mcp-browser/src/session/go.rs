@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use playwright_rs::{GotoOptions, Page, WaitUntil};
-
 use super::Session;
-use crate::{BrowserError, BrowserErrorKind};
+use crate::{
+    BrowserError, BrowserErrorKind,
+    page::{Page, Until},
+};
 
 /// Lets the event loop of the page run once, and the frame be drawn where it is drawn.
 const TURN: &str = "() => new Promise(done => { requestAnimationFrame(() => setTimeout(done, 0)); setTimeout(done, 25); })";
@@ -40,23 +41,15 @@ impl Session {
         let mark = self.0.hub.mark();
         let mut tries = 0;
         loop {
-            let options = GotoOptions::new()
-                .timeout(self.0.config.navigation_timeout)
-                .wait_until(WaitUntil::DomContentLoaded);
-            let result = page.goto(url, options).await;
+            let result = page.goto(url).await;
             tries += 1;
             match result {
                 // The page that Chromium shows after a refusal may still be on its way.
-                Err(error)
-                    if tries < 4
-                        && error
-                            .to_string()
-                            .contains("interrupted by another navigation") =>
-                {
+                Err(error) if tries < 4 && error.is_interruption() => {
                     tokio::time::sleep(Duration::from_millis(20 * tries)).await;
                 }
-                Err(error) => return Err(self.explain(error.into())),
-                Ok(_) => break,
+                Err(error) => return Err(self.explain(error)),
+                Ok(()) => break,
             }
         }
         self.quiet(mark).await;
@@ -89,23 +82,15 @@ impl Session {
             self.no_dialog()?;
             let (_, page) = self.page()?;
             let mark = self.0.hub.mark();
-            let options = || {
-                GotoOptions::new()
-                    .timeout(self.0.config.navigation_timeout)
-                    .wait_until(WaitUntil::DomContentLoaded)
+            let way = match steps {
+                0 => "reload",
+                ..0 => "goBack",
+                _ => "goForward",
             };
             let going = async {
                 for _ in 0..steps.unsigned_abs().clamp(1, 20) {
-                    let before = page.url();
-                    let result = match steps {
-                        0 => page.reload(options()).await,
-                        ..0 => page.go_back(options()).await,
-                        _ => page.go_forward(options()).await,
-                    };
-                    let moved = result
-                        .map_err(|error| self.explain(error.into()))?
-                        .is_some()
-                        || page.url() != before;
+                    let moved = page.travel(way).await;
+                    let moved = moved.map_err(|error| self.explain(error))?;
                     if steps != 0 && !moved {
                         return Err(BrowserError::new(
                             BrowserErrorKind::InvalidInput,
@@ -129,7 +114,7 @@ impl Session {
             // A page that is being replaced answers with an error: then there is a request to wait for.
             let _ = tokio::time::timeout(
                 TURN_LIMIT,
-                page.evaluate::<(), serde_json::Value>(TURN, None),
+                page.evaluate::<serde_json::Value>(TURN, None::<&()>),
             )
             .await;
         };
@@ -190,10 +175,7 @@ impl Session {
             })?;
             let mark = self.0.hub.mark();
             self.0.hub.answered(open.number);
-            match accept {
-                true => open.dialog.accept(text).await?,
-                false => open.dialog.dismiss().await?,
-            }
+            self.0.hub.answer(&open, accept, text).await?;
             let (_, page) = self.page()?;
             self.unless_dialog(async {
                 self.settle(&page, mark).await;
@@ -229,26 +211,13 @@ impl Session {
             }
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            let (locator, state) = match wait {
-                Wait::Gone(target) => (
-                    self.locate(tab, &page, target)?,
-                    playwright_rs::WaitForState::Hidden,
-                ),
-                Wait::Text(text) => (
-                    page.get_by_text(text, false).first(),
-                    playwright_rs::WaitForState::Visible,
-                ),
-                Wait::Element(target) => (
-                    self.locate(tab, &page, target)?.first(),
-                    playwright_rs::WaitForState::Visible,
-                ),
+            let (element, until) = match wait {
+                Wait::Gone(target) => (self.locate(tab, &page, target)?, Until::Hidden),
+                Wait::Text(text) => (page.with_text(text), Until::Visible),
+                Wait::Element(target) => (self.locate(tab, &page, target)?.first(), Until::Visible),
                 Wait::Time(_) => return Ok(()),
             };
-            let options = playwright_rs::WaitForOptions::builder()
-                .state(state)
-                .timeout(limit.as_millis() as f64)
-                .build();
-            Ok(locator.wait_for(options).await?)
+            element.wait(until, limit).await
         };
         self.run("browser.wait", "", limit + Duration::from_secs(1), work)
             .await
@@ -267,13 +236,7 @@ impl Session {
                     "the session has all the tabs it may have: close one",
                 ));
             }
-            let page = self.0.context.new_page().await?;
-            let number = self
-                .0
-                .hub
-                .adopt(&page)
-                .await
-                .ok_or_else(BrowserError::gone)?;
+            let number = self.0.hub.open().await?;
             self.0.hub.select(number);
             Ok(number)
         };
@@ -295,7 +258,7 @@ impl Session {
         let work = async {
             if self.0.hub.select(number) {
                 let (_, page) = self.page()?;
-                return Ok(page.bring_to_front().await?);
+                return page.bring_to_front().await;
             }
             Err(no_tab(number))
         };
@@ -320,7 +283,7 @@ impl Session {
                 .into_iter()
                 .find(|tab| tab.number == number)
                 .ok_or_else(|| no_tab(number))?;
-            Ok(tab.page.close().await?)
+            tab.page.close().await
         };
         self.run(
             "browser.close_tab",
@@ -346,11 +309,7 @@ impl Session {
                 ));
             }
             let (_, page) = self.page()?;
-            let size = playwright_rs::Viewport {
-                width: viewport.width,
-                height: viewport.height,
-            };
-            Ok(page.set_viewport_size(size).await?)
+            page.resize(viewport.width, viewport.height).await
         };
         self.run("browser.resize", "", self.0.config.action_timeout, work)
             .await

@@ -3,25 +3,41 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use playwright_rs::{
-    BrowserContext, Page, Request,
-    protocol::{Dialog, Download},
-    server::channel_owner::ChannelOwner,
-};
+use futures_util::future::BoxFuture;
+use playwright_rs::{BrowserContext, server::channel_owner::ChannelOwner};
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
+
+use crate::{
+    BrowserError,
+    driver::{Listen, Tap},
+    page::{Frame, Page, Remote, guid_of},
+};
 
 /// How many messages and requests are remembered.
 const REMEMBERED: usize = 300;
 /// The longest message that is remembered, in characters.
 const MESSAGE: usize = 2000;
+/// The longest address of a frame that is remembered, in bytes; longer ones have no place in an answer.
+const ADDRESS: usize = 64 * 1024;
 /// After so many dialogs of one session further ones are dismissed unseen.
 const DIALOGS: u32 = 20;
+/// How many downloads are remembered.
+const DOWNLOADS: usize = 50;
+/// What the driver reports only to who asks for it.
+const EVENTS: [&str; 5] = [
+    "console",
+    "dialog",
+    "request",
+    "requestFailed",
+    "requestFinished",
+];
 
 /// A line of the console, or an error that a page threw.
 #[derive(Clone, Debug)]
@@ -45,7 +61,7 @@ pub(crate) struct Exchange {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    Status(u16),
+    Status(u64),
     Failed(String),
 }
 
@@ -57,44 +73,84 @@ pub(crate) struct Tab {
 }
 
 /// A dialog that waits for an answer.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenDialog {
-    pub(crate) dialog: Dialog,
+    guid: String,
     pub(crate) number: u32,
+    pub(crate) kind: String,
+    pub(crate) message: String,
 }
 
-/// Listens to one context. Registered once, since listeners cannot be taken away again.
+/// A file that a page has begun to load.
+#[derive(Clone, Debug)]
+pub(crate) struct Download {
+    /// The driver's name for the file.
+    pub(crate) artifact: String,
+    pub(crate) name: String,
+}
+
+/// What is done with each page as it opens.
+pub(crate) type Prepare =
+    Box<dyn Fn(Page) -> BoxFuture<'static, Result<(), BrowserError>> + Send + Sync>;
+
+/// Listens to one context.
 pub(crate) struct Hub {
     pub(crate) max_tabs: usize,
     dialog_timeout: Duration,
+    pub(crate) remote: Remote,
+    context: Arc<str>,
+    prepare: Option<Prepare>,
     numbers: AtomicU64,
     messages: Mutex<VecDeque<Message>>,
     exchanges: Mutex<Exchanges>,
     changed: Notify,
-    tabs: Mutex<(Vec<Tab>, u32)>,
+    pages: Mutex<Pages>,
     next_tab: AtomicU32,
     popups_closed: AtomicU32,
     dialogs: AtomicU32,
     dialog: watch::Sender<Option<OpenDialog>>,
     downloads: Mutex<VecDeque<Download>>,
+    me: Weak<Self>,
 }
 
 #[derive(Default)]
 struct Exchanges {
     log: VecDeque<Exchange>,
-    /// Requests under way that an action may wait for: the driver's id, and our number.
+    /// Requests that the driver knows, reported or not.
+    known: HashMap<String, Exchange>,
+    /// Requests under way that an action may wait for: the driver's name, and our number.
     open: HashMap<String, u64>,
+}
+
+#[derive(Default)]
+struct Pages {
+    tabs: Vec<Tab>,
+    current: u32,
+    frames: HashMap<String, Frame>,
+    /// Pages and their main frames.
+    main: HashMap<String, String>,
+    /// Dialogs: kind and message.
+    dialogs: HashMap<String, (String, String)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn push<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() == REMEMBERED {
+fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() == most {
         queue.pop_front();
     }
     queue.push_back(item);
+}
+
+fn text(value: &Value, most: usize) -> String {
+    value
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .take(most)
+        .collect()
 }
 
 /// What an action is worth waiting for. The rest may go on for ever, or does not change what the page says.
@@ -103,122 +159,140 @@ fn is_awaited(kind: &str) -> bool {
 }
 
 impl Hub {
+    /// Listens to a context from now on, in which nothing has happened yet.
     pub(crate) async fn listen(
+        tap: &Tap,
         context: &BrowserContext,
-        max_tabs: usize,
-        dialog_timeout: Duration,
-    ) -> Result<Arc<Self>, playwright_rs::Error> {
-        let hub = Arc::new(Self {
-            max_tabs,
-            dialog_timeout,
+        remote: Remote,
+        limits: (usize, Duration),
+        prepare: Option<Prepare>,
+    ) -> Result<Arc<Self>, BrowserError> {
+        let hub = Arc::new_cyclic(|me| Self {
+            max_tabs: limits.0,
+            dialog_timeout: limits.1,
+            remote,
+            context: context.guid().into(),
+            prepare,
             numbers: AtomicU64::new(1),
             messages: Mutex::default(),
             exchanges: Mutex::default(),
             changed: Notify::new(),
-            tabs: Mutex::default(),
+            pages: Mutex::default(),
             next_tab: AtomicU32::new(1),
             popups_closed: AtomicU32::new(0),
             dialogs: AtomicU32::new(0),
             dialog: watch::channel(None).0,
             downloads: Mutex::default(),
+            me: me.clone(),
         });
-        macro_rules! on {
-            ($event:ident, |$hub:ident, $value:ident| $work:expr) => {{
-                // Weak: the context's own listeners must not keep the session alive.
-                let weak = Arc::downgrade(&hub);
-                context.$event(move |$value| {
-                    let weak = weak.clone();
-                    async move {
-                        if let Some($hub) = weak.upgrade() {
-                            $work;
-                        }
-                        Ok(())
-                    }
-                })
-            }};
-        }
-        // One after another: each is one short message to the driver, and most need no answer.
-        on!(on_page, |hub, page| hub.opened(page).await).await?;
-        on!(on_request, |hub, request| hub.began(&request)).await?;
-        on!(on_request_finished, |hub, request| hub.ended(&request)).await?;
-        on!(on_request_failed, |hub, request| hub.ended(&request)).await?;
-        on!(on_console, |hub, message| hub
-            .said(message.type_(), message.text()))
-        .await?;
-        on!(on_weberror, |hub, error| hub
-            .said("pageerror", error.error()))
-        .await?;
-        on!(on_dialog, |hub, dialog| hub.asked(dialog).await).await?;
-        on!(on_download, |hub, download| push(
-            &mut lock(&hub.downloads),
-            download
-        ))
-        .await?;
+        let listener: Weak<dyn Listen> = hub.me.clone();
+        tap.listen(&hub.context, listener);
+        let asked = EVENTS.map(|event| {
+            let wanted = json!({ "event": event, "enabled": true });
+            hub.remote
+                .arrange(&hub.context, "updateSubscription", wanted)
+        });
+        futures_util::future::try_join_all(asked).await?;
         Ok(hub)
+    }
+
+    /// Opens a page and answers the number of its tab.
+    pub(crate) async fn open(&self) -> Result<u32, BrowserError> {
+        let answer = self
+            .remote
+            .arrange(&self.context, "newPage", json!({}))
+            .await?;
+        let guid = guid_of(&answer["page"]).unwrap_or_default();
+        // The tab was there before the answer: messages come in order.
+        let (tabs, _) = self.tabs();
+        let tab = tabs.into_iter().find(|tab| tab.page.guid() == guid);
+        let tab = tab.ok_or_else(BrowserError::gone)?;
+        if let Some(prepare) = &self.prepare {
+            // Also begun when it was reported; here it is waited for.
+            prepare(tab.page).await?;
+        }
+        Ok(tab.number)
     }
 
     fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn opened(self: &Arc<Self>, page: Page) {
-        let tab = {
-            let mut tabs = lock(&self.tabs);
-            tabs.0.retain(|tab| !tab.page.is_closed());
-            let known = tabs.0.iter().any(|tab| tab.page.guid() == page.guid());
-            if known {
-                return;
-            }
-            if tabs.0.len() >= self.max_tabs {
-                None
-            } else {
-                let number = self.next_tab.fetch_add(1, Ordering::Relaxed);
-                tabs.0.push(Tab {
-                    number,
-                    page: page.clone(),
-                });
-                if tabs.0.len() == 1 {
-                    tabs.1 = number;
-                }
-                Some(number)
-            }
+    fn opened(&self, guid: &str) {
+        let mut pages = lock(&self.pages);
+        let Some(frame) = pages.main.get(guid).and_then(|main| pages.frames.get(main)) else {
+            return;
         };
-        if tab.is_none() {
+        let page = Page::new(self.remote.clone(), &self.context, guid, frame.clone());
+        if pages.tabs.len() >= self.max_tabs {
             self.popups_closed.fetch_add(1, Ordering::Relaxed);
             // It may be closing by itself.
-            let _ = page.close().await;
+            tokio::spawn(async move { page.close().await });
+            return;
+        }
+        let number = self.next_tab.fetch_add(1, Ordering::Relaxed);
+        let shown = page.clone();
+        pages.tabs.push(Tab { number, page });
+        if pages.tabs.len() == 1 {
+            pages.current = number;
+        }
+        drop(pages);
+        if let Some(prepare) = &self.prepare {
+            let preparing = prepare(shown);
+            tokio::spawn(async move {
+                if let Err(error) = preparing.await {
+                    tracing::debug!(%error, "a page could not be prepared");
+                }
+            });
         }
     }
 
-    /// Takes a page that we opened ourselves, whose event may come late.
-    pub(crate) async fn adopt(self: &Arc<Self>, page: &Page) -> Option<u32> {
-        self.opened(page.clone()).await;
-        let tabs = lock(&self.tabs);
-        tabs.0
-            .iter()
-            .find(|tab| tab.page.guid() == page.guid())
-            .map(|tab| tab.number)
+    fn closed(&self, guid: &str) {
+        let mut pages = lock(&self.pages);
+        pages.main.remove(guid);
+        pages.tabs.retain(|tab| tab.page.guid() != guid);
+        let current = pages.current;
+        if !pages.tabs.iter().any(|tab| tab.number == current) {
+            pages.current = pages.tabs.last().map_or(current, |tab| tab.number);
+        }
     }
 
+    /// Takes a page that does not answer any more out of the tabs.
+    pub(crate) fn abandon(&self, page: &Page) {
+        self.closed(page.guid());
+    }
+
+    /// The tabs, and the number of the one that actions go to.
     pub(crate) fn tabs(&self) -> (Vec<Tab>, u32) {
-        let mut tabs = lock(&self.tabs);
-        tabs.0.retain(|tab| !tab.page.is_closed());
-        if !tabs.0.iter().any(|tab| tab.number == tabs.1)
-            && let Some(last) = tabs.0.last().map(|tab| tab.number)
-        {
-            tabs.1 = last;
-        }
-        tabs.clone()
+        let pages = lock(&self.pages);
+        (pages.tabs.clone(), pages.current)
     }
 
     pub(crate) fn select(&self, number: u32) -> bool {
-        let mut tabs = lock(&self.tabs);
-        let found = tabs
-            .0
-            .iter()
-            .any(|tab| tab.number == number && !tab.page.is_closed());
+        let mut pages = lock(&self.pages);
+        let found = pages.tabs.iter().any(|tab| tab.number == number);
         if found {
-            tabs.1 = number;
+            pages.current = number;
+        }
+        found
+    }
+
+    /// The address of a frame's document.
+    pub(crate) fn frame_url(&self, guid: &str) -> Option<String> {
+        lock(&self.pages).frames.get(guid).map(Frame::url)
+    }
+
+    /// A page's frames, the main one first.
+    pub(crate) fn frames_of(&self, page: &Page, most: usize) -> Vec<String> {
+        let pages = lock(&self.pages);
+        let mut found = vec![page.main_frame().to_owned()];
+        let mut next = 0;
+        while let Some(parent) = found.get(next).cloned() {
+            next += 1;
+            let below = pages.frames.values();
+            let below = below.filter(|frame| frame.parent.as_deref() == Some(&parent));
+            found.extend(below.map(|frame| frame.guid.to_string()));
+            found.truncate(most);
         }
         found
     }
@@ -227,40 +301,28 @@ impl Hub {
         self.popups_closed.swap(0, Ordering::Relaxed)
     }
 
-    fn began(&self, request: &Request) {
-        let number = self.number();
+    fn began(&self, id: &str) {
         let mut exchanges = lock(&self.exchanges);
-        let kind = request.resource_type();
-        if is_awaited(kind) {
-            exchanges.open.insert(request.guid().to_owned(), number);
-        }
-        let exchange = Exchange {
-            number,
-            id: request.guid().to_owned(),
-            method: request.method().to_owned(),
-            url: request.url().chars().take(MESSAGE).collect(),
-            kind: kind.to_owned(),
-            outcome: None,
+        let Some(mut exchange) = exchanges.known.get(id).cloned() else {
+            return;
         };
-        push(&mut exchanges.log, exchange);
+        exchange.number = self.number();
+        if is_awaited(&exchange.kind) {
+            exchanges.open.insert(id.to_owned(), exchange.number);
+        }
+        push(&mut exchanges.log, exchange, REMEMBERED);
     }
 
-    fn ended(&self, request: &Request) {
-        let outcome = match request.failure() {
-            Some(error) => Outcome::Failed(error),
-            None => match request.existing_response() {
-                Some(response) => Outcome::Status(response.status()),
-                None => Outcome::Failed("no answer".to_owned()),
-            },
-        };
+    fn ended(&self, id: &str, failure: Option<&str>) {
         let mut exchanges = lock(&self.exchanges);
-        exchanges.open.remove(request.guid());
-        let found = exchanges
-            .log
-            .iter_mut()
-            .rev()
-            .find(|known| known.id == request.guid());
-        if let Some(exchange) = found {
+        exchanges.open.remove(id);
+        let status = exchanges.known.get(id).and_then(|own| own.outcome.clone());
+        let outcome = match failure {
+            Some(error) => Outcome::Failed(error.chars().take(200).collect()),
+            None => status.unwrap_or_else(|| Outcome::Failed("no answer".to_owned())),
+        };
+        let mut log = exchanges.log.iter_mut().rev();
+        if let Some(exchange) = log.find(|known| known.id == id) {
             exchange.outcome = Some(outcome);
         }
         drop(exchanges);
@@ -298,45 +360,50 @@ impl Hub {
         lock(&self.exchanges).log.iter().cloned().collect()
     }
 
-    fn said(&self, level: &str, text: &str) {
+    fn said(&self, level: &str, text: String) {
         let message = Message {
             number: self.number(),
             level: level.to_owned(),
-            text: text.chars().take(MESSAGE).collect(),
+            text,
         };
-        push(&mut lock(&self.messages), message);
+        push(&mut lock(&self.messages), message, REMEMBERED);
     }
 
     pub(crate) fn messages(&self) -> Vec<Message> {
         lock(&self.messages).iter().cloned().collect()
     }
 
-    async fn asked(self: &Arc<Self>, dialog: Dialog) {
+    fn asked(&self, guid: &str) {
+        let Some((kind, message)) = lock(&self.pages).dialogs.get(guid).cloned() else {
+            return;
+        };
         let number = self.dialogs.fetch_add(1, Ordering::Relaxed);
-        if dialog.type_() == "beforeunload" {
-            // Leaving a page is what was asked for. The page may be gone already.
-            let _ = dialog.accept(None).await;
+        let dialog = OpenDialog {
+            guid: guid.to_owned(),
+            number,
+            kind,
+            message,
+        };
+        // Leaving a page is what was asked for; and there is an end to what one page may ask.
+        let leaving = dialog.kind == "beforeunload";
+        if leaving || number >= DIALOGS {
+            let hub = self.me.clone();
+            tokio::spawn(async move {
+                if let Some(hub) = hub.upgrade() {
+                    // The page may be gone already.
+                    let _ = hub.answer(&dialog, leaving, None).await;
+                }
+            });
             return;
         }
-        if number >= DIALOGS {
-            let _ = dialog.dismiss().await;
-            return;
-        }
-        self.said(
-            "dialog",
-            &format!("{}: {}", dialog.type_(), dialog.message()),
-        );
-        self.dialog
-            .send_replace(Some(OpenDialog { dialog, number }));
-        let hub = Arc::downgrade(self);
-        let timeout = self.dialog_timeout;
+        self.said("dialog", format!("{}: {}", dialog.kind, dialog.message));
+        self.dialog.send_replace(Some(dialog.clone()));
+        let (hub, timeout) = (self.me.clone(), self.dialog_timeout);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             let Some(hub) = hub.upgrade() else { return };
-            let open = hub.dialog.borrow().clone();
-            if let Some(open) = open.filter(|open| open.number == number) {
-                hub.answered(number);
-                let _ = open.dialog.dismiss().await;
+            if hub.answered(dialog.number) {
+                let _ = hub.answer(&dialog, false, None).await;
             }
         });
     }
@@ -345,17 +412,158 @@ impl Hub {
         self.dialog.subscribe()
     }
 
-    pub(crate) fn answered(&self, number: u32) {
+    /// Takes a dialog away, and tells whether it was still open.
+    pub(crate) fn answered(&self, number: u32) -> bool {
         self.dialog.send_if_modified(|open| {
             let same = open.as_ref().is_some_and(|open| open.number == number);
             if same {
                 *open = None;
             }
             same
-        });
+        })
+    }
+
+    pub(crate) async fn answer(
+        &self,
+        dialog: &OpenDialog,
+        accept: bool,
+        with: Option<&str>,
+    ) -> Result<(), BrowserError> {
+        let (method, parameters) = match (accept, with) {
+            (true, Some(text)) => ("accept", json!({ "promptText": text })),
+            (true, None) => ("accept", json!({})),
+            (false, _) => ("dismiss", json!({})),
+        };
+        let answer = self.remote.call(&dialog.guid, method, parameters).await;
+        answer.map(drop)
     }
 
     pub(crate) fn downloads(&self) -> Vec<Download> {
         lock(&self.downloads).iter().cloned().collect()
+    }
+
+    /// Waits until a download is complete, and answers where it is.
+    pub(crate) async fn complete(&self, download: &Download) -> Option<String> {
+        let file = &download.artifact;
+        let answer = self.remote.call(file, "pathAfterFinished", json!({})).await;
+        Some(answer.ok()?["value"].as_str()?.to_owned())
+    }
+
+    pub(crate) async fn discard(&self, download: &Download) -> Result<(), BrowserError> {
+        let gone = self
+            .remote
+            .call(&download.artifact, "delete", json!({}))
+            .await;
+        gone.map(drop)
+    }
+
+    fn downloading(&self, details: &Value) {
+        let Some(artifact) = guid_of(&details["artifact"]) else {
+            return;
+        };
+        let download = Download {
+            artifact: artifact.to_owned(),
+            name: text(&details["suggestedFilename"], 300),
+        };
+        push(&mut lock(&self.downloads), download, DOWNLOADS);
+    }
+}
+
+impl Listen for Hub {
+    fn created(&self, kind: &str, guid: &str, initial: &Value) {
+        match kind {
+            "Frame" => {
+                let url = text(&initial["url"], ADDRESS);
+                let frame = Frame::new(guid, guid_of(&initial["parentFrame"]), &url);
+                lock(&self.pages).frames.insert(guid.to_owned(), frame);
+            }
+            "Page" => {
+                let main = guid_of(&initial["mainFrame"]).unwrap_or_default();
+                let main = main.to_owned();
+                lock(&self.pages).main.insert(guid.to_owned(), main);
+            }
+            "Dialog" => {
+                let dialog = (
+                    text(&initial["type"], 20),
+                    text(&initial["message"], MESSAGE),
+                );
+                lock(&self.pages).dialogs.insert(guid.to_owned(), dialog);
+            }
+            "Request" => {
+                let exchange = Exchange {
+                    number: 0,
+                    id: guid.to_owned(),
+                    method: text(&initial["method"], 20),
+                    url: text(&initial["url"], MESSAGE),
+                    kind: text(&initial["resourceType"], 20),
+                    outcome: None,
+                };
+                let mut exchanges = lock(&self.exchanges);
+                exchanges.known.insert(guid.to_owned(), exchange);
+            }
+            "Response" => {
+                let status = initial["status"].as_u64().unwrap_or_default();
+                let request = guid_of(&initial["request"]).unwrap_or_default();
+                if let Some(exchange) = lock(&self.exchanges).known.get_mut(request) {
+                    exchange.outcome = Some(Outcome::Status(status));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn happened(&self, guid: &str, event: &str, details: &Value) {
+        let request = || guid_of(&details["request"]).unwrap_or_default();
+        match event {
+            "page" => self.opened(guid_of(&details["page"]).unwrap_or_default()),
+            "close" => self.closed(guid),
+            "crash" => self.said("pageerror", "the page crashed".to_owned()),
+            "navigated" if details["error"].is_null() => {
+                if let Some(frame) = lock(&self.pages).frames.get(guid) {
+                    let to_document = !details["newDocument"].is_null();
+                    frame.moved(text(&details["url"], ADDRESS), to_document);
+                }
+            }
+            "frameDetached" => {
+                let frame = guid_of(&details["frame"]).unwrap_or_default();
+                lock(&self.pages).frames.remove(frame);
+            }
+            "request" => self.began(request()),
+            "requestFinished" => self.ended(request(), None),
+            "requestFailed" => {
+                let failure = details["failureText"].as_str().unwrap_or("failed");
+                self.ended(request(), Some(failure));
+            }
+            "console" => {
+                let level = details["type"].as_str().unwrap_or("log");
+                self.said(level, text(&details["text"], MESSAGE));
+            }
+            "pageError" => {
+                let thrown = &details["error"];
+                let message = &thrown["error"]["message"];
+                let said = if message.is_string() {
+                    message
+                } else {
+                    &thrown["value"]["s"]
+                };
+                self.said("pageerror", text(said, MESSAGE));
+            }
+            "dialog" => self.asked(guid_of(&details["dialog"]).unwrap_or_default()),
+            "download" => self.downloading(details),
+            _ => {}
+        }
+    }
+
+    fn disposed(&self, guid: &str) {
+        lock(&self.exchanges).known.remove(guid);
+        let is_page = {
+            let mut pages = lock(&self.pages);
+            pages.dialogs.remove(guid);
+            pages.frames.remove(guid);
+            pages.main.contains_key(guid)
+        };
+        if is_page {
+            self.closed(guid);
+        }
     }
 }

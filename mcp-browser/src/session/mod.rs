@@ -20,7 +20,7 @@ use std::{
 };
 
 use mcp_core::{AuditEvent, AuditOutcome, Partition, Principal, secret::Secret};
-use playwright_rs::{BrowserContext, Page};
+use playwright_rs::BrowserContext;
 use tokio::{task::AbortHandle, time::Instant};
 use zeroize::Zeroizing;
 
@@ -32,12 +32,12 @@ pub use self::{
     traffic::{Conditions, Route},
 };
 pub(crate) use self::{
-    hub::{Hub, Outcome},
+    hub::{Hub, Outcome, Prepare},
     open::{Prepared, prepare},
 };
 use crate::{
-    BrowserConfig, BrowserError, BrowserErrorKind, engine::BrowserHandle, proxy::FilterProxy,
-    snapshot::HIDDEN,
+    BrowserConfig, BrowserError, BrowserErrorKind, engine::BrowserHandle, page::Page,
+    proxy::FilterProxy, snapshot::HIDDEN,
 };
 
 /// A browser session of one principal. Clones are the same session.
@@ -73,6 +73,7 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct Seen {
     tab: u32,
+    document: u64,
     text: String,
     references: HashSet<String>,
 }
@@ -195,8 +196,8 @@ impl Session {
     pub fn dialog(&self) -> Option<DialogView> {
         let open = self.0.hub.dialog().borrow().clone()?;
         Some(DialogView {
-            kind: open.dialog.type_().to_owned(),
-            message: self.shown(&open.dialog.message().chars().take(2000).collect::<String>()),
+            message: self.shown(&open.message),
+            kind: open.kind,
         })
     }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use playwright_rs::{
-    BrowserContext, BrowserContextOptions, Geolocation, Page, RecordVideo, StorageState,
+    BrowserContext, BrowserContextOptions, Geolocation, RecordVideo, StorageState,
     protocol::{AcceptDownloads, ProxySettings},
+    server::channel_owner::ChannelOwner as _,
 };
 
 use super::{Mode, SessionOptions, Viewport, hub::Hub};
 use crate::{
     BrowserConfig, BrowserError, BrowserErrorKind, Downloads, OriginPolicy,
     engine::BrowserHandle,
+    page::Remote,
     proxy::{FilterProxy, ProxyConfig},
     stealth,
 };
@@ -157,7 +159,10 @@ impl SessionOptions {
             options = options.viewport(playwright_rs::Viewport { width, height });
         }
         if self.stealth {
-            options = options.user_agent(stealth::user_agent(browser.browser().version()));
+            let version = browser.browser().version();
+            options = options
+                .user_agent(stealth::user_agent(version))
+                .extra_http_headers(stealth::headers(version));
         }
         let mut permissions = self.permissions.clone();
         if let Some(place) = self.geolocation {
@@ -243,25 +248,24 @@ async fn furnish(
     context: &BrowserContext,
     options: &SessionOptions,
 ) -> Result<Arc<Hub>, BrowserError> {
-    context
-        .set_default_timeout(config.action_timeout.as_millis() as f64)
-        .await;
-    context
-        .set_default_navigation_timeout(config.navigation_timeout.as_millis() as f64)
-        .await;
     if options.stealth {
-        stealth::context(context).await?;
+        stealth::context(context, browser.browser().version()).await?;
     }
     #[cfg(feature = "captcha")]
     if config.captcha_hook {
         context.add_init_script(crate::captcha::HOOK).await?;
     }
-    let hub = Hub::listen(context, config.max_tabs, config.dialog_timeout).await?;
-    let page: Page = context.new_page().await?;
-    if options.stealth {
+    let remote = Remote::new(
+        context.connection(),
+        config.action_timeout,
+        config.navigation_timeout,
+    );
+    let prepare = options.stealth.then(|| {
         let locale = options.locale.as_deref().unwrap_or("en-US");
-        stealth::page(context, &page, browser.browser().version(), locale).await?;
-    }
-    hub.adopt(&page).await;
+        stealth::each_page(&remote, browser.browser().version(), locale)
+    });
+    let limits = (config.max_tabs, config.dialog_timeout);
+    let hub = Hub::listen(browser.driver().tap(), context, remote, limits, prepare).await?;
+    hub.open().await?;
     Ok(hub)
 }

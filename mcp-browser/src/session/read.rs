@@ -1,14 +1,14 @@
 //! Looking at pages.
 
 use bytes::Bytes;
-use playwright_rs::{
-    AriaSnapshotMode, AriaSnapshotOptions, Page, PdfOptions, ScreenshotOptions, WaitForOptions,
-    WaitForState, protocol::Frame,
-};
 use serde_json::Value;
 
 use super::{Outcome, Seen, Session, lock};
-use crate::{BrowserError, BrowserErrorKind, markdown, scripts, snapshot};
+use crate::{
+    BrowserError, BrowserErrorKind, markdown,
+    page::{Page, Until},
+    scripts, snapshot,
+};
 
 /// The largest snapshot that is kept, in bytes.
 const MAX_SNAPSHOT: usize = 4 << 20;
@@ -16,6 +16,8 @@ const MAX_SNAPSHOT: usize = 4 << 20;
 pub(crate) const MAX_EXTRACT: usize = 2 << 20;
 /// The largest picture or document that is answered, in bytes.
 const MAX_BINARY: usize = 20 << 20;
+/// How long a page that does not answer may take to close.
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(3);
 /// How many frames are looked into for fields to hide.
 const MAX_FRAMES: usize = 50;
 
@@ -103,6 +105,7 @@ impl Session {
                 let part = snapshot::part(&seen.text, from, max);
                 return Ok(view(part.text, false, part.next));
             }
+            let document = page.documents();
             let text = self.describe(&page).await?;
             let mut seen = lock(&self.0.seen);
             let changed = match difference && seen.tab == tab {
@@ -113,6 +116,7 @@ impl Session {
             let is_difference = difference && seen.tab == tab && changed.len() < text.len().max(64);
             *seen = Seen {
                 tab,
+                document,
                 references: snapshot::references(&text),
                 text,
             };
@@ -141,11 +145,7 @@ impl Session {
 
     /// The snapshot's text, what is to be hidden hidden.
     async fn describe(&self, page: &Page) -> Result<String, BrowserError> {
-        let limit = self.0.config.action_timeout.as_millis() as f64;
-        let options = AriaSnapshotOptions::default()
-            .mode(AriaSnapshotMode::Ai)
-            .timeout(limit);
-        let mut text = page.aria_snapshot(options).await?;
+        let mut text = page.aria_snapshot().await?;
         if text.len() > MAX_SNAPSHOT {
             let part = snapshot::part(&text, 0, MAX_SNAPSHOT);
             text = format!("{}(the page goes on)\n", part.text);
@@ -154,7 +154,7 @@ impl Session {
             .iter()
             .any(|role| text.contains(role))
         {
-            let values = hidden_values(page).await?;
+            let values = self.hidden_values(page).await;
             if !values.is_empty() {
                 text = snapshot::hide_values(&text, &values);
             }
@@ -178,15 +178,11 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            let locator = self.locate(tab, &page, target.unwrap_or("body"))?;
-            let attached = WaitForOptions::builder()
-                .state(WaitForState::Attached)
-                .timeout(self.0.config.action_timeout.as_millis() as f64)
-                .build();
-            locator
-                .wait_for(attached)
+            let element = self.locate(tab, &page, target.unwrap_or("body"))?;
+            element
+                .wait(Until::Attached, self.0.config.action_timeout)
                 .await
-                .map_err(|error| match BrowserError::from(error) {
+                .map_err(|error| match error {
                     error if error.kind() == BrowserErrorKind::Timeout => BrowserError::new(
                         BrowserErrorKind::ElementNotFound,
                         format!(
@@ -203,7 +199,7 @@ impl Session {
                 Extract::Table => scripts::TABLE,
                 Extract::Markdown => scripts::CLEAN_HTML,
             };
-            let value: Value = locator.evaluate(script, Some(MAX_EXTRACT)).await?;
+            let value: Value = element.evaluate(script, Some(&MAX_EXTRACT)).await?;
             let text = match (what, value) {
                 (Extract::Table, Value::Null) => {
                     return Err(BrowserError::new(
@@ -239,13 +235,24 @@ impl Session {
         if !text.contains("value=") {
             return Ok(text);
         }
-        let values = hidden_values(page).await?;
+        let values = self.hidden_values(page).await;
         Ok(values.iter().fold(text, |text, value| {
             text.replace(
                 &format!("value=\"{value}\""),
                 &format!("value=\"{}\"", snapshot::HIDDEN),
             )
         }))
+    }
+
+    /// The values of fields to hide, in every frame.
+    async fn hidden_values(&self, page: &Page) -> Vec<String> {
+        let frames = self.0.hub.frames_of(page, MAX_FRAMES);
+        let looks = frames.iter().map(|frame| {
+            page.evaluate_in::<Vec<String>>(frame, scripts::HIDDEN_VALUES, None::<&()>)
+        });
+        let found = futures_util::future::join_all(looks).await;
+        // A frame that went away meanwhile shows nothing any more.
+        found.into_iter().flatten().flatten().collect()
     }
 
     /// Takes a picture as PNG. Fields into which a secret was typed are covered where they show it.
@@ -257,20 +264,12 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            let cover = self.covered(&page);
-            let options = |full| {
-                ScreenshotOptions::builder()
-                    .full_page(full)
-                    .mask(cover.clone())
-                    .mask_color("#808080")
-                    .build()
-            };
+            let cover = self.covered();
             let picture = match what {
-                Screenshot::Viewport => page.screenshot(options(false)).await?,
-                Screenshot::FullPage => page.screenshot(options(true)).await?,
+                Screenshot::Viewport => page.screenshot(false, cover).await?,
+                Screenshot::FullPage => page.screenshot(true, cover).await?,
                 Screenshot::Element(target) => {
-                    let locator = self.locate(tab, &page, target)?;
-                    locator.screenshot(options(false)).await?
+                    self.locate(tab, &page, target)?.screenshot(cover).await?
                 }
             };
             bounded(picture)
@@ -280,14 +279,11 @@ impl Session {
     }
 
     /// Elements that a picture must not show.
-    fn covered(&self, page: &Page) -> Vec<playwright_rs::Locator> {
-        let secrets = lock(&self.0.secrets);
-        if secrets.is_empty() {
-            return Vec::new();
-        }
+    fn covered(&self) -> Option<&'static str> {
         // Text fields only: passwords show dots. Which field it was is known by what it holds now; the page may have
         // moved the text on. Values cannot be matched by a selector, so every other text field is covered.
-        vec![page.locator("input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea")]
+        let fields = "input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea";
+        (!lock(&self.0.secrets).is_empty()).then_some(fields)
     }
 
     /// Prints the page as PDF. Headless sessions only.
@@ -299,10 +295,7 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (_, page) = self.page()?;
-            bounded(
-                page.pdf(PdfOptions::builder().print_background(true).build())
-                    .await?,
-            )
+            bounded(page.pdf().await?)
         };
         self.run("browser.pdf", "", self.0.config.navigation_timeout, work)
             .await
@@ -328,12 +321,12 @@ impl Session {
             let mut dialog = self.0.hub.dialog();
             let evaluated = tokio::select! {
                 biased;
-                value = tokio::time::timeout(limit, page.evaluate::<(), Value>(script, None)) => value,
+                value = tokio::time::timeout(limit, page.evaluate::<Value>(script, None::<&()>)) => value,
                 _ = dialog.wait_for(Option::is_some) => Ok(Ok(Value::Null)),
             };
             match evaluated {
                 Ok(Ok(value)) => Ok(value),
-                Ok(Err(error)) => Err(script_error(error.into())),
+                Ok(Err(error)) => Err(script_error(error)),
                 Err(_) => {
                     self.replace(&page).await;
                     Err(BrowserError::new(
@@ -343,7 +336,7 @@ impl Session {
                 }
             }
         };
-        let grace = std::time::Duration::from_secs(6);
+        let grace = CLOSE + self.0.config.navigation_timeout;
         let value = self
             .run("browser.evaluate", "", limit + grace, work)
             .await?;
@@ -360,11 +353,11 @@ impl Session {
     /// Closes a page that does not answer any more, and opens an empty one so that the session has a tab.
     async fn replace(&self, page: &Page) {
         // One that does not close within the time is ended with the browser by whoever closes the session.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), page.close()).await;
-        if self.0.hub.tabs().0.is_empty()
-            && let Ok(page) = self.0.context.new_page().await
-        {
-            self.0.hub.adopt(&page).await;
+        let _ = tokio::time::timeout(CLOSE, page.close()).await;
+        self.0.hub.abandon(page);
+        if self.0.hub.tabs().0.is_empty() {
+            // Where that fails the next action says that there is no tab.
+            let _ = self.0.hub.open().await;
         }
     }
 
@@ -430,34 +423,4 @@ fn bounded(content: Vec<u8>) -> Result<Bytes, BrowserError> {
         ));
     }
     Ok(content.into())
-}
-
-/// The values of fields to hide, in every frame.
-async fn hidden_values(page: &Page) -> Result<Vec<String>, BrowserError> {
-    let mut frames: Vec<Frame> = vec![page.main_frame().await?];
-    let mut next = 0;
-    while let Some(frame) = frames.get(next).cloned() {
-        next += 1;
-        frames.extend(
-            frame
-                .child_frames()
-                .into_iter()
-                .take(MAX_FRAMES.saturating_sub(frames.len())),
-        );
-    }
-    let looks = frames
-        .iter()
-        .map(|frame| frame.evaluate::<()>(scripts::HIDDEN_VALUES, None));
-    let found = futures_util::future::join_all(looks).await;
-    let mut values = Vec::new();
-    // A frame that went away meanwhile shows nothing any more.
-    for value in found.into_iter().flatten() {
-        if let Value::Array(list) = value {
-            values.extend(
-                list.into_iter()
-                    .filter_map(|value| value.as_str().map(str::to_owned)),
-            );
-        }
-    }
-    Ok(values)
 }

@@ -5,13 +5,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 use bytes::Bytes;
 use playwright_rs::{
     Cookie, FulfillOptions, TracingStartOptions, TracingStopOptions,
-    protocol::{CDPSession, ContinueOptions, Route as Intercepted},
-    server::channel_owner::ChannelOwner,
+    protocol::{ContinueOptions, Route as Intercepted},
 };
 use serde_json::json;
 
 use super::{Session, lock};
-use crate::{BrowserError, BrowserErrorKind, Downloads};
+use crate::{BrowserError, BrowserErrorKind, Downloads, page::Protocol, scripts};
 
 /// How many rules a session may have.
 const MAX_ROUTES: usize = 50;
@@ -74,7 +73,7 @@ impl Conditions {
 #[derive(Default)]
 pub(crate) struct Traffic {
     routes: Mutex<Vec<(String, Route)>>,
-    throttled: tokio::sync::Mutex<HashMap<String, CDPSession>>,
+    throttled: tokio::sync::Mutex<HashMap<String, Protocol>>,
     tracing: Mutex<Option<tempfile::TempDir>>,
 }
 
@@ -161,8 +160,8 @@ impl Session {
             let session = match throttled.get(page.guid()) {
                 Some(session) => session.clone(),
                 None => {
-                    let session = self.0.context.new_cdp_session(&page).await?;
-                    session.send("Network.enable", None).await?;
+                    let session = Protocol::open(&self.0.hub.remote, &page).await?;
+                    session.send("Network.enable", json!({})).await?;
                     throttled.insert(page.guid().to_owned(), session.clone());
                     session
                 }
@@ -174,10 +173,8 @@ impl Session {
                 "downloadThroughput": rate(conditions.download),
                 "uploadThroughput": rate(conditions.upload),
             });
-            session
-                .send("Network.emulateNetworkConditions", Some(parameters))
-                .await?;
-            Ok(())
+            let method = "Network.emulateNetworkConditions";
+            session.send(method, parameters).await
         };
         self.run("browser.conditions", "", self.0.config.action_timeout, work)
             .await
@@ -242,12 +239,7 @@ impl Session {
     pub async fn storage(&self, local: bool) -> Result<Vec<(String, String)>, BrowserError> {
         let work = async {
             let (_, page) = self.page()?;
-            let storage = if local {
-                page.local_storage()
-            } else {
-                page.session_storage()
-            };
-            let items = storage.items().await?;
+            let items: Vec<(String, String)> = page.evaluate(scripts::STORED, Some(&local)).await?;
             Ok(items
                 .into_iter()
                 .map(|(name, value)| (self.shown(&name), self.shown(&value)))
@@ -270,16 +262,8 @@ impl Session {
     ) -> Result<(), BrowserError> {
         let work = async {
             let (_, page) = self.page()?;
-            let storage = if local {
-                page.local_storage()
-            } else {
-                page.session_storage()
-            };
-            match value {
-                Some(value) => storage.set_item(name, value).await?,
-                None => storage.remove_item(name).await?,
-            }
-            Ok(())
+            let item = json!({ "local": local, "name": name, "value": value });
+            page.evaluate(scripts::STORE, Some(&item)).await
         };
         self.run(
             "browser.set_storage",
@@ -383,19 +367,19 @@ impl Session {
             tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
             let mut kept = Vec::new();
             for (index, download) in self.0.hub.downloads().into_iter().enumerate() {
-                // Waits until it is complete.
-                let Some(path) = download.path().await? else {
+                // Waits until it is complete. What failed is not there.
+                let Some(path) = self.0.hub.complete(&download).await else {
                     continue;
                 };
                 let size = tokio::fs::metadata(&path).await.map_err(failed)?.len();
                 if size > *max_bytes {
-                    download.delete().await?;
+                    self.0.hub.discard(&download).await?;
                     return Err(BrowserError::new(
                         BrowserErrorKind::TooLarge,
                         format!("a download has {size} bytes, more than {max_bytes}"),
                     ));
                 }
-                let name = plain_name(download.suggested_filename());
+                let name = plain_name(&download.name);
                 let place = folder.join(format!("{index}-{name}"));
                 tokio::fs::copy(&path, &place).await.map_err(failed)?;
                 kept.push((name, place));
