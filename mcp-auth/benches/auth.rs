@@ -147,6 +147,36 @@ fn new_token(c: &mut Criterion) {
     });
 }
 
+/// A call of a tool, as a client of the newest revision sends it.
+fn call(authorization: &str) -> Request<axum::body::Body> {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let arguments = json!({ "a": "x".repeat(100) });
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "x", "arguments": arguments, "_meta": meta },
+    });
+    Request::post("http://127.0.0.1/mcp")
+        .header("host", "127.0.0.1")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", "x")
+        .header("authorization", authorization)
+        .body(axum::body::Body::from(body.to_string()))
+        .unwrap()
+}
+
+/// Reads an answer to its end.
+async fn whole<B: http_body::Body>(answer: Result<Response<B>, Infallible>) {
+    let response = answer.unwrap();
+    assert_eq!(response.status(), 200);
+    let read = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert!(read.is_ok());
+}
+
 /// A call through the front, with and without the layer before it.
 fn through_the_front(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
@@ -167,53 +197,20 @@ fn through_the_front(c: &mut Criterion) {
         }),
         HttpConfig::default(),
     );
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let body = json!({
-        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": { "name": "x", "arguments": { "a": "x".repeat(100) }, "_meta": meta },
-    })
-    .to_string();
     let header = format!("Bearer {}", key.secret());
-    let request = || {
-        Request::post("http://127.0.0.1/mcp")
-            .header("host", "127.0.0.1")
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream")
-            .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", "x")
-            .header("authorization", &header)
-            .body(axum::body::Body::from(body.clone()))
-            .unwrap()
-    };
-    let whole = |response: Response<_>| async move {
-        assert_eq!(response.status(), 200);
-        http_body_util::BodyExt::collect(response.into_body())
-            .await
-            .map(drop)
-            .is_ok()
-    };
+    let request = || call(&header);
     c.bench_function("through the front/without the layer", |b| {
         b.to_async(&runtime).iter_batched(
             || (front.clone(), request()),
-            |(mut front, request)| async move { whole(front.call(request).await.unwrap()).await },
+            |(mut front, request)| async move { whole(front.call(request).await).await },
             criterion::BatchSize::SmallInput,
         );
     });
     let layered = auth.layer().layer(front.clone());
-    let whole = |response: Response<_>| async move {
-        assert_eq!(response.status(), 200);
-        http_body_util::BodyExt::collect(response.into_body())
-            .await
-            .map(drop)
-            .is_ok()
-    };
     c.bench_function("through the front/with the layer, token seen before", |b| {
         b.to_async(&runtime).iter_batched(
             || (layered.clone(), request()),
-            |(mut layered, request)| async move { whole(layered.call(request).await.unwrap()).await },
+            |(mut layered, request)| async move { whole(layered.call(request).await).await },
             criterion::BatchSize::SmallInput,
         );
     });
