@@ -28,8 +28,8 @@ use serde_json::json;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tower::{Layer, Service, service_fn};
 
-fn resource_server(c: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+/// A resource server, and a key that it takes.
+fn gate() -> (ResourceServer, Secret) {
     let keys = ApiKeys::new("gw", Secret::new("pepper"));
     let (key, record) = keys.issue("alice", ["mcp:read"], None);
     let auth = ResourceServer::builder("https://gw.example/mcp")
@@ -41,10 +41,13 @@ fn resource_server(c: &mut Criterion) {
         ))
         .build()
         .unwrap();
-    let inner = service_fn(|request: Request<()>| async move {
-        black_box(&request);
-        Ok::<_, Infallible>(Response::new(String::new()))
-    });
+    (auth, key)
+}
+
+fn resource_server(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let (auth, key) = gate();
+    let inner = service_fn(nothing);
     let request = || {
         let header = format!("Bearer {}", key.secret());
         Request::post("/mcp")
@@ -180,17 +183,7 @@ async fn whole<B: http_body::Body>(answer: Result<Response<B>, Infallible>) {
 /// A call through the front, with and without the layer before it.
 fn through_the_front(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let keys = ApiKeys::new("gw", Secret::new("pepper"));
-    let (key, record) = keys.issue("alice", ["mcp:read"], None);
-    let auth = ResourceServer::builder("https://gw.example/mcp")
-        .authorization_server("https://as.example")
-        .scheme(ApiKeyScheme::new(
-            "keys",
-            keys,
-            Arc::new(MemoryApiKeys::new([record])),
-        ))
-        .build()
-        .unwrap();
+    let (auth, key) = gate();
     let front = HttpFront::new(
         service_fn(|_: mcp_core::Request| async {
             Ok::<_, mcp_core::Error>(mcp_core::Response::empty())
