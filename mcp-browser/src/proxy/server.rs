@@ -121,9 +121,12 @@ impl fmt::Debug for FilterProxy {
 /// Serves connections; when it is aborted, the set takes them with it.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let Ok(own) = listener.local_addr() else {
+        return;
+    };
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // No descriptor is free: wait for one.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -135,6 +138,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
+            if !super::peer::is_own(peer, own) {
+                tracing::warn!("another user's connection to a session's proxy was refused");
+                return;
+            }
             let service = service_fn(move |request| Arc::clone(&shared).answer(request));
             let serving = hyper::server::conn::http1::Builder::new()
                 .preserve_header_case(true)
