@@ -5,22 +5,27 @@
     reason = "a benchmark of a broken set-up has no result"
 )]
 
-use std::{convert::Infallible, hint::black_box, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, hint::black_box, io::Write as _, sync::Arc, time::SystemTime};
 
+use axum::{Json, routing::get};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::{Request, Response};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, jwk::Jwk};
 use mcp_auth::{
     audit::{FileAudit, OnFailure},
     policy::{Pattern, Rbac},
-    server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, ResourceServer},
-    vault::{ValueKey, Vault},
+    server::{ApiKeyScheme, ApiKeys, JwtScheme, MemoryApiKeys, ResourceServer},
+    vault::{KeyRing, ValueKey, Vault, VaultKey},
 };
 use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, EntryKind, Partition, Principal,
+    front::http::{HttpConfig, HttpFront},
+    http_client::GuardedClient,
     secret::{Secret, SecretName, SecretScope, SecretStore},
     store::Namespace,
 };
-use tokio::runtime::Runtime;
+use serde_json::json;
+use tokio::{net::TcpListener, runtime::Runtime};
 use tower::{Layer, Service, service_fn};
 
 fn resource_server(c: &mut Criterion) {
@@ -60,6 +65,155 @@ fn resource_server(c: &mut Criterion) {
         b.to_async(&runtime).iter_batched(
             request,
             |request| layered.call(request),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+}
+
+/// A service that answers with nothing.
+type Answered = Result<Response<String>, Infallible>;
+
+async fn nothing(request: Request<()>) -> Answered {
+    black_box(&request);
+    Ok(Response::new(String::new()))
+}
+
+/// An issuer on this machine, whose keys are fetched once.
+async fn issuer(public: serde_json::Value) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/jwks") });
+    let app = axum::Router::new()
+        .route(
+            "/jwks",
+            get(move || async move { Json(json!({ "keys": [public] })) }),
+        )
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(move || async move { Json(metadata) }),
+        );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+fn new_token(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+    let jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+    let decoding = DecodingKey::from_jwk(&jwk).unwrap();
+    let url = runtime.block_on(issuer(serde_json::to_value(&jwk).unwrap()));
+    let resource = "https://gw.example/mcp";
+    let http = Arc::new(GuardedClient::operator(&url).unwrap());
+    let auth = ResourceServer::builder(resource)
+        .authorization_server(&url)
+        .scheme(JwtScheme::new(&url, resource, http))
+        .remembered(0)
+        .build()
+        .unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let claims = json!({
+        "iss": url, "sub": "alice", "aud": resource, "iat": now, "exp": now + 3600, "scope": "mcp:read mcp:write",
+        "client_id": "c1", "jti": "0123456789abcdef",
+    });
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    c.bench_function("resource server/bare ES256 signature check", |b| {
+        b.iter(|| {
+            crypto::verify(signature, message.as_bytes(), &decoding, Algorithm::ES256).unwrap()
+        });
+    });
+    let mut layered = auth.layer().layer(service_fn(nothing));
+    let header = format!("Bearer {token}");
+    let request = || {
+        Request::post("/mcp")
+            .header("authorization", &header)
+            .body(())
+            .unwrap()
+    };
+    assert_eq!(
+        runtime.block_on(layered.call(request())).unwrap().status(),
+        200
+    );
+    c.bench_function("resource server/new ES256 token", |b| {
+        b.to_async(&runtime).iter_batched(
+            request,
+            |request| layered.call(request),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+}
+
+/// A call through the front, with and without the layer before it.
+fn through_the_front(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let keys = ApiKeys::new("gw", Secret::new("pepper"));
+    let (key, record) = keys.issue("alice", ["mcp:read"], None);
+    let auth = ResourceServer::builder("https://gw.example/mcp")
+        .authorization_server("https://as.example")
+        .scheme(ApiKeyScheme::new(
+            "keys",
+            keys,
+            Arc::new(MemoryApiKeys::new([record])),
+        ))
+        .build()
+        .unwrap();
+    let front = HttpFront::new(
+        service_fn(|_: mcp_core::Request| async {
+            Ok::<_, mcp_core::Error>(mcp_core::Response::empty())
+        }),
+        HttpConfig::default(),
+    );
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "x", "arguments": { "a": "x".repeat(100) }, "_meta": meta },
+    })
+    .to_string();
+    let header = format!("Bearer {}", key.secret());
+    let request = || {
+        Request::post("http://127.0.0.1/mcp")
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", "x")
+            .header("authorization", &header)
+            .body(axum::body::Body::from(body.clone()))
+            .unwrap()
+    };
+    let whole = |response: Response<_>| async move {
+        assert_eq!(response.status(), 200);
+        http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .map(drop)
+            .is_ok()
+    };
+    c.bench_function("through the front/without the layer", |b| {
+        b.to_async(&runtime).iter_batched(
+            || (front.clone(), request()),
+            |(mut front, request)| async move { whole(front.call(request).await.unwrap()).await },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    let layered = auth.layer().layer(front.clone());
+    let whole = |response: Response<_>| async move {
+        assert_eq!(response.status(), 200);
+        http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .map(drop)
+            .is_ok()
+    };
+    c.bench_function("through the front/with the layer, token seen before", |b| {
+        b.to_async(&runtime).iter_batched(
+            || (layered.clone(), request()),
+            |(mut layered, request)| async move { whole(layered.call(request).await.unwrap()).await },
             criterion::BatchSize::SmallInput,
         );
     });
@@ -105,6 +259,57 @@ fn vault(c: &mut Criterion) {
         b.to_async(&runtime)
             .iter(|| vault.get(&scope, black_box(&SECRET)));
     });
+    drop(vault);
+    runtime.block_on(rotation(&dir.path().join("vault.redb"), &scope));
+}
+
+/// Prints how long a rotation of 10,000 records takes, and how long readers wait meanwhile.
+async fn rotation(path: &std::path::Path, scope: &SecretScope) {
+    let old = VaultKey::from_bytes("k".repeat(32).as_bytes()).unwrap();
+    let new = VaultKey::from_bytes("n".repeat(32).as_bytes()).unwrap();
+    let store = Arc::new(mcp_core::store::RedbStore::open(path).await.unwrap());
+    let ring = KeyRing::new(new).with_old(old);
+    let vault = Vault::open_with_ring(store, ring).await.unwrap();
+    let before = read_while(&vault, scope, async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    });
+    let (before, ()) = before.await;
+    let started = tokio::time::Instant::now();
+    let rotating = vault.clone();
+    let (during, done) = read_while(&vault, scope, async move { rotating.rotate().await }).await;
+    let out = &mut std::io::stdout();
+    let done = done.unwrap();
+    let took = started.elapsed();
+    let _ = writeln!(
+        out,
+        "vault/rotation of 10000 records in a file: {done:?} in {took:?}"
+    );
+    for (what, mut all) in [("before", before), ("during", during)] {
+        all.sort_unstable();
+        let at = |part: f64| all[((all.len() - 1) as f64 * part) as usize];
+        let (median, slow, worst) = (at(0.5), at(0.99), at(1.0));
+        let _ = writeln!(
+            out,
+            "  {} reads {what}: median {median:?}, p99 {slow:?}, longest {worst:?}",
+            all.len()
+        );
+    }
+}
+
+/// Reads again and again until something is done.
+async fn read_while<T: Send + 'static>(
+    vault: &Vault,
+    scope: &SecretScope,
+    work: impl Future<Output = T> + Send + 'static,
+) -> (Vec<std::time::Duration>, T) {
+    let work = tokio::spawn(work);
+    let mut all = Vec::new();
+    while !work.is_finished() {
+        let started = tokio::time::Instant::now();
+        vault.get(scope, &SECRET).await.unwrap();
+        all.push(started.elapsed());
+    }
+    (all, work.await.unwrap())
 }
 
 static SECRET: std::sync::LazyLock<SecretName> =
@@ -137,5 +342,13 @@ fn audit(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, resource_server, rbac, vault, audit);
+criterion_group!(
+    benches,
+    resource_server,
+    new_token,
+    through_the_front,
+    rbac,
+    vault,
+    audit
+);
 criterion_main!(benches);

@@ -13,6 +13,9 @@
 //! | `vault` | secrets sealed in a store, with a key ring and key providers | no |
 //! | `redb` | the vault in a file of its own | no |
 //! | `keyring` | the vault's key in the keyring of the operating system | no |
+//! | `age` | secrets in age files | no |
+//! | `sops` | secrets in SOPS files with age keys | no |
+//! | `aws` | secrets in AWS Secrets Manager | no |
 //! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
 //! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
 //! | `policy` | roles, scopes, chains, explanations | no |
@@ -29,18 +32,20 @@ pub mod audit;
 mod challenge;
 #[cfg(feature = "consent")]
 pub mod consent;
-#[cfg(any(feature = "server", feature = "oauth"))]
+#[cfg(any(feature = "sops", feature = "aws"))]
+mod date;
+#[cfg(feature = "server")]
 pub mod discovery;
 #[cfg(feature = "edge")]
 pub mod edge;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(any(feature = "server", feature = "oauth"))]
+#[cfg(feature = "server")]
 mod jwk;
-#[cfg(any(feature = "server", feature = "oauth"))]
+#[cfg(feature = "server")]
 mod jwt;
-#[cfg(any(feature = "server", feature = "oauth"))]
+#[cfg(any(feature = "server", feature = "aws"))]
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
@@ -57,8 +62,10 @@ pub mod session;
 pub mod testing;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(feature = "server")]
+mod wire;
 
-#[cfg(any(feature = "server", feature = "oauth"))]
+#[cfg(any(feature = "server", feature = "aws"))]
 pub use self::net::FetchError;
 pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
 

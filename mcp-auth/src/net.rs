@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use mcp_core::http_client::{HttpClient, HttpError, HttpErrorKind};
 use serde_json::Value;
 use url::Url;
@@ -162,6 +162,7 @@ pub(crate) async fn get(client: &Arc<dyn HttpClient>, url: &Url) -> Result<Answe
 }
 
 /// Posts a form and returns the answer, whatever its status.
+#[cfg(feature = "oauth")]
 pub(crate) async fn post_form(
     client: &Arc<dyn HttpClient>,
     url: &Url,
@@ -172,7 +173,7 @@ pub(crate) async fn post_form(
         .extend_pairs(fields)
         .finish();
     let mut request = Request::new(Bytes::from(form));
-    *request.method_mut() = Method::POST;
+    *request.method_mut() = http::Method::POST;
     let headers = request.headers_mut();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(

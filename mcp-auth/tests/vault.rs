@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mcp_auth::vault::{KeyRing, ValueKey, Vault, VaultError, VaultKey};
+use mcp_auth::vault::{KeyRing, Swapped, ValueKey, Vault, VaultError, VaultKey};
 use mcp_core::{
     Partition, Principal,
     clock::FakeClock,
@@ -49,6 +49,99 @@ async fn it_keeps_the_contract_and_no_secret_in_the_clear() {
         assert!(!value.windows(7).any(|window| window == b"hunter2"));
     }
     assert!(!format!("{vault:?}").contains("hunter2"));
+}
+
+/// The same over the servers that replicas share: the contract, one of two writers, a rotation, and nothing in the clear.
+async fn over(store: Arc<dyn StateStore>) {
+    let vault = Vault::open_with_ring(store.clone(), KeyRing::new(key(1)))
+        .await
+        .unwrap();
+    secret_store_contract(&vault).await;
+    let replica = Vault::open_with_ring(store.clone(), KeyRing::new(key(1)))
+        .await
+        .unwrap();
+    for n in 0..20 {
+        let text = Secret::new(format!("hunter{n}"));
+        vault
+            .put(&scope("alice"), &name(&format!("n{n}")), text)
+            .await
+            .unwrap();
+    }
+    let (_, version) = vault
+        .read(&scope("alice"), &name("n1"))
+        .await
+        .unwrap()
+        .unwrap();
+    let write = |vault: Vault, text: &'static str| async move {
+        let expected = mcp_core::store::Expected::Version(version);
+        let (scope, text) = (scope("alice"), Secret::new(text));
+        vault
+            .swap(&scope, &name("n1"), expected, Some(&text))
+            .await
+            .unwrap()
+    };
+    let (one, other) = tokio::join!(write(vault.clone(), "one"), write(replica.clone(), "other"));
+    let written = [one, other]
+        .into_iter()
+        .filter(|own| matches!(own, Swapped::Written(_)));
+    assert_eq!(written.count(), 1, "one of two writers wins");
+    assert!(
+        raw(&store)
+            .await
+            .iter()
+            .all(|(_, value)| !value.windows(6).any(|own| own == b"hunter"))
+    );
+    ends(&vault, &replica).await;
+    let ring = KeyRing::new(key(2)).with_old(key(1));
+    let renewed = Vault::open_with_ring(store.clone(), ring).await.unwrap();
+    let done = renewed.rotate().await.unwrap();
+    assert_eq!((done.renewed, done.unreadable), (20, 0));
+    let wrong = Vault::open_with_ring(store, KeyRing::new(key(1))).await;
+    assert!(matches!(wrong, Err(VaultError::WrongKey)));
+}
+
+/// A record ends for everybody.
+async fn ends(vault: &Vault, replica: &Vault) {
+    let brief = Some(Duration::from_millis(300));
+    vault
+        .write(&scope("bob"), &name("brief"), &Secret::new("x"), brief)
+        .await
+        .unwrap();
+    assert!(
+        replica
+            .get(&scope("bob"), &name("brief"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(
+        replica
+            .get(&scope("bob"), &name("brief"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn postgresql_holds_it() {
+    let server = mcp_core::testing::PostgresServer::start().await;
+    over(Arc::new(
+        mcp_core::store::PostgresStore::new(&server.url()).unwrap(),
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn redis_holds_it() {
+    let server = mcp_core::testing::RedisServer::start().await;
+    let config = mcp_core::store::RedisConfig::new(&server.url()).unwrap();
+    let connection = config.connect_lazily().unwrap();
+    over(Arc::new(
+        mcp_core::store::RedisStore::new(connection, "app:").unwrap(),
+    ))
+    .await;
 }
 
 #[tokio::test]

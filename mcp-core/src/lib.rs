@@ -16,6 +16,7 @@
 //! | `tls-aws-lc` | rustls with aws-lc-rs for the client | no |
 //! | `redb` | state store in a file | no |
 //! | `postgres` | state store in PostgreSQL | no |
+//! | `postgres-tls` | TLS to PostgreSQL, with rustls | no |
 //! | `redis` | state store in Redis | no |
 //! | `test-util` | contract tests and fakes | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]

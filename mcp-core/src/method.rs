@@ -72,6 +72,13 @@ methods! {
 }
 
 impl Method {
+    /// The notifications of a server that say no more than that one of its lists is to be read again.
+    pub const LIST_CHANGES: [Self; 3] = [
+        Self::TOOLS_CHANGED,
+        Self::PROMPTS_CHANGED,
+        Self::RESOURCES_CHANGED,
+    ];
+
     /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -6,21 +6,25 @@
 )]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack};
+use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack, ToolAnnotations};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     cache::CacheLayer,
+    coalesce::CoalesceLayer,
+    hedge::HedgeLayer,
     meter::MeterLayer,
     queue::QueueLayer,
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
+    validate::{SchemaSource, ToolSchemas, ValidateLayer},
 };
-use tower::service_fn;
+use tower::{Layer, service_fn};
 
 /// A tool call of 100 bytes.
 fn request() -> Request {
@@ -31,6 +35,23 @@ fn request() -> Request {
     Request::new(Method::TOOLS_CALL, Some(Json::parse(params).unwrap()))
         .unwrap()
         .with_principal(Principal::authenticated("https://issuer.example", "alice"))
+        .with_annotations(ToolAnnotations::from_json(
+            &Json::parse(r#"{"readOnlyHint":true}"#).unwrap(),
+        ))
+}
+
+/// A catalogue of one tool.
+#[derive(Debug)]
+struct Schema(Json);
+
+impl SchemaSource for Schema {
+    fn schemas(&self, _: &Request) -> Option<ToolSchemas> {
+        Some(ToolSchemas::new(1, Some(self.0.clone()), None))
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
 }
 
 fn inner() -> impl Seam {
@@ -64,6 +85,14 @@ fn run(c: &mut Criterion, name: &str, mut service: impl Seam) {
     });
 }
 
+fn with<S, L>(c: &mut Criterion, name: &str, layer: L, inner: S)
+where
+    L: Layer<S>,
+    L::Service: Seam,
+{
+    run(c, name, layer.layer(inner));
+}
+
 fn layers(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,57 +103,29 @@ fn layers(c: &mut Criterion) {
     let breaker = || BreakerLayer::new(Breaker::new("b", BreakerConfig::new()));
     let timeout = || TimeoutLayer::new(second * 30).with_idle(second * 10);
     run(c, "bare", inner());
-    run(
-        c,
-        "rate_limit",
-        Stack::new(inner()).layer(limit()).into_service(),
-    );
-    run(
-        c,
-        "breaker",
-        Stack::new(inner()).layer(breaker()).into_service(),
-    );
-    run(
-        c,
-        "timeout",
-        Stack::new(inner()).layer(timeout()).into_service(),
-    );
-    run(
-        c,
-        "retry",
-        Stack::new(inner())
-            .layer(RetryLayer::safe_only())
-            .into_service(),
-    );
-    let guard = || LoopGuardLayer::new(3, second).unwrap();
-    run(
+    with(c, "rate_limit", limit(), inner());
+    with(c, "breaker", breaker(), inner());
+    with(c, "timeout", timeout(), inner());
+    with(c, "retry", RetryLayer::safe_only(), inner());
+    with(
         c,
         "loop_guard",
-        Stack::new(inner()).layer(guard()).into_service(),
+        LoopGuardLayer::new(3, second).unwrap(),
+        inner(),
     );
-    let queue = || QueueLayer::new("q", 8, 8).unwrap();
-    run(
-        c,
-        "bulkhead",
-        Stack::new(inner()).layer(queue()).into_service(),
-    );
-    run(
-        c,
-        "meter",
-        Stack::new(inner())
-            .layer(MeterLayer::new("m"))
-            .into_service(),
-    );
+    with(c, "bulkhead", QueueLayer::new("q", 8, 8).unwrap(), inner());
+    with(c, "meter", MeterLayer::new("m"), inner());
+    with(c, "coalesce", CoalesceLayer::new(), inner());
+    with(c, "hedge", HedgeLayer::new(second), inner());
+    let schema = r#"{"type":"object","properties":{"query":{"type":"string","maxLength":100}},"required":["query"]}"#;
+    let schema = Schema(Json::parse(schema).unwrap());
+    with(c, "validate", ValidateLayer::new(Arc::new(schema)), inner());
 }
 
 fn answers(c: &mut Criterion) {
     let second = Duration::from_secs(1);
     let cache = CacheLayer::new(1 << 20).with_tool("search", second * 3600);
-    run(
-        c,
-        "cache_hit",
-        Stack::new(inner()).layer(cache).into_service(),
-    );
+    with(c, "cache_hit", cache, inner());
 }
 
 fn stacks(c: &mut Criterion) {

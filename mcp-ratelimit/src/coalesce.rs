@@ -1,7 +1,8 @@
 //! Lets equal calls that are under way at the same time share one.
 //!
-//! 1. Equal are calls of one principal, with the same scopes, for the same method, name, upstream and
-//!    parameters (`_meta` apart). Calls of two principals are never shared.
+//! 1. Equal are calls of one principal in one session, with the same scopes, for the same method, name, upstream and
+//!    parameters (`_meta` apart). Calls of two principals, or of two sessions, are never shared; the stateless era
+//!    has no sessions.
 //! 2. Shared are only methods that read by definition and tools whose annotations say `readOnlyHint`, without a
 //!    progress token and with a full view of lists.
 //! 3. All callers get the same answer or error. Whichever caller is polled drives the call; it is cancelled when
@@ -34,12 +35,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
-use mcp_core::{Error, Method, Request, Response};
+use mcp_core::{Error, Method, Request, Response, SessionKey};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::keys::{Key, identity, random_secret};
+use crate::keys::{Key, KeyBuilder, identity, random_secret};
 
 type Outcome = Result<Response, Error>;
 type Call = Shared<BoxFuture<'static, Outcome>>;
@@ -109,20 +110,7 @@ pub struct Coalesce<S> {
 }
 
 impl<S> Coalesce<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 /// The key under which a call may be shared, if it may.
@@ -134,7 +122,14 @@ fn share_key(secret: [u64; 2], request: &Request) -> Option<Key> {
     let plain = !request.is_notification()
         && request.visibility().is_all()
         && request.progress_token().is_none();
-    (reads && plain).then(|| identity(secret, &request.principal().partition(), request))
+    (reads && plain).then(|| {
+        let owner = request.principal().partition();
+        let mut key = KeyBuilder::new(secret);
+        let [one, two] = identity(secret, &owner, request).halves();
+        // A server of the session era may answer each session as it likes.
+        let session = request.session().map_or("", SessionKey::id);
+        key.number(one).number(two).text(session).finish()
+    })
 }
 
 impl<S> Service<Request> for Coalesce<S>
@@ -291,6 +286,7 @@ mod tests {
             read("b", "x"),
             read("a", "y"),
             read("a", "x").with_principal(Principal::authenticated("i", "a").with_scopes(["more"])),
+            read("a", "x").with_session(SessionKey::new("of its own")),
         ]
         .map(call)
         .into();
@@ -300,7 +296,7 @@ mod tests {
         for call in rest {
             answers.push(call.await.unwrap().unwrap().result().as_str().to_owned());
         }
-        assert_eq!(answers, ["0", "0", "1", "2", "3"]);
+        assert_eq!(answers, ["0", "0", "1", "2", "3", "4"]);
         assert!(layer.0.lock().under_way.is_empty());
         assert_eq!(
             service
@@ -310,7 +306,7 @@ mod tests {
                 .unwrap()
                 .result()
                 .as_str(),
-            "4",
+            "5",
             "not a cache"
         );
         let alone = call(read("a", "x"));

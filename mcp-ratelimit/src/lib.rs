@@ -31,6 +31,9 @@
 //! preset, budgets, hedging, credentials, connector.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[macro_use]
+mod wrap;
+
 #[cfg(feature = "breaker")]
 pub mod breaker;
 #[cfg(feature = "budget")]

@@ -13,11 +13,22 @@
 //! `tool_error` (only with [`MeterLayer::with_tool_errors`]), `transient`, `permanent`, `rate_limited`, or
 //! `dropped` for a call that nobody waited for. The success rate is the share of `ok`.
 //!
-//! The other layers of this crate count by themselves: `mcp_limit_refusals_total` (`limit`),
-//! `mcp_limit_shared_away` (`limit`; 1 while Redis is away), `mcp_queue_depth` (`queue`),
-//! `mcp_queue_refusals_total` (`queue`, `reason`), `mcp_breaker_transitions_total` (`breaker`, `to`),
-//! `mcp_retries_total` (`kind`), `mcp_cache_lookups_total` (`cache`, `result`), `mcp_hedges_total`,
-//! `mcp_coalesced_total`, `mcp_budget_remaining` (`service`) and `mcp_budget_refusals_total` (`service`).
+//! The other layers of this crate count by themselves:
+//!
+//! | Name | Kind | Labels | Counts |
+//! |---|---|---|---|
+//! | `mcp_limit_refusals_total` | counter | `limit` | calls beyond a quota |
+//! | `mcp_limit_shared_away` | gauge | `limit` | 1 while Redis does not answer for a shared limit |
+//! | `mcp_queue_depth` | gauge | `queue` | calls that wait for their turn |
+//! | `mcp_queue_refusals_total` | counter | `queue`, `reason` | calls turned away: `full` or `deadline` |
+//! | `mcp_breaker_transitions_total` | counter | `breaker`, `to` | changes to `closed`, `open`, `half_open` |
+//! | `mcp_retries_total` | counter | `kind` | tries after the first, by the kind of the error before |
+//! | `mcp_hedges_total` | counter | | second calls for slow ones |
+//! | `mcp_coalesced_total` | counter | | calls that shared another one |
+//! | `mcp_cache_lookups_total` | counter | `result` | `hit`, `stale`, `miss` |
+//! | `mcp_budget_remaining` | gauge | `service` | what is left of the account used last, in whole units |
+//! | `mcp_budget_refusals_total` | counter | `service` | calls beyond a budget |
+//! | `mcp_errors_not_recorded_total` | counter | | errors that a recorder could not keep |
 //!
 //! # Examples
 //!
@@ -167,20 +178,7 @@ pub struct Meter<S> {
 }
 
 impl<S> Meter<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S> Service<Request> for Meter<S>

@@ -86,6 +86,43 @@ async fn the_same_decision_as_in_one_process() {
     assert!(left.is_empty(), "keys end by themselves: {left:?}");
 }
 
+#[tokio::test]
+async fn a_call_that_one_limit_refuses_is_counted_by_none() {
+    let server = RedisServer::start().await;
+    let shared = |name: &str, burst: u32, parts: &[KeyPart]| {
+        let quota = Quota::per_hour(burst).unwrap();
+        let limit = Limit::new(name, quota).per(parts.iter().copied());
+        let (redis, patience) = (connect(&server.url()), Duration::from_secs(10));
+        SharedLimiter::with_timeout(limit, redis, "t:", WhenAway::Closed, patience).unwrap()
+    };
+    let layer = SharedRateLimitLayer::all([
+        shared("all", 6, &[]),
+        shared("each", 2, &[KeyPart::Principal]),
+        shared("more", 4, &[]),
+    ]);
+    let service = layer.layer(service_fn(|_: Request| async {
+        Ok::<_, Error>(Response::empty())
+    }));
+    let call = async |user: &str| {
+        service
+            .clone()
+            .oneshot(by(user))
+            .await
+            .map_err(|e| e.to_string())
+    };
+    for _ in 0..2 {
+        call("a").await.unwrap();
+    }
+    for _ in 0..20 {
+        assert!(call("a").await.unwrap_err().contains("\"each\""));
+    }
+    // Nothing of that was counted by the limits that all share.
+    for _ in 0..2 {
+        call("b").await.unwrap();
+    }
+    assert!(call("c").await.unwrap_err().contains("\"more\""));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_share_one_quota() {
     const CHILD: &str = "MCP_RATELIMIT_TEST_REDIS";

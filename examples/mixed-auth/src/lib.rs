@@ -4,8 +4,14 @@
 //! only, the gateway with its consent pages, and browsers that agree to everything.
 
 mod upstream;
+mod witness;
 
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
 use client_driver::{Client, browser::Browser};
@@ -30,7 +36,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use url::Url;
 
-pub use self::upstream::{Prints, Upstream};
+use self::witness::Witness;
+pub use self::{
+    upstream::{Print, Shown, Upstream, print},
+    witness::Given,
+};
 
 /// What can go wrong here.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -45,6 +55,7 @@ pub struct World {
     /// The servers behind the gateway, by strategy.
     pub upstreams: BTreeMap<&'static str, Upstream>,
     running: Running,
+    given: Arc<Mutex<Given>>,
     /// Logs users in, as any client of the gateway does.
     login: Manager,
     _authorization: AuthorizationServer,
@@ -89,7 +100,8 @@ impl World {
         let base = at("/oauth")?;
         let store = vault("gateway").await?;
         let manager = manager(&upstreams, &issuer, &base, &http, &store)?;
-        let running = gateway(&upstreams, &manager, &issuer, &base)?;
+        let given = Arc::default();
+        let running = gateway(&upstreams, &manager, &issuer, &base, &given)?;
         let guard = OidcGuard::new(&issuer, gw(), &base, Arc::clone(&http), store)?;
         let pages = ConsentPages::new(manager, Arc::new(guard), base, [1; 32])?;
         let auth = ResourceServer::builder(url.as_str())
@@ -112,6 +124,7 @@ impl World {
             url,
             upstreams,
             running,
+            given,
             login,
             _authorization: server,
         })
@@ -164,6 +177,13 @@ impl World {
         token.ok_or_else(|| "the login brought no token".into())
     }
 
+    /// Returns for whom the gateway gave out each token, up to now.
+    #[must_use]
+    pub fn given(&self) -> Given {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.clone()
+    }
+
     /// Stops the gateway.
     pub async fn stop(self) {
         self.running.shutdown().await;
@@ -194,6 +214,7 @@ fn gateway(
     manager: &Manager,
     issuer: &str,
     base: &Url,
+    given: &Arc<Mutex<Given>>,
 ) -> Outcome<Running> {
     let mut builder = Gateway::builder("mixed");
     for (name, upstream) in upstreams {
@@ -210,7 +231,7 @@ fn gateway(
             _ => Arc::new(UserOauth::proxy(manager.clone(), name, base.clone())),
         };
         let connector = HttpConnector::builder(UpstreamId::new(name)?, upstream.url.clone())
-            .with_credentials(credentials);
+            .with_credentials(Arc::new(Witness::new(credentials, given)));
         builder = builder.upstream(Member::http_with(name, connector)?);
     }
     let consent = ConsentLayer::new(manager.clone(), [2; 32]);

@@ -1,18 +1,16 @@
 //! A server that says who calls it, and remembers which tokens it was shown.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Router, middleware};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_auth::server::{JwtScheme, ResourceServer};
 use mcp_core::{
     Error, ErrorKind, PrincipalKind, Request, Response,
     front::http::{HttpConfig, HttpFront},
     http_client::HttpClient,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tower::service_fn;
@@ -20,8 +18,47 @@ use url::Url;
 
 use crate::Outcome;
 
-/// Fingerprints of tokens.
-pub type Prints = HashSet<[u8; 32]>;
+/// The fingerprint of a token.
+pub type Print = [u8; 32];
+
+/// Returns the fingerprint of a token.
+#[must_use]
+pub fn print(token: &str) -> Print {
+    Sha256::digest(token).into()
+}
+
+/// A token that a server was shown.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Shown {
+    /// With which request.
+    pub method: String,
+    /// Who it is about, by its own words.
+    pub whose: String,
+    /// Which one it was.
+    pub print: Print,
+}
+
+impl Shown {
+    /// Reads the token of a request, if it has one.
+    fn with(request: &axum::extract::Request) -> Option<Self> {
+        let text = |name: &str| request.headers().get(name)?.to_str().ok();
+        let token = text("authorization")?.strip_prefix("Bearer ")?;
+        let http = request.method().as_str();
+        Some(Self {
+            method: text("mcp-method").unwrap_or(http).to_owned(),
+            whose: subject(token).unwrap_or_default(),
+            print: print(token),
+        })
+    }
+}
+
+/// Reads whom a JSON Web Token is about. Whether it is a good one is for the layer to say.
+fn subject(token: &str) -> Option<String> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    Some(claims["sub"].as_str()?.to_owned())
+}
 
 /// A server at work.
 #[derive(Clone, Debug)]
@@ -29,7 +66,7 @@ pub type Prints = HashSet<[u8; 32]>;
 pub struct Upstream {
     /// Its address.
     pub url: Url,
-    seen: Arc<Mutex<Prints>>,
+    seen: Arc<Mutex<Vec<Shown>>>,
 }
 
 impl Upstream {
@@ -42,7 +79,7 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url: Url = format!("http://{}/mcp", listener.local_addr()?).parse()?;
         let front = HttpFront::new(service_fn(answer), HttpConfig::default());
-        let seen: Arc<Mutex<Prints>> = Arc::default();
+        let seen: Arc<Mutex<Vec<Shown>>> = Arc::default();
         let mut app = Router::new().route_service("/mcp", front);
         if let Some(issuer) = issuer {
             let auth = ResourceServer::builder(url.as_str())
@@ -52,13 +89,11 @@ impl Upstream {
                 .build()?;
             app = app.layer(auth.layer());
         }
-        let prints = Arc::clone(&seen);
+        let all = Arc::clone(&seen);
         let note = move |request: axum::extract::Request, next: middleware::Next| {
-            let value = request.headers().get("authorization");
-            if let Some(token) = value.and_then(|value| value.as_bytes().strip_prefix(b"Bearer ")) {
-                let mut prints = prints.lock().unwrap_or_else(PoisonError::into_inner);
-                prints.insert(Sha256::digest(token).into());
-            }
+            let shown = Shown::with(&request);
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shown);
             next.run(request)
         };
         let app = app.layer(middleware::from_fn(note));
@@ -66,10 +101,11 @@ impl Upstream {
         Ok(Self { url, seen })
     }
 
-    /// Returns the fingerprints of the tokens that the server was shown since the last time, and forgets them.
+    /// Returns what the server was shown up to now, in order.
     #[must_use]
-    pub fn take_seen(&self) -> Prints {
-        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn shown(&self) -> Vec<Shown> {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
     }
 }
 

@@ -282,7 +282,12 @@ impl View {
             slot.0.clone_from(listing);
         }
         let snapshot = core.views.compose(core, &listings);
-        self.snapshot.store(Some(Arc::clone(&snapshot)));
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        // What changed while it was listed makes it good for this one caller only.
+        if !changed.contains(&true) {
+            self.snapshot.store(Some(Arc::clone(&snapshot)));
+        }
+        drop(changed);
         snapshot
     }
 }

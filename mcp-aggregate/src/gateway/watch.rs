@@ -3,7 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use mcp_core::{
-    CatalogueChange, Error, ErrorKind, Method, Notifier, Object, Principal, Request, SessionKey,
+    CatalogueChange, Error, ErrorKind, Method, NotificationStream, Notifier, Object, Principal,
+    Request, SessionKey,
 };
 use serde_json::json;
 use tokio::{
@@ -17,6 +18,9 @@ use crate::catalogue;
 
 /// How long to wait before an upstream that is away is tried again: doubled each time, up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// How long an upstream may take to say that it tells of changes before it is listed without.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often an upstream that cannot be listened to is listed again.
 const POLL: Duration = Duration::from_secs(30);
@@ -34,18 +38,20 @@ pub(super) async fn run(core: Arc<Core>, index: usize) {
                 return;
             }
         };
-        match list(&core, index, &facts).await {
-            Ok(()) => {
-                core.board.set(index, UpstreamState::Healthy, None);
-                pause = AGAIN.0;
-                if let Err(error) = follow(&core, index, &facts).await {
-                    core.board.set(index, UpstreamState::Degraded, Some(error));
-                }
-            }
+        let mut listed = false;
+        let lost = follow(&core, index, &facts, &mut listed).await;
+        if listed {
+            pause = AGAIN.0;
+        }
+        match lost {
+            Ok(()) => {}
             Err(error) if wants_user(&error) => {
                 // Users list it for themselves; whether it still answers is looked at from time to time.
                 core.board.set(index, UpstreamState::Guarded, Some(error));
                 pause = AGAIN.1;
+            }
+            Err(error) if listed => {
+                core.board.set(index, UpstreamState::Degraded, Some(error));
             }
             Err(error) => {
                 tracing::warn!(upstream = %core.upstreams[index].id, %error, "not listed");
@@ -128,21 +134,48 @@ async fn list(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Err
     Ok(())
 }
 
-/// Listens to an upstream and lists it again when it says that something changed. Returns when it is lost.
-async fn follow(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
-    let changed = Arc::new(Notify::new());
-    let (notifier, mut stream) = Notifier::channel(NonZeroUsize::MIN.saturating_add(31));
-    let told = Arc::clone(&changed);
+/// Listens to an upstream, lists it, and lists it again when it says that something changed. Returns when it is lost.
+///
+/// It is listed once the upstream has said that it tells of changes: what changes sooner is in the list, what changes
+/// later is told.
+async fn follow(
+    core: &Arc<Core>,
+    index: usize,
+    facts: &Request,
+    listed: &mut bool,
+) -> Result<(), Error> {
+    let due = Arc::new(Notify::new());
+    let (listen, mut stream) = listener(facts, Arc::clone(&due))?;
+    let listening = core.upstreams[index].service.clone().oneshot(listen);
+    let patience = sleep(PATIENCE);
+    tokio::pin!(listening, patience);
+    loop {
+        tokio::select! {
+            ended = &mut listening => {
+                return match ended {
+                    Ok(_) if *listed => Ok(()),
+                    Err(error) if !cannot_listen(&error) => Err(error),
+                    Ok(_) | Err(_) => poll(core, index, facts, listed).await,
+                };
+            }
+            () = due.notified() => {}
+            () = &mut patience, if !*listed => {}
+            // Everything is dropped on the way here.
+            _ = stream.recv() => continue,
+        }
+        list(core, index, facts).await?;
+        core.board.set(index, UpstreamState::Healthy, None);
+        *listed = true;
+    }
+}
+
+/// A call that listens for list changes, and what comes of it: nothing, but `due` is told when to list.
+fn listener(facts: &Request, due: Arc<Notify>) -> Result<(Request, NotificationStream), Error> {
+    let (notifier, stream) = Notifier::channel(NonZeroUsize::MIN.saturating_add(31));
     let notifier = notifier.map(move |notification| {
         let method = notification.method();
-        if [
-            Method::TOOLS_CHANGED,
-            Method::PROMPTS_CHANGED,
-            Method::RESOURCES_CHANGED,
-        ]
-        .contains(method)
-        {
-            told.notify_one();
+        if *method == Method::ACKNOWLEDGED || Method::LIST_CHANGES.contains(method) {
+            due.notify_one();
         }
         None
     });
@@ -159,32 +192,24 @@ async fn follow(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), E
     let listen = Request::from_object(Method::SUBSCRIPTIONS_LISTEN, Some(params))?
         .with_facts_of(facts)
         .with_notifier(notifier);
-    let listening = core.upstreams[index].service.clone().oneshot(listen);
-    tokio::pin!(listening);
-    loop {
-        tokio::select! {
-            ended = &mut listening => {
-                return match ended {
-                    Ok(_) => Ok(()),
-                    Err(error) if cannot_listen(&error) => poll(core, index, facts).await,
-                    Err(error) => Err(error),
-                };
-            }
-            () = changed.notified() => list(core, index, facts).await?,
-            // Everything is dropped on the way here.
-            _ = stream.recv() => {}
-        }
-    }
+    Ok((listen, stream))
 }
 
 fn cannot_listen(error: &Error) -> bool {
     error.code(mcp_core::Era::Session) == mcp_core::RpcCode::METHOD_NOT_FOUND
 }
 
-/// Lists an upstream again from time to time, since it does not say when something changes.
-async fn poll(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
+/// Lists an upstream now and from time to time, since it does not say when something changes.
+async fn poll(
+    core: &Arc<Core>,
+    index: usize,
+    facts: &Request,
+    listed: &mut bool,
+) -> Result<(), Error> {
     loop {
-        sleep(POLL).await;
         list(core, index, facts).await?;
+        core.board.set(index, UpstreamState::Healthy, None);
+        *listed = true;
+        sleep(POLL).await;
     }
 }

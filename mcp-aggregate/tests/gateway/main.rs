@@ -1,6 +1,7 @@
 //! Gateways over real sockets: what clients see of good, bad and lost upstreams.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod changes;
 mod client;
 mod fidelity;
 mod fixture;

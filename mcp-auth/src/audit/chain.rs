@@ -97,7 +97,7 @@ pub(super) fn append(into: &mut Vec<u8>, before: &[u8; 32], event: &serde_json::
     hash
 }
 
-fn link(before: &[u8; 32], text: &[u8]) -> [u8; 32] {
+pub(super) fn link(before: &[u8; 32], text: &[u8]) -> [u8; 32] {
     Sha256::new()
         .chain_update(before)
         .chain_update(text)

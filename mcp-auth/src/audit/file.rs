@@ -176,7 +176,12 @@ impl FileAudit {
             return false;
         }
         let State { head, waiting, .. } = &mut *state;
+        let first = waiting.is_empty();
         *head = chain::append(waiting, head, &line);
+        drop(state);
+        if first {
+            self.shared.wake.notify_all();
+        }
         true
     }
 }
@@ -202,9 +207,9 @@ fn cut(file: &mut File) -> io::Result<()> {
 fn write_all(shared: &Shared, file: &mut impl Disk) {
     loop {
         let mut state = shared.lock();
-        if state.waiting.is_empty() && !state.closing {
-            let waited = shared.wake.wait_timeout(state, FLUSH);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        while state.waiting.is_empty() && !state.closing {
+            let waited = shared.wake.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
         let closing = state.closing;
         let batch = std::mem::take(&mut state.waiting);

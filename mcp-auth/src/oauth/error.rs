@@ -1,6 +1,6 @@
 use mcp_core::{Error, ErrorKind, store::StoreError};
 
-use crate::{discovery::DiscoveryError, net::FetchError};
+use crate::{discovery::DiscoveryError, net::FetchError, wire::WireError};
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,15 @@ impl OAuthError {
     #[must_use]
     pub fn needs_consent(&self) -> bool {
         matches!(self, Self::Refused { code } if code == "invalid_grant")
+    }
+}
+
+impl From<WireError> for OAuthError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Refused(code) => Self::Refused { code },
+            WireError::Fetch(error) => Self::Fetch(error),
+        }
     }
 }
 

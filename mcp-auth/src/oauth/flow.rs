@@ -5,20 +5,21 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_core::{
     Partition, Principal, Shared,
     secret::{Secret, SecretName, SecretScope},
     store::{Expected, Namespace},
 };
+use oauth2::{AuthUrl, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use super::{
-    Manager, OAuthError, Relation,
-    client::{Endpoint, random},
+    Manager, OAuthClient, OAuthError, Relation,
+    client::random,
+    endpoint::{self, Endpoint},
     relation::Target,
     resource::{self, Protected},
     token::Held,
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// Nobody in particular cannot give an authorisation that is theirs alone.
-const ANONYMOUS: OAuthError =
+pub(super) const ANONYMOUS: OAuthError =
     OAuthError::Unusable("an anonymous caller cannot authorise; log in first");
 
 /// How long a user has for the whole way.
@@ -65,6 +66,13 @@ struct Open {
 
 fn print(cookie: &Secret) -> [u8; 32] {
     Sha256::digest(cookie.secret().as_bytes()).into()
+}
+
+/// Where a user is sent, and what is remembered of it.
+struct Address {
+    url: Url,
+    state: String,
+    verifier: String,
 }
 
 /// An authorisation that is complete.
@@ -206,14 +214,14 @@ impl Manager {
             protected.as_ref(),
         );
         let resource = resource_of(relation, protected.as_ref());
-        let state = random(24);
-        let verifier = random(48);
-        let url = self.address(
+        let Address {
+            url,
+            state,
+            verifier,
+        } = self.address(
             relation,
             &metadata,
-            &client.id,
-            &state,
-            &verifier,
+            &client,
             &requested,
             resource.as_deref(),
         )?;
@@ -298,55 +306,49 @@ impl Manager {
         scopes
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "they are the parameters of one request"
-    )]
+    /// Writes the address to send the user to, and makes its `state` and the verifier of its code.
     fn address(
         &self,
         relation: &Relation,
         metadata: &ServerMetadata,
-        client_id: &str,
-        state: &str,
-        verifier: &str,
+        client: &OAuthClient,
         scopes: &[String],
         resource: Option<&str>,
-    ) -> Result<Url, OAuthError> {
+    ) -> Result<Address, OAuthError> {
         let missing = || OAuthError::NoEndpoint {
             issuer: metadata.issuer.clone(),
             endpoint: "authorization_endpoint",
         };
-        let mut url = metadata
-            .authorization_endpoint
-            .clone()
-            .ok_or_else(missing)?;
-        if !net::is_secure(&url) {
-            return Err(net::FetchError::Insecure(net::shown(&url)).into());
+        let url = metadata.authorization_endpoint.as_ref();
+        let url = url.ok_or_else(missing)?;
+        if !net::is_secure(url) {
+            return Err(net::FetchError::Insecure(net::shown(url)).into());
         }
-        let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        {
-            let mut query = url.query_pairs_mut();
-            query
-                .append_pair("response_type", "code")
-                .append_pair("client_id", client_id)
-                .append_pair("redirect_uri", self.0.config.redirect.as_str())
-                .append_pair("state", state)
-                .append_pair("code_challenge", &digest)
-                .append_pair("code_challenge_method", "S256");
-            if !scopes.is_empty() {
-                query.append_pair("scope", &scopes.join(" "));
-            }
-            if let Some(resource) = resource {
-                query.append_pair("resource", resource);
-            }
-            if let Target::Provider(provider) = &relation.target {
-                query.extend_pairs(&provider.extra);
-            } else if scopes.iter().any(|scope| scope == "offline_access") {
-                // OpenID Connect Core, section 11: without it the scope may be ignored.
-                query.append_pair("prompt", "consent");
-            }
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let client = endpoint::client(client)
+            .set_auth_uri(AuthUrl::from_url(url.clone()))
+            .set_redirect_uri(RedirectUrl::from_url(self.0.config.redirect.clone()));
+        let mut request = client
+            .authorize_url(|| CsrfToken::new_random_len(24))
+            .set_pkce_challenge(challenge)
+            .add_scopes(scopes.iter().cloned().map(Scope::new));
+        if let Some(resource) = resource {
+            request = request.add_extra_param("resource", resource);
         }
-        Ok(url)
+        if let Target::Provider(provider) = &relation.target {
+            for (name, value) in &provider.extra {
+                request = request.add_extra_param(*name, *value);
+            }
+        } else if scopes.iter().any(|scope| scope == "offline_access") {
+            // OpenID Connect Core, section 11: without it the scope may be ignored.
+            request = request.add_extra_param("prompt", "consent");
+        }
+        let (url, state) = request.url();
+        Ok(Address {
+            url,
+            state: state.into_secret(),
+            verifier: verifier.into_secret(),
+        })
     }
 
     /// Takes the answer that the user's browser brings back, and stores the tokens.
@@ -419,16 +421,12 @@ impl Manager {
             client: &client,
             now,
         };
-        let mut fields = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", self.0.config.redirect.as_str()),
-            ("code_verifier", &open.verifier),
-        ];
+        let mut more = Vec::new();
         if let Some(resource) = &open.resource {
-            fields.push(("resource", resource));
+            more.push(("resource", resource.as_str()));
         }
-        let tokens = endpoint.tokens(&fields).await?;
+        let redirect = &self.0.config.redirect;
+        let tokens = endpoint.code(code, &open.verifier, redirect, &more).await?;
         Ok(Held {
             tokens,
             issuer: open.issuer.clone(),

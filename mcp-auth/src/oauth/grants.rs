@@ -1,17 +1,12 @@
 //! Tokens that need no user in front of a browser.
 
-use std::time::Duration;
-
 use mcp_core::{Principal, secret::Secret};
-use serde_json::Value;
+use oauth2::{StandardDeviceAuthorizationResponse, TokenResponse as _};
 use url::Url;
 
 use super::{
-    Manager, OAuthClient, OAuthError, TokenSet,
-    client::{Endpoint, read},
-    flow::resource_of,
-    relation::Target,
-    token::Held,
+    Manager, OAuthClient, OAuthError, TokenSet, endpoint::Endpoint, flow::resource_of,
+    relation::Target, token::Held,
 };
 use crate::{discovery::ServerMetadata, net};
 
@@ -20,7 +15,6 @@ const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// What an exchange asks for (RFC 8693, section 2.1).
 #[derive(Clone, Debug, Default)]
@@ -69,9 +63,7 @@ pub struct DeviceCode {
     pub user_code: String,
     /// The same with the code in it, where the server offers that.
     pub complete: Option<Url>,
-    code: Secret,
-    interval: Duration,
-    life: Duration,
+    answer: StandardDeviceAuthorizationResponse,
 }
 
 impl Manager {
@@ -115,15 +107,12 @@ impl Manager {
         if wanted.is_empty() {
             wanted = protected.and_then(|own| own.scopes).unwrap_or_default();
         }
-        let scope = wanted.join(" ");
-        let mut fields = vec![("grant_type", "client_credentials")];
-        if !scope.is_empty() {
-            fields.push(("scope", &scope));
-        }
+        let mut more = Vec::new();
         if let Some(resource) = &resource {
-            fields.push(("resource", resource));
+            more.push(("resource", resource.as_str()));
         }
-        self.endpoint(&metadata, &client)?.tokens(&fields).await
+        let endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.grant(None, &wanted, &more).await
     }
 
     /// Exchanges a token for one that is meant for somebody else (RFC 8693). `issuer` decides.
@@ -139,23 +128,19 @@ impl Manager {
         wanted: &Exchange,
     ) -> Result<TokenSet, OAuthError> {
         let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
-        let scope = wanted.scopes.join(" ");
-        let mut fields = vec![
-            ("grant_type", EXCHANGE),
+        let mut more = vec![
             ("subject_token", subject.secret()),
             ("subject_token_type", ACCESS_TOKEN),
             ("requested_token_type", ACCESS_TOKEN),
         ];
         if let Some(resource) = &wanted.resource {
-            fields.push(("resource", resource));
+            more.push(("resource", resource));
         }
         if let Some(audience) = &wanted.audience {
-            fields.push(("audience", audience));
+            more.push(("audience", audience));
         }
-        if !scope.is_empty() {
-            fields.push(("scope", &scope));
-        }
-        self.endpoint(&metadata, client)?.tokens(&fields).await
+        let endpoint = self.endpoint(&metadata, client)?;
+        endpoint.grant(Some(EXCHANGE), &wanted.scopes, &more).await
     }
 
     /// Exchanges a token in the manner of Microsoft Entra, which does not know RFC 8693 ("on behalf of").
@@ -171,14 +156,12 @@ impl Manager {
         scopes: &[String],
     ) -> Result<TokenSet, OAuthError> {
         let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
-        let scope = scopes.join(" ");
-        let fields = [
-            ("grant_type", JWT_BEARER),
+        let more = [
             ("assertion", subject.secret()),
             ("requested_token_use", "on_behalf_of"),
-            ("scope", &scope),
         ];
-        self.endpoint(&metadata, client)?.tokens(&fields).await
+        let endpoint = self.endpoint(&metadata, client)?;
+        endpoint.grant(Some(JWT_BEARER), scopes, &more).await
     }
 
     /// Gets a token for an MCP server through the enterprise's identity provider (MCP extension enterprise-managed
@@ -197,18 +180,14 @@ impl Manager {
         let (metadata, protected) = self.server_of(relation, None).await?;
         let client = self.client_at(relation, &metadata).await?;
         let resource = resource_of(relation, protected.as_ref()).unwrap_or_default();
-        let scope = relation.scopes.join(" ");
-        let mut fields = vec![
-            ("grant_type", EXCHANGE),
+        let more = [
             ("requested_token_type", ID_JAG),
-            ("audience", &*metadata.issuer),
-            ("resource", &resource),
+            ("audience", metadata.issuer.as_str()),
+            ("resource", resource.as_str()),
             ("subject_token", id_token.secret()),
             ("subject_token_type", ID_TOKEN),
         ];
-        if !scope.is_empty() {
-            fields.push(("scope", &scope));
-        }
+        let scopes = &relation.scopes;
         let endpoint = Endpoint {
             http: &self.0.http,
             url: &idp.token_endpoint,
@@ -216,22 +195,15 @@ impl Manager {
             client: &idp.client,
             now: self.now(),
         };
-        let answer = endpoint.post(&fields).await?;
-        let object = read(&answer)?;
-        if object.get("issued_token_type").and_then(Value::as_str) != Some(ID_JAG) {
-            return Err(answer.shape("an identity assertion").into());
+        let answer = endpoint.grant_raw(Some(EXCHANGE), scopes, &more).await?;
+        if answer.extra_fields().issued_token_type.as_deref() != Some(ID_JAG) {
+            return Err(OAuthError::Unusable(
+                "the identity provider issued something else than an identity assertion",
+            ));
         }
-        let assertion = object.get("access_token").and_then(Value::as_str);
-        let assertion =
-            Secret::new(assertion.ok_or_else(|| answer.shape("an identity assertion"))?);
-        let mut fields = vec![
-            ("grant_type", JWT_BEARER),
-            ("assertion", assertion.secret()),
-        ];
-        if !scope.is_empty() {
-            fields.push(("scope", &scope));
-        }
-        self.endpoint(&metadata, &client)?.tokens(&fields).await
+        let more = [("assertion", answer.access_token().secret().as_str())];
+        let endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.grant(Some(JWT_BEARER), scopes, &more).await
     }
 
     /// Begins an authorisation on another device (RFC 8628).
@@ -256,38 +228,22 @@ impl Manager {
             .device_authorization_endpoint
             .as_ref()
             .ok_or_else(missing)?;
-        let scope = scopes.join(" ");
         let resource = resource_of(relation, protected.as_ref());
-        // RFC 8628, section 3.1 wants the id in the form, however the client proves who it is.
-        let mut fields = vec![("client_id", &*client.id)];
-        if matches!(
-            client.auth,
-            super::ClientAuth::None | super::ClientAuth::Post(_)
-        ) {
-            fields.clear();
-        }
-        if !scope.is_empty() {
-            fields.push(("scope", &scope));
-        }
+        let mut more = Vec::new();
         if let Some(resource) = &resource {
-            fields.push(("resource", resource));
+            more.push(("resource", resource.as_str()));
         }
-        let answer = endpoint.post(&fields).await?;
-        let object = read(&answer)?;
-        let text = |name: &str| object.get(name).and_then(Value::as_str);
-        let number = |name: &str| object.get(name).and_then(Value::as_u64);
-        let bad = || answer.shape("a device authorization");
-        let address = |name: &str| {
-            let url = text(name).and_then(|text| Url::parse(text).ok());
-            url.filter(net::is_secure)
-        };
+        let answer = endpoint.device_code(scopes, &more).await?;
+        const INSECURE: OAuthError =
+            OAuthError::Unusable("the page that the user is to open is not at an https address");
+        let verification = answer.verification_uri().url().clone();
+        let complete = answer.verification_uri_complete();
+        let complete = complete.and_then(|url| Url::parse(url.secret()).ok());
         Ok(DeviceCode {
-            verification: address("verification_uri").ok_or_else(bad)?,
-            user_code: text("user_code").ok_or_else(bad)?.to_owned(),
-            complete: address("verification_uri_complete"),
-            code: Secret::new(text("device_code").ok_or_else(bad)?),
-            interval: Duration::from_secs(number("interval").unwrap_or(5).clamp(1, 60)),
-            life: Duration::from_secs(number("expires_in").unwrap_or(600).min(3600)),
+            verification: Some(verification).filter(net::is_secure).ok_or(INSECURE)?,
+            user_code: answer.user_code().secret().clone(),
+            complete: complete.filter(net::is_secure),
+            answer,
         })
     }
 
@@ -309,44 +265,20 @@ impl Manager {
         let own = self.relation(relation)?;
         let (metadata, protected) = self.server_of(own, None).await?;
         let client = self.client_at(own, &metadata).await?;
-        let end = tokio::time::Instant::now() + device.life;
-        let mut interval = device.interval;
-        let fields = [
-            ("grant_type", DEVICE),
-            ("device_code", device.code.secret()),
-            ("client_id", &*client.id),
-        ];
-        // The two that put the id into the form do so themselves.
-        let fields = match client.auth {
-            super::ClientAuth::None | super::ClientAuth::Post(_) => &fields[..2],
-            _ => &fields[..],
+        let endpoint = self.endpoint(&metadata, &client)?;
+        let tokens = match endpoint.device_token(&device.answer).await {
+            Err(OAuthError::Refused { code }) => return Err(OAuthError::NotGiven { code }),
+            tokens => tokens?,
         };
-        while tokio::time::Instant::now() < end {
-            tokio::time::sleep(interval).await;
-            match self.endpoint(&metadata, &client)?.tokens(fields).await {
-                Ok(tokens) => {
-                    let held = Held {
-                        requested: tokens.scopes.clone().unwrap_or_default(),
-                        tokens,
-                        issuer: metadata.issuer.clone(),
-                        resource: resource_of(own, protected.as_ref()),
-                        obtained: self.now(),
-                        refreshed: None,
-                    };
-                    return self.store_new(principal, relation, held).await;
-                }
-                Err(OAuthError::Refused { code }) if code == "authorization_pending" => {}
-                Err(OAuthError::Refused { code }) if code == "slow_down" => {
-                    interval += Duration::from_secs(5);
-                }
-                Err(error) if error.is_transient() => {}
-                Err(OAuthError::Refused { code }) => return Err(OAuthError::NotGiven { code }),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(OAuthError::NotGiven {
-            code: "expired_token".to_owned(),
-        })
+        let held = Held {
+            requested: tokens.scopes.clone().unwrap_or_default(),
+            tokens,
+            issuer: metadata.issuer.clone(),
+            resource: resource_of(own, protected.as_ref()),
+            obtained: self.now(),
+            refreshed: None,
+        };
+        self.store_new(principal, relation, held).await
     }
 
     /// Returns whether a relation is that of an MCP server, which is asked without a token first.

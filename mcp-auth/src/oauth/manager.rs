@@ -6,7 +6,7 @@ use std::{
 };
 
 use mcp_core::{
-    AuditEvent, AuditOutcome, AuditSink, Partition, Principal, UpstreamId,
+    AuditEvent, AuditOutcome, AuditSink, Partition, Principal, PrincipalKind, UpstreamId,
     clock::WallClock,
     http_client::HttpClient,
     secret::{Secret, SecretName, SecretScope},
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    OAuthError, Relation, UserInfo, client::Endpoint, provider, relation::Target, token::Held,
+    OAuthError, Relation, UserInfo, endpoint::Endpoint, provider, relation::Target, token::Held,
 };
 use crate::{
     challenge::Challenge,
@@ -158,6 +158,10 @@ impl Manager {
         relation: &str,
         held: Held,
     ) -> Result<(), OAuthError> {
+        if principal.kind() == PrincipalKind::Anonymous {
+            // All anonymous callers are one, and none of them owns what another has given.
+            return Err(super::flow::ANONYMOUS);
+        }
         let key = Self::key(principal, relation);
         let (scope, name) = Self::place(&key)?;
         self.record(
@@ -289,9 +293,9 @@ impl Manager {
         if let Some(refresh) = &tokens.refresh
             && way != provider::Revocation::GitHub
         {
-            provider::revoke(way, &endpoint, refresh, "refresh_token").await?;
+            provider::revoke(way, &endpoint, refresh, true).await?;
         }
-        match provider::revoke(way, &endpoint, &tokens.access, "access_token").await {
+        match provider::revoke(way, &endpoint, &tokens.access, false).await {
             // Many servers cannot revoke an access token that explains itself (RFC 7009, section 2.2.1).
             Err(OAuthError::Refused { .. }) if tokens.refresh.is_some() => Ok(()),
             other => other,

@@ -24,9 +24,32 @@
 //! 4. A client is chosen in the order: registered by the operator, metadata document, registered here. What was
 //!    registered at one issuer is never used at another.
 //! 5. `state` is random, good for ten minutes and for one answer.
+//!
+//! # What others do
+//!
+//! The requests of RFC 6749, 7009, 7636 and 8628 are written and read by the crate `oauth2`; token exchange (RFC 8693) and
+//! assertions (RFC 7523), which it does not know, are its client credentials request under another `grant_type`. All go
+//! through the guarded [`HttpClient`](mcp_core::http_client::HttpClient).
+//!
+//! rmcp's `AuthorizationManager` (3.9) is not used, although its `OAuthHttpClient`, `CredentialStore` and `StateStore`
+//! could be given ours, because these promises cannot be kept through it:
+//!
+//! - One refresh by all replicas: `CredentialStore::save` is given no version to compare with, and `refresh_token` does not
+//!   look, after it has `acquire_refresh_guard`, whether another has refreshed in the meantime. Every waiting replica
+//!   refreshes again, and with rotation the loser's write puts a used token in place of the good one.
+//! - Confidential clients: `StoredCredentials` has no client secret, so that `initialize_from_store` comes back as a public
+//!   client; `register_client` always registers with `token_endpoint_auth_method: none`; `private_key_jwt` is there for the
+//!   client credentials grant alone.
+//! - A code, a token and an ID token in no message: `exchange_code_for_token_with_issuer` writes them to the log.
+//! - No authorization server without PKCE: a document without `code_challenge_methods_supported` is taken with a warning,
+//!   and endpoints are guessed (`LegacyEndpointFallback`) where there is no document.
+//! - The challenge as it was written: `WWWAuthenticateParams` looks for `scope=` anywhere in the text, in descriptions too.
+//! - Providers: `resource` is in every request and cannot be left out, which Entra refuses; there is no revocation and no
+//!   exchange; time is the system's, which tests cannot set.
 
 mod builder;
 mod client;
+mod endpoint;
 mod error;
 mod flow;
 mod grants;

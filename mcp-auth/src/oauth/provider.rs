@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{OAuthError, client::Endpoint};
+use super::{OAuthError, endpoint::Endpoint};
 use crate::{
     discovery::{self, ServerMetadata},
-    net,
+    net, wire,
 };
 
 /// An authorization server whose peculiarities are known.
@@ -24,6 +24,8 @@ pub struct Provider {
     pub(super) extra: Vec<(&'static str, &'static str)>,
     /// Whether `resource` is sent (RFC 8707). Entra refuses it.
     pub(super) sends_resource: bool,
+    /// Whether it is known to have PKCE, though its document does not say so.
+    has_pkce: bool,
     pub(super) revocation: Revocation,
     pub(super) user: UserSource,
 }
@@ -79,6 +81,7 @@ impl Provider {
             scopes: Vec::new(),
             extra: Vec::new(),
             sends_resource: true,
+            has_pkce: false,
             revocation: Revocation::Standard,
             user: UserSource::Standard,
         }
@@ -125,6 +128,7 @@ impl Provider {
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             extra: vec![("access_type", "offline"), ("prompt", "consent")],
             sends_resource: false,
+            has_pkce: true,
             revocation: Revocation::TokenAlone,
             ..Self::new(Endpoints::Discovered(issuer.to_owned()))
         }
@@ -140,6 +144,7 @@ impl Provider {
         Self {
             scopes: vec!["openid".to_owned(), "offline_access".to_owned()],
             sends_resource: false,
+            has_pkce: true,
             revocation: Revocation::None,
             ..Self::new(Endpoints::Discovered(issuer.to_owned()))
         }
@@ -149,6 +154,7 @@ impl Provider {
     pub fn gitlab(address: &str) -> Self {
         Self {
             sends_resource: false,
+            has_pkce: true,
             ..Self::new(Endpoints::Discovered(address.to_owned()))
         }
     }
@@ -182,7 +188,7 @@ impl Provider {
             Endpoints::Discovered(issuer) => {
                 let mut metadata = discovery::discover(http, issuer).await?;
                 // The big providers have PKCE and some of them do not say so in their documents.
-                if !self.sends_resource {
+                if self.has_pkce {
                     let methods = &mut metadata.code_challenge_methods_supported;
                     methods.get_or_insert_with(|| vec!["S256".to_owned()]);
                 }
@@ -197,21 +203,30 @@ pub(super) async fn revoke(
     way: Revocation,
     endpoint: &Endpoint<'_>,
     token: &Secret,
-    hint: &str,
+    refreshes: bool,
 ) -> Result<(), OAuthError> {
-    let fields = [("token", token.secret()), ("token_type_hint", hint)];
     let answer = match way {
         Revocation::None => return Ok(()),
-        Revocation::Standard => endpoint.post(&fields).await?,
+        Revocation::Standard => return endpoint.revoke(token, refreshes).await,
         Revocation::TokenAlone => {
-            net::post_form(endpoint.http, endpoint.url, &fields[..1], None).await?
+            let fields = [("token", token.secret())];
+            net::post_form(endpoint.http, endpoint.url, &fields, None).await?
         }
         Revocation::GitHub => delete_github(endpoint, token).await?,
     };
     match answer.status.as_u16() {
         // A token that is not known any more is as good as revoked.
         200..=299 | 404 | 422 => Ok(()),
-        _ => super::client::read(&answer).map(drop),
+        _ => read(&answer).map(drop),
+    }
+}
+
+/// Reads an answer, taking refusals for refusals whatever their status is.
+fn read(answer: &net::Answer) -> Result<Map<String, Value>, OAuthError> {
+    let object = answer.object();
+    match wire::refusal(answer, object.as_ref().ok())? {
+        Some(code) => Err(OAuthError::Refused { code }),
+        None => Ok(object?),
     }
 }
 
@@ -271,7 +286,7 @@ pub(super) async fn user_info(
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static("mcp-auth"));
     let answer = net::send(http, url, request).await?;
-    let user = super::client::read(&answer)?;
+    let user = read(&answer)?;
     read_user(&user, id).ok_or_else(|| answer.shape("facts about a user").into())
 }
 

@@ -10,7 +10,8 @@ use mcp_core::{
 
 use super::{
     Manager, OAuthError,
-    client::{AHEAD, Endpoint, random},
+    client::{AHEAD, random},
+    endpoint::Endpoint,
     manager::{Key, Remembered},
     token::Held,
 };
@@ -162,14 +163,11 @@ impl Manager {
             client: &client,
             now,
         };
-        let mut fields = vec![
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh.secret()),
-        ];
+        let mut more = Vec::new();
         if let Some(resource) = &held.resource {
-            fields.push(("resource", resource));
+            more.push(("resource", resource.as_str()));
         }
-        let mut tokens = endpoint.tokens(&fields).await?;
+        let mut tokens = endpoint.refresh(refresh, &more).await?;
         // A server that does not rotate sends none, and the old one goes on.
         tokens.refresh = tokens.refresh.or_else(|| held.tokens.refresh.clone());
         tokens.id = tokens.id.or_else(|| held.tokens.id.clone());

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{ClientAuth, Manager, OAuthClient, OAuthError, Relation};
-use crate::{discovery::ServerMetadata, net};
+use crate::{discovery::ServerMetadata, net, wire};
 
 #[derive(Deserialize)]
 struct Registered {
@@ -129,7 +129,9 @@ impl Manager {
             .insert(http::header::CONTENT_TYPE, json.clone());
         request.headers_mut().insert(http::header::ACCEPT, json);
         let answer = net::send(&self.0.http, url, request).await?;
-        super::client::read(&answer)?;
+        if let Some(code) = wire::refusal(&answer, answer.object().ok().as_ref())? {
+            return Err(OAuthError::Refused { code });
+        }
         let registered: Registered = serde_json::from_slice(&answer.body)
             .map_err(|_| answer.shape("a client registration"))?;
         let (scope, name) = self.registration(&metadata.issuer)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -59,6 +60,8 @@ pub struct MasterOauth {
     manager: Manager,
     way: Way,
     tokens: Cache<[u8; 32], TokenSet>,
+    /// Scopes that the upstream asked for beyond the configured ones, and how often it did.
+    stepped: Mutex<(Vec<String>, u32)>,
 }
 
 enum Way {
@@ -111,10 +114,33 @@ impl MasterOauth {
                 .max_capacity(10_000)
                 .expire_after(Ends)
                 .build(),
+            stepped: Mutex::default(),
         }
     }
 
-    /// Acts as the gateway itself, by a client credentials grant of a relation.
+    /// Takes note of the scopes that an upstream asks the gateway itself for; tells if a token with them is worth a try.
+    fn step_up(&self, challenge: &Challenge) -> bool {
+        let Way::Own { scopes, .. } = &self.way else {
+            // What a caller may do is for the caller's token to say.
+            return false;
+        };
+        let mut stepped = self.stepped.lock().unwrap_or_else(PoisonError::into_inner);
+        let (more, count) = &mut *stepped;
+        let new: Vec<_> = challenge
+            .scopes()
+            .filter(|scope| !scopes.iter().chain(&*more).any(|own| own == scope))
+            .map(str::to_owned)
+            .collect();
+        if new.is_empty() || *count >= STEPS {
+            return false;
+        }
+        more.extend(new);
+        *count += 1;
+        true
+    }
+
+    /// Acts as the gateway itself, by a client credentials grant of a relation. An upstream that asks for more scopes is
+    /// tried again with them, three times in all.
     #[must_use]
     pub fn client_credentials(manager: Manager, relation: &str, scopes: &[&str]) -> Self {
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
@@ -197,7 +223,15 @@ impl MasterOauth {
         const NONE: OAuthError = OAuthError::Unusable("the caller has no token to exchange");
         match &self.way {
             Way::Own { relation, scopes } => {
-                self.manager.client_credentials(relation, scopes).await
+                let mut scopes = scopes.clone();
+                let more = self
+                    .stepped
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+                    .clone();
+                scopes.extend(more);
+                self.manager.client_credentials(relation, &scopes).await
             }
             Way::Exchange {
                 issuer,
@@ -284,7 +318,12 @@ impl CredentialProvider for MasterOauth {
         refusal: &CredentialRefusal,
     ) -> Result<CredentialRetry, Error> {
         if refusal.status != StatusCode::UNAUTHORIZED {
-            return Ok(CredentialRetry::GiveUp);
+            let asked = Challenge::parse_all(&refusal.challenges)
+                .into_iter()
+                .find(|own| own.is_bearer() && own.param("error") == Some("insufficient_scope"));
+            if !asked.is_some_and(|own| self.step_up(&own)) {
+                return Ok(CredentialRetry::GiveUp);
+            }
         }
         let (key, _) = self.key(need)?;
         self.tokens.invalidate(&key).await;

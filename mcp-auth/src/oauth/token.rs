@@ -1,8 +1,16 @@
 use std::time::{Duration, SystemTime};
 
 use mcp_core::secret::Secret;
+use oauth2::{TokenResponse as _, basic::BasicTokenType};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+
+use crate::wire::Tokens;
+
+/// How long a device's user is asked about at most.
+pub(super) const LONGEST_DEVICE: Duration = Duration::from_secs(3600);
+
+/// The longest time between two questions, whatever the server wishes.
+pub(super) const LONGEST_POLL: Duration = Duration::from_secs(60);
 
 /// What an authorization server has issued.
 #[derive(Clone, Debug)]
@@ -54,33 +62,19 @@ impl TokenSet {
         self
     }
 
-    /// Reads a token response (RFC 6749, section 5.1) as servers really write it: numbers as texts, scopes with
-    /// commas, no token type.
-    pub(super) fn read(answer: &Map<String, Value>, now: SystemTime) -> Option<Self> {
-        let text = |name: &str| answer.get(name)?.as_str().filter(|text| !text.is_empty());
-        let kind = text("token_type").unwrap_or("bearer");
-        if !kind.eq_ignore_ascii_case("bearer") && !kind.eq_ignore_ascii_case("n_a") {
+    /// Takes over a token response (RFC 6749, section 5.1); `None` for a token that is not a bearer's.
+    pub(super) fn of(answer: &Tokens, now: SystemTime) -> Option<Self> {
+        if *answer.token_type() != BasicTokenType::Bearer {
             return None;
         }
-        let seconds = match answer.get("expires_in") {
-            Some(Value::Number(number)) => number.as_f64(),
-            Some(Value::String(text)) => text.parse().ok(),
-            _ => None,
-        };
-        let life = seconds.filter(|life| (0.0..1e10).contains(life));
-        let scopes = text("scope").map(|scopes| {
-            let parts = scopes.split([' ', ',']);
-            parts
-                .filter(|scope| !scope.is_empty())
-                .map(str::to_owned)
-                .collect()
-        });
+        let own = |text: &String| Secret::new(text.clone());
+        let scopes = answer.scopes();
         Some(Self {
-            access: Secret::new(text("access_token")?),
-            refresh: text("refresh_token").map(Secret::new),
-            id: text("id_token").map(Secret::new),
-            expires: life.map(|life| now + Duration::from_secs_f64(life)),
-            scopes,
+            access: own(answer.access_token().secret()),
+            refresh: answer.refresh_token().map(|token| own(token.secret())),
+            id: answer.extra_fields().id_token.clone(),
+            expires: answer.expires_in().map(|life| now + life),
+            scopes: scopes.map(|all| all.iter().map(|scope| scope.to_string()).collect()),
         })
     }
 }
@@ -191,50 +185,33 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn read(answer: &Value) -> Option<TokenSet> {
-        TokenSet::read(answer.as_object().unwrap(), SystemTime::UNIX_EPOCH)
+    fn read(answer: &str) -> Option<TokenSet> {
+        let answer: Tokens = serde_json::from_str(answer).unwrap();
+        TokenSet::of(&answer, SystemTime::UNIX_EPOCH)
     }
 
     #[test]
-    fn responses_are_read_as_servers_write_them() {
-        let tokens = read(&json!({
-            "access_token": "a", "expires_in": "3600", "scope": "repo,gist", "refresh_token": "",
-        }))
+    fn a_response_is_taken_over_if_it_is_of_a_bearer() {
+        let tokens = read(
+            r#"{ "access_token": "a", "token_type": "Bearer", "expires_in": 3600, "scope": "repo gist", "id_token": "i" }"#,
+        )
         .unwrap();
-        assert_eq!(
-            tokens.expires,
-            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600))
-        );
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+        assert_eq!(tokens.expires, Some(end));
         assert_eq!(tokens.scopes, Some(vec!["repo".into(), "gist".into()]));
+        assert_eq!(tokens.id, Some(Secret::new("i")));
         assert!(tokens.refresh.is_none());
-        assert_eq!(
-            read(&json!({ "access_token": "a", "scope": "" }))
-                .unwrap()
-                .scopes,
-            None
-        );
-        for bad in [
-            json!({ "token_type": "bearer" }),
-            json!({ "access_token": 7 }),
-            json!({ "access_token": "a", "token_type": "DPoP" }),
-        ] {
-            assert!(read(&bad).is_none(), "{bad}");
-        }
-        let odd = read(&json!({ "access_token": "a", "expires_in": -5 })).unwrap();
-        assert_eq!(odd.expires, None);
+        assert!(read(r#"{ "access_token": "a", "token_type": "DPoP" }"#).is_none());
     }
 
     #[test]
     fn what_is_held_survives_the_vault() {
         let held = Held {
-            tokens: read(
-                &json!({ "access_token": "a\"b", "refresh_token": "r", "expires_in": 1.5 }),
-            )
-            .unwrap(),
+            tokens: TokenSet::new(Secret::new("a\"b"))
+                .with_refresh(Secret::new("r"))
+                .with_end(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)),
             issuer: "https://as.example".into(),
             resource: None,
             requested: vec!["x".into()],

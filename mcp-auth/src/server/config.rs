@@ -76,7 +76,8 @@ impl ResourceServer {
     }
 
     /// Refuses a credential by its id (the `jti` of a token, the public part of an API key) from now on, for as
-    /// long as given, which should be the longest life of a token. Known to this process only.
+    /// long as given, which should be the longest life of a token. Known to this process only: see
+    /// [`ResourceServer::share_revocations`].
     pub fn revoke(&self, id: &str, keep: Duration) {
         self.0.revoked.add_id(id, self.0.wall.now(), keep);
     }
@@ -84,7 +85,8 @@ impl ResourceServer {
     /// Refuses what a principal was issued up to now. Known to this process only.
     pub fn revoke_all(&self, principal: &Principal) {
         let owner = principal.partition();
-        self.0.revoked.add_principal(owner, self.0.wall.now());
+        let now = self.0.wall.now();
+        self.0.revoked.add_principal(*owner.as_bytes(), now);
     }
 }
 
@@ -132,8 +134,8 @@ impl ResourceServerBuilder {
         self
     }
 
-    /// Lets requests pass whose path begins so, and puts no principal into them: pages that browsers open, health
-    /// checks. Default is none.
+    /// Lets requests for this path and all below it pass, and puts no principal into them: pages that browsers open,
+    /// health checks. Default is none. What they carry is passed on as it is, credentials included.
     pub fn open_path(mut self, prefix: &str) -> Self {
         self.open.push(prefix.to_owned());
         self

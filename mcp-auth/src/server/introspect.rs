@@ -5,8 +5,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::HeaderValue;
 use mcp_core::{
     Principal,
     clock::{SystemWallClock, WallClock},
@@ -14,11 +12,23 @@ use mcp_core::{
     secret::Secret,
 };
 use moka::{Expiry, future::Cache};
-use serde_json::{Map, Value};
+use oauth2::{
+    AccessToken, ClientId, ClientSecret, IntrospectionUrl, TokenIntrospectionResponse as _,
+    basic::{BasicErrorResponse, BasicTokenIntrospectionResponse},
+};
 use url::Url;
 
 use super::{Identity, Presented, Refusal, Scheme, token::fingerprint};
-use crate::{jwt, net};
+use crate::{
+    jwt,
+    wire::{Client, Wire},
+};
+
+/// How much the clocks may differ.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// The longest time that an answer is kept, whatever is set.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How many tokens are remembered.
 const REMEMBERED: u64 = 10_000;
@@ -91,10 +101,10 @@ impl IntrospectionScheme {
         }
     }
 
-    /// Sets how long an answer is kept at most. Default is 60 s; zero asks for every request.
+    /// Sets how long an answer is kept at most, up to an hour. Default is 60 s; zero asks for every request.
     #[must_use]
     pub fn with_longest(mut self, longest: Duration) -> Self {
-        self.longest = longest;
+        self.longest = longest.min(LONGEST);
         self
     }
 
@@ -115,29 +125,20 @@ impl IntrospectionScheme {
     async fn ask(&self, token: &str) -> Result<Verdict, Refusal> {
         const AWAY: Refusal =
             Refusal::unavailable("the server that knows the token cannot be asked now");
-        // RFC 6749, section 2.3.1: both are form-encoded before they are joined.
-        let encode = |text: &str| -> String {
-            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-        };
-        let pair = format!(
-            "{}:{}",
-            encode(&self.client_id),
-            encode(self.client_secret.secret())
-        );
-        let basic =
-            HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).map_err(|_| AWAY)?;
-        let fields = [("token", token), ("token_type_hint", "access_token")];
-        let answer = net::post_form(&self.http, &self.endpoint, &fields, Some(basic))
-            .await
-            .map_err(|error| {
-                tracing::warn!(%error, "a token was not introspected");
-                AWAY
-            })?;
-        if !answer.status.is_success() {
-            tracing::warn!(status = %answer.status, "a token was not introspected");
-            return Err(AWAY);
-        }
-        let answer = answer.object().map_err(|_| AWAY)?;
+        let client = Client::new(ClientId::new(self.client_id.clone()))
+            .set_client_secret(ClientSecret::new(self.client_secret.secret().to_owned()))
+            .set_introspection_url(IntrospectionUrl::from_url(self.endpoint.clone()));
+        let wire = Wire::new(&self.http, &self.endpoint);
+        let token = AccessToken::new(token.to_owned());
+        let request = client
+            .introspect(&token)
+            .set_token_type_hint("access_token");
+        let answer = request.request_async(&wire).await.map_err(|error| {
+            let code = |refusal: &BasicErrorResponse| refusal.error().as_ref().to_owned();
+            let error = wire.failed(error, code, "an answer of its protocol");
+            tracing::warn!(%error, "a token was not introspected");
+            AWAY
+        })?;
         let now = self.wall.now();
         let answer = self.read(&answer, now);
         let keep = match &answer {
@@ -150,33 +151,38 @@ impl IntrospectionScheme {
         Ok(Verdict { answer, keep })
     }
 
-    fn read(&self, answer: &Map<String, Value>, now: SystemTime) -> Result<Identity, Refusal> {
-        if answer.get("active") != Some(&Value::Bool(true)) {
+    fn read(
+        &self,
+        answer: &BasicTokenIntrospectionResponse,
+        now: SystemTime,
+    ) -> Result<Identity, Refusal> {
+        if !answer.active() {
             return Err(Refusal::invalid("the token is not active"));
         }
-        let text = |name: &str| answer.get(name).and_then(Value::as_str);
-        if text("iss").is_some_and(|issuer| issuer != self.issuer) {
+        if answer.iss().is_some_and(|issuer| issuer != self.issuer) {
             return Err(Refusal::invalid("the token is of another issuer"));
         }
-        let meant = match answer.get("aud") {
-            Some(Value::String(one)) => *one == self.audience,
-            Some(Value::Array(many)) => many.iter().any(|one| *one == *self.audience),
-            _ => false,
-        };
-        if !meant {
+        let audiences = answer.aud().into_iter().flatten();
+        if !audiences.into_iter().any(|own| *own == self.audience) {
             return Err(Refusal::invalid("the token is not meant for this server"));
         }
-        let subject = text("sub")
-            .or_else(|| text("username"))
-            .or_else(|| text("client_id"))
+        let client = answer.client_id().map(|id| id.as_str());
+        let subject = answer.sub().or(answer.username()).or(client);
+        let subject = subject
+            .filter(|subject| !subject.is_empty())
             .ok_or(Refusal::invalid("the token does not say whom it is about"))?;
-        let end = answer.get("exp").and_then(Value::as_u64);
-        let end = end.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let end = answer.exp().map(SystemTime::from);
         if end.is_some_and(|end| now >= end) {
             return Err(Refusal::invalid("the token has expired"));
         }
-        let scopes = text("scope").unwrap_or_default();
-        let scopes = scopes.split(' ').filter(|scope| !scope.is_empty());
+        if answer
+            .nbf()
+            .is_some_and(|begin| SystemTime::from(begin) > now + LEEWAY)
+        {
+            return Err(Refusal::invalid("the token is not valid yet"));
+        }
+        let scopes = answer.scopes().into_iter().flatten();
+        let scopes = scopes.map(|scope| scope.as_str());
         let principal = Principal::authenticated(&self.issuer, subject).with_scopes(scopes);
         let mut identity = Identity::new(principal);
         let asked_again = now + self.longest;
@@ -184,9 +190,10 @@ impl IntrospectionScheme {
             true => end,
             false => Some(end.map_or(asked_again, |end| end.min(asked_again))),
         };
+        identity.issued = answer.iat().map(SystemTime::from);
         identity.remember = !self.longest.is_zero();
-        identity.id = text("jti").map(Into::into);
-        identity.client = text("client_id").map(Into::into);
+        identity.id = answer.jti().map(Into::into);
+        identity.client = client.map(Into::into);
         Ok(identity)
     }
 }

@@ -25,7 +25,7 @@ impl ResourceServer {
     /// Says what can be said without waiting.
     pub(super) fn judge_quickly(&self, parts: &Parts) -> Quick {
         let path = parts.uri.path();
-        if self.0.open.iter().any(|prefix| path.starts_with(&**prefix)) {
+        if self.0.open.iter().any(|open| is_under(path, open)) {
             return Quick::Open;
         }
         if parts.uri.query().is_some() {
@@ -146,6 +146,14 @@ impl ResourceServer {
     }
 }
 
+/// Returns whether a path is another or lies below it.
+fn is_under(path: &str, open: &str) -> bool {
+    let rest = path.strip_prefix(open.trim_end_matches('/'));
+    // A path with dots may lead elsewhere, for whoever resolves them later.
+    let plain = !path.split('/').any(|part| matches!(part, "." | ".."));
+    plain && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[cfg(feature = "mtls")]
 fn peer_thumbprint(parts: &Parts) -> Option<[u8; 32]> {
     super::PeerCertificate::of(&parts.extensions)?.thumbprint()
@@ -154,4 +162,24 @@ fn peer_thumbprint(parts: &Parts) -> Option<[u8; 32]> {
 #[cfg(not(feature = "mtls"))]
 fn peer_thumbprint(_: &Parts) -> Option<[u8; 32]> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_open_as_a_whole_or_not() {
+        for (path, open, fits) in [
+            ("/oauth", "/oauth", true),
+            ("/oauth/start", "/oauth", true),
+            ("/oauth/start", "/oauth/", true),
+            ("/oauthx", "/oauth", false),
+            ("/oauth/../mcp", "/oauth", false),
+            ("/mcp/oauth", "/oauth", false),
+            ("/anything", "/", true),
+        ] {
+            assert_eq!(is_under(path, open), fits, "{path} {open}");
+        }
+    }
 }

@@ -19,7 +19,7 @@
 //! # Security
 //!
 //! Put the layer outside everything that reads bodies. Clones of a [`ResourceServer`] share its verdicts and what has
-//! been revoked; processes do not.
+//! been revoked; processes do if they are told to ([`ResourceServer::share_revocations`]).
 //!
 //! # Examples
 //!
@@ -52,6 +52,7 @@ mod metadata;
 mod mtls;
 mod revoked;
 mod scheme;
+mod shared;
 mod token;
 
 #[cfg(feature = "mtls")]
@@ -65,6 +66,7 @@ pub use self::{
     layer::{Body, ResourceServerLayer, ResourceServerService, ResponseFuture},
     metadata::ProtectedResource,
     scheme::{Presented, Scheme},
+    shared::SharedRevocations,
     token::InboundToken,
 };
 pub use crate::alive::Alive;

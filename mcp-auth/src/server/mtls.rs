@@ -153,10 +153,10 @@ impl Scheme for MtlsScheme {
         let principal = Principal::authenticated(&self.issuer, &subject)
             .with_scopes(self.scopes.iter().map(String::as_str));
         let mut identity = Identity::new(principal);
-        let end = certificate.validity().not_after.timestamp();
-        identity.expires = u64::try_from(end)
-            .ok()
-            .map(|end| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+        let end = u64::try_from(certificate.validity().not_after.timestamp());
+        // An end before 1970 is one all the same.
+        let end = Duration::from_secs(end.unwrap_or_default());
+        identity.expires = Some(std::time::SystemTime::UNIX_EPOCH + end);
         Ok(identity)
     }
 }

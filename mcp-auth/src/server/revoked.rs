@@ -5,9 +5,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mcp_core::Partition;
 
 use super::Identity;
+
+/// The longest time that an id is kept.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// What the operator has revoked before its time.
 #[derive(Debug, Default)]
@@ -18,11 +20,22 @@ struct Lists {
     /// Ids of credentials, and when they may be forgotten.
     ids: HashMap<Box<str>, SystemTime>,
     /// Principals, and until when their credentials must have been issued to be refused.
-    principals: HashMap<Partition, SystemTime>,
+    principals: HashMap<[u8; 16], SystemTime>,
 }
 
 impl Revoked {
     pub(super) fn add_id(&self, id: &str, now: SystemTime, keep: Duration) {
+        // Longer than any credential lives, and never more than a clock can show.
+        let keep = keep.min(LONGEST);
+        if self
+            .0
+            .load()
+            .ids
+            .get(id)
+            .is_some_and(|until| *until >= now + keep)
+        {
+            return;
+        }
         self.0.rcu(|lists| {
             let mut lists = Lists::clone(lists);
             lists.ids.retain(|_, until| *until > now);
@@ -31,10 +44,20 @@ impl Revoked {
         });
     }
 
-    pub(super) fn add_principal(&self, owner: Partition, now: SystemTime) {
+    /// Refuses what was issued up to a time.
+    pub(super) fn add_principal(&self, owner: [u8; 16], until: SystemTime) {
+        if self
+            .0
+            .load()
+            .principals
+            .get(&owner)
+            .is_some_and(|own| *own >= until)
+        {
+            return;
+        }
         self.0.rcu(|lists| {
             let mut lists = Lists::clone(lists);
-            lists.principals.insert(owner, now);
+            lists.principals.insert(owner, until);
             Arc::new(lists)
         });
     }
@@ -49,7 +72,7 @@ impl Revoked {
         let by_owner = !lists.principals.is_empty()
             && lists
                 .principals
-                .get(&identity.principal.partition())
+                .get(identity.principal.partition().as_bytes())
                 // A credential that does not say when it was issued may be an old one.
                 .is_some_and(|until| identity.issued.is_none_or(|issued| issued <= *until));
         by_id || by_owner

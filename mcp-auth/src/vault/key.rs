@@ -2,7 +2,7 @@ use std::{fmt, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mcp_core::secret::Secret;
+use mcp_core::secret::{Secret, SecretName, SecretScope, SecretStore};
 use zeroize::Zeroizing;
 
 use super::VaultKey;
@@ -107,12 +107,51 @@ impl KeyProvider for FileKey {
     }
 }
 
+/// A key that lies with other secrets: in an age or SOPS file, in AWS Secrets Manager, in another vault.
+#[derive(Clone)]
+pub struct StoredKey {
+    store: std::sync::Arc<dyn SecretStore>,
+    scope: SecretScope,
+    name: SecretName,
+}
+
+impl StoredKey {
+    /// Reads the secret when the vault opens.
+    #[must_use]
+    pub const fn new(
+        store: std::sync::Arc<dyn SecretStore>,
+        scope: SecretScope,
+        name: SecretName,
+    ) -> Self {
+        Self { store, scope, name }
+    }
+}
+
+#[async_trait]
+impl KeyProvider for StoredKey {
+    async fn key(&self) -> Result<VaultKey, KeyError> {
+        let what = || format!("the secret {:?}", self.name.as_str());
+        let found = self.store.get(&self.scope, &self.name).await;
+        let found = found.map_err(|error| unreadable(&what(), error))?;
+        let found = found.ok_or_else(|| unreadable(&what(), "there is none"))?;
+        read(found.secret().as_bytes())
+    }
+}
+
+impl fmt::Debug for StoredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredKey")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 fn unreadable(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {
     KeyError::Unreadable(what.to_owned(), error.into())
 }
 
 /// Reads a small file that nobody but its owner may read.
-fn read_private(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+pub(super) fn read_private(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     use std::io::Read as _;
     let shown = path.display().to_string();
     let file = std::fs::File::open(path).map_err(|error| unreadable(&shown, error))?;

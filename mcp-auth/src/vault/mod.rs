@@ -32,6 +32,10 @@
 //! # }
 //! ```
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "age")]
+pub mod file;
 mod key;
 mod record;
 mod ring;
@@ -53,11 +57,13 @@ use mcp_core::{
     },
 };
 
+#[cfg(feature = "aws")]
+pub use self::aws::{AwsCredentials, AwsSecrets};
 #[cfg(feature = "keyring")]
 pub use self::key::KeyringKey;
 use self::record::Place;
 pub use self::{
-    key::{CommandKey, FileKey, KeyError, KeyProvider, ValueKey},
+    key::{CommandKey, FileKey, KeyError, KeyProvider, StoredKey, ValueKey},
     ring::{KeyRing, VaultKey},
     rotate::Rotation,
 };
@@ -363,6 +369,16 @@ fn prepare(path: &std::path::Path) -> Result<(), KeyError> {
         .open(path)
         .map_err(|error| KeyError::Unreadable(path.display().to_string(), error.into()))?;
     key::check_private(path, &file)
+}
+
+/// The owner of secrets, as stores that people look into name it.
+#[cfg(any(feature = "age", feature = "aws"))]
+fn owner_name(owner: &mcp_core::Partition) -> String {
+    let shared = mcp_core::Partition::shared(mcp_core::Shared::by_operator());
+    match *owner == shared {
+        true => "shared".to_owned(),
+        false => owner.to_string(),
+    }
 }
 
 #[async_trait]

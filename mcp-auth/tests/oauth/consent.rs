@@ -37,14 +37,14 @@ async fn site() -> Site {
     }
 }
 
-struct Page {
-    status: u16,
+pub(crate) struct Page {
+    pub(crate) status: u16,
     headers: http::HeaderMap,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Page {
-    fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         let value = self.headers["set-cookie"].to_str().unwrap();
         assert!(
             value.contains("HttpOnly") && value.contains("SameSite=Lax"),
@@ -63,7 +63,7 @@ impl Page {
         rest[..rest.find('"').unwrap()].to_owned()
     }
 
-    fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         self.headers["location"].to_str().unwrap().to_owned()
     }
 }
@@ -80,7 +80,7 @@ async fn send(app: &Router, request: http::request::Builder, body: String) -> Pa
     }
 }
 
-async fn get(app: &Router, path: &str, cookie: Option<&str>) -> Page {
+pub(crate) async fn get(app: &Router, path: &str, cookie: Option<&str>) -> Page {
     let mut request = http::Request::get(path);
     if let Some(cookie) = cookie {
         request = request.header("cookie", cookie);
@@ -267,4 +267,99 @@ async fn an_account_is_disconnected_by_its_owner_only() {
         site.manager.token(&Principal::local(), "up").await.unwrap(),
         None
     );
+}
+
+#[tokio::test]
+async fn consents_and_attempts_are_recorded_and_what_cannot_be_recorded_does_not_happen() {
+    use mcp_core::{AuditOutcome, MemoryAudit};
+    let site = site().await;
+    let audit = Arc::new(MemoryAudit::new(std::num::NonZeroUsize::new(16).unwrap()));
+    let base: url::Url = "http://127.0.0.1:1/oauth".parse().unwrap();
+    let guard = Arc::new(LinkGuard::new());
+    let pages = ConsentPages::new(site.manager.clone(), guard, base, [9; 32]).unwrap();
+    let app = pages.clone().with_audit(audit.clone()).router();
+    let ticket = async |who: &Principal| site.manager.ticket(who, "up", &[], None).await.unwrap();
+    let (own, alices) = (
+        ticket(&Principal::local()).await,
+        ticket(&user("alice")).await,
+    );
+    assert_eq!(
+        get(&app, &format!("/oauth/start?ticket={alices}"), None)
+            .await
+            .status,
+        403
+    );
+    let page = get(&app, &format!("/oauth/start?ticket={own}"), None).await;
+    let body = format!("ticket={own}&proof={}", page.field("proof"));
+    let gone = post(&app, &page.cookie(), OWN, body.clone()).await;
+    let state = crate::param(&crate::query(&gone.location()), "state").unwrap();
+    let path = format!("/oauth/callback?state={state}&code=c0de");
+    assert_eq!(get(&app, &path, Some(&page.cookie())).await.status, 200);
+    assert_eq!(get(&app, &path, Some(&page.cookie())).await.status, 400);
+    let events = audit.events();
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| {
+            (
+                &*event.action,
+                event.principal.subject(),
+                event.outcome == AuditOutcome::Succeeded,
+            )
+        })
+        .collect();
+    let expected = [
+        ("consent.open", "alice", false),
+        ("consent.agree", "", true),
+        ("consent.complete", "", true),
+        ("consent.complete", "", false),
+    ];
+    assert_eq!(seen, expected);
+    let shown = format!("{events:?}");
+    assert!(
+        !shown.contains("c0de") && !shown.contains(&state) && !shown.contains(&own),
+        "{shown}"
+    );
+    // A sink that is away: nobody is sent anywhere.
+    struct Away;
+    #[async_trait::async_trait]
+    impl mcp_core::AuditSink for Away {
+        async fn record(&self, _: &mcp_core::AuditEvent) -> Result<(), mcp_core::Error> {
+            Err(mcp_core::Error::new(
+                mcp_core::ErrorKind::Unavailable,
+                "away",
+            ))
+        }
+    }
+    let app = pages.with_audit(Arc::new(Away)).router();
+    let own = ticket(&Principal::local()).await;
+    let page = get(&app, &format!("/oauth/start?ticket={own}"), None).await;
+    let body = format!("ticket={own}&proof={}", page.field("proof"));
+    assert_eq!(post(&app, &page.cookie(), OWN, body).await.status, 503);
+}
+
+#[tokio::test]
+async fn no_page_leads_to_where_a_query_says() {
+    let site = site().await;
+    for evil in [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "%2F%2Fevil.example",
+        "javascript:alert(1)",
+    ] {
+        for path in [
+            format!("/oauth/start?provider={evil}"),
+            format!("/oauth/start?ticket={evil}"),
+            format!("/oauth/login?back={evil}&state=x"),
+            format!("/oauth/callback?redirect_uri={evil}&state=x&code=c"),
+            format!("/oauth/connections?next={evil}"),
+        ] {
+            let page = get(&site.app, &path, None).await;
+            assert!(page.headers.get("location").is_none(), "{path}");
+            assert!(
+                !page.text.contains("evil") && !page.text.contains("javascript"),
+                "{path}"
+            );
+        }
+    }
 }

@@ -33,6 +33,12 @@ pub(crate) struct Script {
     pub(crate) asked: Vec<Asked>,
     pub(crate) other: Vec<String>,
     pub(crate) rotating: Option<u64>,
+    /// The issuer that the resource names, in the place of this server.
+    pub(crate) issuer: Option<String>,
+    /// The signing keys.
+    pub(crate) keys: Value,
+    /// What every request for metadata is answered with.
+    pub(crate) redirect: Option<(u16, String)>,
 }
 
 #[derive(Clone)]
@@ -56,6 +62,7 @@ impl Fake {
         let app = Router::new()
             .route("/.well-known/oauth-authorization-server", get(metadata))
             .route("/.well-known/oauth-protected-resource/mcp", get(resource))
+            .route("/jwks", get(keys))
             .route("/token", post(token))
             .fallback(any(other))
             .with_state(fake.clone());
@@ -76,7 +83,12 @@ impl Fake {
     }
 }
 
-async fn metadata(State(fake): State<Fake>) -> Json<Value> {
+async fn metadata(State(fake): State<Fake>) -> Response {
+    let redirect = fake.script.lock().unwrap().redirect.clone();
+    if let Some((status, to)) = redirect {
+        let status = StatusCode::from_u16(status).unwrap();
+        return (status, [("location", to)]).into_response();
+    }
     let url = &fake.url;
     let mut document = json!({
         "issuer": url,
@@ -92,12 +104,18 @@ async fn metadata(State(fake): State<Fake>) -> Json<Value> {
             value => document[*member] = value.clone(),
         }
     }
-    Json(document)
+    Json(document).into_response()
+}
+
+async fn keys(State(fake): State<Fake>) -> Json<Value> {
+    Json(fake.script.lock().unwrap().keys.clone())
 }
 
 async fn resource(State(fake): State<Fake>) -> Json<Value> {
+    let issuer = fake.script.lock().unwrap().issuer.clone();
+    let issuer = issuer.unwrap_or_else(|| fake.url.clone());
     Json(json!({
-        "resource": format!("{}/mcp", fake.url), "authorization_servers": [fake.url],
+        "resource": format!("{}/mcp", fake.url), "authorization_servers": [issuer],
         "scopes_supported": ["mcp:read"],
     }))
 }
@@ -140,10 +158,10 @@ async fn token(
 
 async fn other(State(fake): State<Fake>, request: axum::extract::Request) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
-    let user = request.uri().path() == "/user";
     fake.script.lock().unwrap().other.push(what);
-    match user {
-        true => Json(json!({ "id": 42, "login": "octocat", "email": null })).into_response(),
-        false => StatusCode::NOT_FOUND.into_response(),
+    match request.uri().path() {
+        "/user" => Json(json!({ "id": 42, "login": "octocat", "email": null })).into_response(),
+        "/revoke" | "/applications/id/token" => StatusCode::OK.into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -291,9 +291,41 @@ async fn addresses_inside_are_not_reached_by_what_a_server_names() {
 
 #[tokio::test]
 async fn anonymous_callers_cannot_authorise() {
-    let (_, manager) = setup().await;
+    let (fake, manager) = setup().await;
     let refused = manager
         .ticket(&mcp_core::Principal::anonymous(), "up", &[], None)
         .await;
     assert!(matches!(refused, Err(OAuthError::Unusable(_))));
+    // Nor can anybody store tokens for all of them.
+    let tokens = mcp_auth::oauth::TokenSet::new(Secret::new("at"));
+    let nobody = mcp_core::Principal::anonymous();
+    let refused = manager.import(&nobody, "up", &fake.url, tokens).await;
+    assert!(matches!(refused, Err(OAuthError::Unusable(_))));
+    assert_eq!(manager.token(&nobody, "up").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_answer_after_ten_minutes_is_too_late() {
+    use mcp_core::{clock::FakeClock, store::MemoryStore};
+    use std::{sync::Arc, time::Duration};
+    let fake = Fake::start().await;
+    let clock = Arc::new(FakeClock::new());
+    let store = crate::vault_over(Arc::new(MemoryStore::default())).await;
+    let server = format!("{}/mcp", fake.url).parse().unwrap();
+    let relation = Relation::mcp("up", server).with_client(&fake.url, OAuthClient::public("c"));
+    let vault = store.with_wall_clock(clock.clone());
+    let manager = Manager::builder(crate::CALLBACK.parse().unwrap(), http(), vault)
+        .relation(relation)
+        .wall_clock(clock.clone())
+        .build()
+        .unwrap();
+    for (seconds, fits) in [(599, true), (601, false)] {
+        let state = param(&begin(&manager).await.unwrap(), "state").unwrap();
+        clock.advance(Duration::from_secs(seconds));
+        let done = manager
+            .finish(&answer(&state, &[("code", "c")]), None)
+            .await;
+        assert_eq!(done.is_ok(), fits, "{seconds} s");
+    }
+    assert_eq!(fake.asked().len(), 1);
 }

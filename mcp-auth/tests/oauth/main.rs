@@ -4,9 +4,12 @@
 mod consent;
 mod fake;
 mod hostile;
+mod inside;
+mod login;
 mod providers;
 mod real;
 mod refresh;
+mod rows;
 
 use std::sync::Arc;
 

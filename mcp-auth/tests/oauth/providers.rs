@@ -103,8 +103,8 @@ async fn entra_is_not_sent_a_resource_and_google_is_asked_for_offline_access() {
     done.unwrap();
     assert_eq!(param(&sent, "access_type").as_deref(), Some("offline"));
     assert_eq!(param(&sent, "prompt").as_deref(), Some("consent"));
-    let generic = with(Provider::gitlab(&fake.url).with_resource_parameter(true)).await;
-    // Others have to announce PKCE.
+    let generic = with(Provider::oidc(&fake.url).with_resource_parameter(false)).await;
+    // Others have to announce PKCE, whatever is sent to them.
     let ticket = generic
         .ticket(&user("alice"), "p", &[], None)
         .await

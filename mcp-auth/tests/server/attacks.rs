@@ -5,7 +5,10 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use mcp_core::{AuditOutcome, MemoryAudit};
+use mcp_core::{
+    AuditOutcome, MemoryAudit,
+    store::{MemoryStore, StateStore},
+};
 use serde_json::{Value, json};
 
 use crate::{Gate, issuer::TestKey, jwt, simple, with};
@@ -220,6 +223,49 @@ async fn a_revoked_token_is_refused_though_it_was_remembered() {
     clock.advance(Duration::from_secs(1));
     let later = key.sign(&issuer.claims("bob", clock.date()));
     assert_eq!(gate.bearer(&later).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_one_process_revokes_the_others_refuse_before_long() {
+    let (issuer, key, clock, here) = simple().await;
+    let there = Gate::new(jwt(&issuer, &clock));
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let (pace, day) = (Duration::from_millis(20), Duration::from_secs(86_400));
+    let shared = here
+        .server
+        .share_revocations(store.clone(), pace)
+        .await
+        .unwrap();
+    let _reading = there
+        .server
+        .share_revocations(store.clone(), pace)
+        .await
+        .unwrap();
+    let tokens = ["alice", "bob", "carol"].map(|name| key.sign(&issuer.claims(name, clock.date())));
+    for token in &tokens {
+        assert_eq!(there.bearer(token).await.status, StatusCode::OK);
+    }
+    shared.revoke("id-alice", day).await.unwrap();
+    let bob = mcp_core::Principal::authenticated(&issuer.url, "bob");
+    shared.revoke_all(&bob, day).await.unwrap();
+    for (token, what) in tokens.iter().zip(["by its id", "with its owner"]) {
+        refused(&here, token, what).await;
+        for _ in 0..200 {
+            if there.bearer(token).await.status != StatusCode::OK {
+                break;
+            }
+            tokio::time::sleep(pace).await;
+        }
+        refused(&there, token, what).await;
+    }
+    assert_eq!(there.bearer(&tokens[2]).await.status, StatusCode::OK);
+    // A process that starts later knows it from the start, and what is issued afterwards passes.
+    let later = Gate::new(jwt(&issuer, &clock));
+    let _reading = later.server.share_revocations(store, day).await.unwrap();
+    refused(&later, &tokens[1], "with its owner").await;
+    clock.advance(Duration::from_secs(1));
+    let fresh = key.sign(&issuer.claims("bob", clock.date()));
+    assert_eq!(later.bearer(&fresh).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

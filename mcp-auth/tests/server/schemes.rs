@@ -145,6 +145,11 @@ async fn introspect(
         "elsewhere" => json!({ "active": true, "sub": "alice", "aud": "https://other.example" }),
         "nowhere" => json!({ "active": true, "sub": "alice" }),
         "text" => json!({ "active": "true", "sub": "alice", "aud": AUDIENCE }),
+        "early" => {
+            json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "nbf": 1_767_225_600 + 90 })
+        }
+        "ended" => json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "exp": 1 }),
+        "endless" => json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "exp": u64::MAX }),
         "down" => return (StatusCode::BAD_GATEWAY, String::new()),
         _ => json!({ "active": false }),
     };
@@ -181,8 +186,12 @@ async fn opaque_tokens_are_looked_up_once_for_many_and_again_before_long() {
     for (token, status) in [
         ("elsewhere", 401),
         ("nowhere", 401),
-        ("text", 401),
         ("unknown", 401),
+        ("early", 401),
+        ("ended", 401),
+        // What is no answer of the protocol proves nothing, one way or the other.
+        ("text", 503),
+        ("endless", 503),
         ("down", 503),
     ] {
         assert_eq!(gate.bearer(token).await.status.as_u16(), status, "{token}");

@@ -34,6 +34,9 @@ struct State {
     calls: HashMap<u64, Entry>,
     /// Questions that outlive the call through which they were put, by their ids.
     apart: HashMap<Id, oneshot::Sender<()>>,
+    /// Which lists changed while nobody listened: told to the next who listens, since clients begin to listen
+    /// beside their first calls and would keep what they listed before.
+    untold: Vec<Method>,
     closed: Option<Error>,
 }
 
@@ -161,6 +164,7 @@ impl Inbox {
         let id = state.last;
         let (sender, arrivals) = lazy::channel(WAITING);
         let (answer, answered) = oneshot::channel();
+        let untold = state.take_untold(listens.as_ref());
         state.calls.insert(
             id,
             Entry {
@@ -172,6 +176,9 @@ impl Inbox {
                 listens,
             },
         );
+        for notification in untold {
+            state.send(id, Arrival::Notification(notification));
+        }
         Ok(Ticket {
             inbox: self,
             id,
@@ -355,14 +362,35 @@ impl State {
             })
             .map(|(id, _)| *id)
             .collect();
-        if listeners.is_empty()
-            && let Some(cause) = cause
-        {
-            self.send(cause, Arrival::Notification(notification.clone()));
+        if listeners.is_empty() {
+            self.remember(notification.method());
+            if let Some(cause) = cause {
+                self.send(cause, Arrival::Notification(notification.clone()));
+            }
         }
         for listener in listeners {
             self.send(listener, Arrival::Notification(notification.clone()));
         }
+    }
+
+    /// Notes that a list changed and nobody listened.
+    fn remember(&mut self, method: &Method) {
+        if Method::LIST_CHANGES.contains(method) && !self.untold.contains(method) {
+            self.untold.push(method.clone());
+        }
+    }
+
+    /// Takes what a new listener has missed.
+    fn take_untold(&mut self, filter: Option<&Filter>) -> Vec<Notification> {
+        let Some(filter) = filter else {
+            return Vec::new();
+        };
+        let as_notification = |method: Method| Notification::new(method, None);
+        let missed = |method: &mut Method| filter.wants(&as_notification(method.clone()));
+        self.untold
+            .extract_if(.., missed)
+            .map(as_notification)
+            .collect()
     }
 
     /// Finds whom a message without address is for.

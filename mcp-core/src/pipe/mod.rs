@@ -142,16 +142,22 @@ impl Pipe {
     }
 
     /// Passes on what arrives outside calls: to the client of `request`, until the future is dropped or the
-    /// conversation ends.
+    /// conversation ends. What arrives from this moment on is kept for the future, which need not be polled yet.
     ///
     /// # Errors
     ///
     /// The conversation is over, or the client does not read.
-    pub async fn follow(&self, request: &Request, filter: Filter) -> Result<Response, Error> {
-        let mut ticket = self.0.inbox.attach(request, filter)?;
+    pub fn follow<'a>(
+        &'a self,
+        request: &'a Request,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Response, Error>> + Send + 'a {
+        let ticket = self.0.inbox.attach(request, filter);
         let leaving = Leaving(Arc::clone(&self.0));
-        let answer = ticket.drive(request, &leaving, pending()).await;
-        answer?
+        async move {
+            let answer = ticket?.drive(request, &leaving, pending()).await;
+            answer?
+        }
     }
 }
 

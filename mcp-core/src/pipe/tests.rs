@@ -329,3 +329,36 @@ async fn log_messages_of_the_standing_stream_go_to_its_listener() {
     assert!(listening.try_arrival().is_none(), "it may be the other's");
     assert!(foreign.try_arrival().is_none());
 }
+
+#[tokio::test]
+async fn what_changes_before_anybody_listens_is_told_to_the_first_who_does() {
+    let changed = |list: &str| {
+        let method = format!("notifications/{list}/list_changed");
+        message(&format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#))
+    };
+    let inbox = Inbox::new();
+    let mut calling = inbox.admit(&call("{}")).unwrap();
+    for list in ["tools", "tools", "prompts"] {
+        inbox.deliver(changed(list), None);
+    }
+    assert!(calling.try_arrival().is_none(), "no call caused it");
+    let told = |filter: &str| {
+        let listens = call(&format!(r#"{{"notifications":{filter}}}"#));
+        let mut ticket = inbox.attach(&listens, Filter::read(&listens)).unwrap();
+        let mut methods = Vec::new();
+        while let Some(Arrival::Notification(notification)) = ticket.try_arrival() {
+            methods.push(notification.method().clone());
+        }
+        methods
+    };
+    assert!(told(r#"{"resourceSubscriptions":["r:1"]}"#).is_empty());
+    assert_eq!(
+        told(r#"{"toolsListChanged":true}"#),
+        [Method::TOOLS_CHANGED]
+    );
+    assert_eq!(
+        told(r#"{"toolsListChanged":true,"promptsListChanged":true}"#),
+        [Method::PROMPTS_CHANGED],
+        "each is told once"
+    );
+}

@@ -29,16 +29,19 @@ create index if not exists mcp_state_ends on mcp_state (ends) where ends is not 
 ///
 /// Every operation is one statement. The server counts times to live and removes entries past theirs once a minute. The
 /// connection is made when it is first used, and again after it was lost. The connection is not encrypted: use a Unix
-/// socket, this machine, or a network that is.
+/// socket, this machine, a network that is, or `with_tls` of the feature `postgres-tls`.
 #[derive(Clone)]
 pub struct PostgresStore {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Shared {
     config: Config,
+    #[cfg(feature = "postgres-tls")]
+    tls: Option<Arc<rustls::ClientConfig>>,
     timeout: Duration,
-    connection: Mutex<Option<Arc<Connection>>>,
+    connection: Arc<Mutex<Option<Arc<Connection>>>>,
 }
 
 struct Connection {
@@ -70,8 +73,10 @@ impl PostgresStore {
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
+                #[cfg(feature = "postgres-tls")]
+                tls: None,
                 timeout: DEFAULT_TIMEOUT,
-                connection: Mutex::new(None),
+                connection: Arc::default(),
             }),
         })
     }
@@ -79,13 +84,40 @@ impl PostgresStore {
     /// Bounds one attempt to connect and one answer. Default is 2 s; zero fails every call.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
+        self.with(|shared| shared.timeout = timeout)
+    }
+
+    /// Connects over TLS and never without: the server has to show a certificate that the configuration accepts.
+    #[cfg(feature = "postgres-tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<rustls::ClientConfig>) -> Self {
+        self.with(|shared| {
+            shared
+                .config
+                .ssl_mode(tokio_postgres::config::SslMode::Require);
+            shared.tls = Some(tls);
+        })
+    }
+
+    /// Changes the settings, for a connection of its own.
+    fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = Shared::clone(&self.shared);
+        shared.connection = Arc::default();
+        change(&mut shared);
         Self {
-            shared: Arc::new(Shared {
-                config: self.shared.config.clone(),
-                timeout,
-                connection: Mutex::new(None),
-            }),
+            shared: Arc::new(shared),
         }
+    }
+
+    async fn connect(&self) -> Result<(Client, AbortHandle), StoreError> {
+        #[cfg(feature = "postgres-tls")]
+        if let Some(tls) = &self.shared.tls {
+            let tls = tokio_postgres_rustls::MakeRustlsConnect::new((**tls).clone());
+            let (client, driver) = self.within(self.shared.config.connect(tls)).await?;
+            return Ok((client, drive(driver)));
+        }
+        let (client, driver) = self.within(self.shared.config.connect(NoTls)).await?;
+        Ok((client, drive(driver)))
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
@@ -95,15 +127,10 @@ impl PostgresStore {
         {
             return Ok(Arc::clone(connection));
         }
-        let (client, driver) = self.within(self.shared.config.connect(NoTls)).await?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "the connection to postgres ended");
-            }
-        });
+        let (client, driver) = self.connect().await?;
         let connection = Arc::new(Connection {
             client,
-            driver: driver.abort_handle(),
+            driver,
             sweeper: OnceCell::new(),
         });
         self.within(connection.client.batch_execute(CREATE)).await?;
@@ -146,6 +173,17 @@ impl PostgresStore {
         self.within(connection.client.query(statement, values))
             .await
     }
+}
+
+fn drive(
+    driver: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+) -> AbortHandle {
+    let driver = tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "the connection to postgres ended");
+        }
+    });
+    driver.abort_handle()
 }
 
 /// When an entry ends, as milliseconds for the server to add to its own time.

@@ -121,6 +121,12 @@ impl<R> Limiter<R> {
         }
     }
 
+    /// Takes back what an allowed call was charged.
+    #[cfg(feature = "redis")]
+    pub(super) fn give_back(&self, request: &R) {
+        self.take_back(&self.0.limits, request);
+    }
+
     /// Forgets keys whose burst has refilled and gives their memory back. Happens by itself while calls come.
     pub fn sweep(&self) {
         self.0

@@ -102,11 +102,7 @@ async fn listen_once(
 
 /// Says that whatever the client listens to may have changed while the server was away.
 async fn tell_of_gap(request: &Request, filter: &Filter) -> Result<(), Error> {
-    for method in [
-        Method::TOOLS_CHANGED,
-        Method::PROMPTS_CHANGED,
-        Method::RESOURCES_CHANGED,
-    ] {
+    for method in Method::LIST_CHANGES {
         let notification = Notification::new(method, None);
         if filter.wants(&notification) {
             request.notifier().notify(notification).await?;

@@ -29,10 +29,20 @@ if wait > 0 then return {0, 0, wait} end
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
 return {1, math.floor((room - (after - now)) / interval), 0}";
 
+/// KEYS\[1\] as above; ARGV: interval in microseconds, cost. Takes back what one call was charged: exactly, since every
+/// call adds to the arrival time. A key that has ended owes nothing.
+const REFUND: &str = r"
+local arrival = tonumber(redis.call('GET', KEYS[1]))
+if arrival then
+  local before = arrival - tonumber(ARGV[1]) * tonumber(ARGV[2])
+  redis.call('SET', KEYS[1], string.format('%.0f', before), 'KEEPTTL')
+end";
+
 /// One quota, as Redis is asked about it.
 pub(super) struct Decider {
     connection: RedisConnection,
     script: Script,
+    refund: Script,
     prefix: String,
     interval: u64,
     burst: u32,
@@ -73,6 +83,7 @@ impl Decider {
         Ok(Arc::new(Self {
             connection,
             script: Script::new(GCRA),
+            refund: Script::new(REFUND),
             prefix,
             interval,
             burst,
@@ -81,9 +92,8 @@ impl Decider {
     }
 
     pub(super) async fn ask(&self, key: [u64; 2], cost: u32) -> Result<Decision, Away> {
-        let name = format!("{}{:016x}{:016x}", self.prefix, key[0], key[1]);
         let mut connection = self.connection.manager();
-        let mut call = self.script.key(name);
+        let mut call = self.script.key(self.name(key));
         call.arg(self.interval).arg(self.burst).arg(cost);
         let asked = call.invoke_async::<(bool, i64, u64)>(&mut connection);
         let answer = tokio::time::timeout(self.timeout, asked)
@@ -95,5 +105,19 @@ impl Decider {
         } else {
             Decision::Refused(Duration::from_micros(wait.max(1)))
         })
+    }
+
+    /// Takes back what an allowed call was charged.
+    pub(super) async fn refund(&self, key: [u64; 2], cost: u32) -> Result<(), Away> {
+        let mut connection = self.connection.manager();
+        let mut call = self.refund.key(self.name(key));
+        call.arg(self.interval).arg(cost);
+        let asked = call.invoke_async::<()>(&mut connection);
+        let answer = tokio::time::timeout(self.timeout, asked).await;
+        Ok(answer.map_err(|_| Away::Timeout)??)
+    }
+
+    fn name(&self, key: [u64; 2]) -> String {
+        format!("{}{:016x}{:016x}", self.prefix, key[0], key[1])
     }
 }

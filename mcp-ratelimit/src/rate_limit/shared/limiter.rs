@@ -10,6 +10,7 @@ use mcp_core::{ConfigError, Request};
 use tokio::time::Instant;
 
 use super::decide::{Decider, Decision};
+use crate::keys::Key;
 use crate::rate_limit::{Limit, Limiter, Refusal};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
@@ -44,6 +45,16 @@ struct Inner {
     /// Zero while Redis answers; else when to ask it again, in milliseconds after `start`.
     away: AtomicU64,
     start: Instant,
+}
+
+/// Where an allowed call was charged.
+pub(super) enum Taken {
+    /// Nowhere: the limit does not count it, or allows everything for now.
+    Nothing,
+    /// On Redis.
+    Shared(Key, NonZeroU32),
+    /// In this process, while Redis is away.
+    Alone,
 }
 
 impl SharedLimiter {
@@ -120,9 +131,13 @@ impl SharedLimiter {
     ///
     /// A dropped check may have been counted.
     pub async fn check(&self, request: &Request) -> Result<(), Box<Refusal>> {
+        self.take(request).await.map(drop)
+    }
+
+    pub(super) async fn take(&self, request: &Request) -> Result<Taken, Box<Refusal>> {
         // The same in every process, which a random secret would not be.
         let Some((key, cost)) = self.0.limit.charge(request, [0, 0]) else {
-            return Ok(());
+            return Ok(Taken::Nothing);
         };
         if !self.asks() {
             return self.decide_alone(request);
@@ -131,7 +146,7 @@ impl SharedLimiter {
             Ok(decision) => {
                 self.came_back();
                 match decision {
-                    Decision::Allowed => Ok(()),
+                    Decision::Allowed => Ok(Taken::Shared(key, cost)),
                     Decision::Refused(wait) if cost <= self.0.limit.quota.burst() => {
                         Err(self.refuse(Some(wait)))
                     }
@@ -142,6 +157,19 @@ impl SharedLimiter {
                 self.went_away(&error);
                 self.decide_alone(request)
             }
+        }
+    }
+
+    /// Gives back what a call was charged that another limit refused. What cannot be given back stays counted.
+    pub(super) async fn give_back(&self, taken: Taken, request: &Request) {
+        match (taken, &self.0.local) {
+            (Taken::Shared(key, cost), _) => {
+                if let Err(error) = self.0.decider.refund(key.halves(), cost.get()).await {
+                    tracing::debug!(limit = &*self.0.limit.name, %error, "a charge stays");
+                }
+            }
+            (Taken::Alone, Some(local)) => local.give_back(request),
+            (Taken::Alone, None) | (Taken::Nothing, _) => {}
         }
     }
 
@@ -171,10 +199,10 @@ impl SharedLimiter {
                 .is_ok()
     }
 
-    fn decide_alone(&self, request: &Request) -> Result<(), Box<Refusal>> {
+    fn decide_alone(&self, request: &Request) -> Result<Taken, Box<Refusal>> {
         match (self.0.when_away, &self.0.local) {
-            (WhenAway::Open, _) => Ok(()),
-            (_, Some(local)) => local.check(request).map(drop),
+            (WhenAway::Open, _) => Ok(Taken::Nothing),
+            (_, Some(local)) => local.check(request).map(|_| Taken::Alone),
             (_, None) => Err(self.refuse(Some(LOOK_AGAIN))),
         }
     }

@@ -9,7 +9,9 @@
 //! [`WhenAway::Local`], by the burst, since the processes begin to count anew (and by one call for each process
 //! that shares a burst smaller than their number); under [`WhenAway::Open`] without bound.
 //!
-//! Stack several layers for several limits: a call refused by an inner one has then been counted by the outer.
+//! Several limits in one layer ([`SharedRateLimitLayer::all`]) are asked at once, each where its key lives, so that they
+//! may be on different nodes of a cluster. If one refuses, the others are given back what they counted, by a second
+//! round trip: until then another call may be refused that would have been allowed, never the other way round.
 
 mod decide;
 mod limiter;
@@ -17,24 +19,32 @@ mod limiter;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::join_all;
 use mcp_core::{Error, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::limiter::{SharedLimiter, WhenAway};
+use super::Refusal;
 use super::service::refuse;
 
 /// Applies a [`SharedRateLimit`].
 #[must_use]
 #[derive(Debug, Clone)]
-pub struct SharedRateLimitLayer(SharedLimiter);
+pub struct SharedRateLimitLayer(Arc<[SharedLimiter]>);
 
 impl SharedRateLimitLayer {
     /// Enforces a limit that is counted on Redis.
-    pub const fn new(limiter: SharedLimiter) -> Self {
-        Self(limiter)
+    pub fn new(limiter: SharedLimiter) -> Self {
+        Self::all([limiter])
+    }
+
+    /// Enforces several limits: a call has to pass them all, and one that is refused is counted by none.
+    pub fn all(limiters: impl IntoIterator<Item = SharedLimiter>) -> Self {
+        Self(limiters.into_iter().collect())
     }
 }
 
@@ -44,7 +54,7 @@ impl<S> Layer<S> for SharedRateLimitLayer {
     fn layer(&self, inner: S) -> SharedRateLimit<S> {
         SharedRateLimit {
             inner,
-            limiter: self.0.clone(),
+            limiters: Arc::clone(&self.0),
         }
     }
 }
@@ -53,24 +63,11 @@ impl<S> Layer<S> for SharedRateLimitLayer {
 #[derive(Debug, Clone)]
 pub struct SharedRateLimit<S> {
     inner: S,
-    limiter: SharedLimiter,
+    limiters: Arc<[SharedLimiter]>,
 }
 
 impl<S> SharedRateLimit<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S> Service<Request> for SharedRateLimit<S>
@@ -89,15 +86,46 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
-        let limiter = self.limiter.clone();
+        let limiters = Arc::clone(&self.limiters);
         // Boxed: it asks over the network, and the types of that are the client's own.
         ResponseFuture(Box::pin(async move {
-            match limiter.check(&request).await {
+            match check(&limiters, &request).await {
                 Ok(()) => ready.call(request).await,
                 Err(refusal) => Err(refuse(&refusal)),
             }
         }))
     }
+}
+
+/// Asks all limits at once; the refusal is that of the limit that has to be waited for longest.
+async fn check(limiters: &[SharedLimiter], request: &Request) -> Result<(), Box<Refusal>> {
+    if let [only] = limiters {
+        return only.check(request).await;
+    }
+    let asked = join_all(limiters.iter().map(|limiter| limiter.take(request))).await;
+    let mut worst: Option<Box<Refusal>> = None;
+    let mut allowed = Vec::with_capacity(limiters.len());
+    for (limiter, answer) in limiters.iter().zip(asked) {
+        match answer {
+            Ok(taken) => allowed.push((limiter, taken)),
+            Err(refusal)
+                if worst
+                    .as_ref()
+                    .is_none_or(|worst| refusal.is_longer_than(worst)) =>
+            {
+                worst = Some(refusal);
+            }
+            Err(_) => {}
+        }
+    }
+    let Some(refusal) = worst else {
+        return Ok(());
+    };
+    let back = allowed
+        .into_iter()
+        .map(|(limiter, taken)| limiter.give_back(taken, request));
+    join_all(back).await;
+    Err(refusal)
 }
 
 /// The answer of a [`SharedRateLimit`].

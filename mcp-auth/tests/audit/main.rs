@@ -1,6 +1,9 @@
 //! The audit record: its chain, its failures, and what it does not hold.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod crash;
+mod sql;
+
 use std::{io::BufReader, path::Path, sync::Arc, time::SystemTime};
 
 use mcp_auth::audit::{AuditBreak, AuditLayer, FileAudit, OnFailure, verify};
