@@ -41,6 +41,19 @@ pub struct FoundCaptcha {
     pub field: Option<String>,
 }
 
+/// What became of an answer that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CaptchaOutcome {
+    /// The page has gone on: elsewhere, without the widget, or its callback was called and the answer stands.
+    Accepted,
+    /// The page has thrown the answer away.
+    Rejected,
+    /// The answer stands in the page, which has said nothing yet: it does so when its form is sent.
+    Unknown,
+}
+
 /// Remembers the callbacks that pages pass to the vendors' `render`, where they do not name them in the markup.
 pub(crate) const HOOK: &str = r"(() => {
   const kept = [];
@@ -106,8 +119,10 @@ const DETECT: &str = r"widgets => {
   return found.map(item => ({ ...item, page_url: location.href }));
 }";
 
-/// Writes a token where the widget would, and calls whoever waits for it. Answers how many callbacks were called.
+/// Writes a token where the widget would, and calls whoever waits for it. Answers how many callbacks were called, and
+/// whether the page had an element for the widget.
 const SUBMIT: &str = r"({ widget, key, token }) => {
+  const shown = !!widget.element && !!document.querySelector(widget.element);
   const fields = [];
   for (const name of widget.fields) fields.push(...document.querySelectorAll(`[name='${name}'], #${name}`));
   if (!fields.length) {
@@ -137,7 +152,7 @@ const SUBMIT: &str = r"({ widget, key, token }) => {
     };
     visit(clients, 0);
   }
-  return called.size;
+  return [called.size, shown];
 }";
 
 /// Whether the widget holds an answer.
@@ -224,8 +239,7 @@ impl Session {
     }
 
     /// Hands an answer over: types a text into the field, or writes a token where the widget would and calls the
-    /// page's callbacks. Tells whether the page has taken it: it has gone elsewhere, or the widget is gone, or the
-    /// page holds the token and has called back without complaint.
+    /// page's callbacks; and tells what the page made of it, as far as it shows.
     ///
     /// # Errors
     ///
@@ -234,7 +248,7 @@ impl Session {
         &self,
         found: &FoundCaptcha,
         answer: &str,
-    ) -> Result<bool, BrowserError> {
+    ) -> Result<CaptchaOutcome, BrowserError> {
         let limit =
             self.0.config.action_timeout + self.0.config.settle_timeout + Duration::from_secs(2);
         let work = async {
@@ -250,7 +264,10 @@ impl Session {
             if let Some(field) = &found.field {
                 let field = page.element(field);
                 field.fill(answer).await?;
-                return Ok(field.input_value().await? == answer);
+                return Ok(match field.input_value().await? == answer {
+                    true => CaptchaOutcome::Unknown,
+                    false => CaptchaOutcome::Rejected,
+                });
             }
             let widget = WIDGETS
                 .iter()
@@ -258,27 +275,33 @@ impl Session {
                 .ok_or_else(|| {
                     BrowserError::new(BrowserErrorKind::InvalidInput, "this captcha has no widget")
                 })?;
-            let before = page.url();
+            let before = page.documents();
             let argument = json!({ "widget": widget, "key": found.site_key, "token": answer });
-            let called: u32 = page.evaluate(SUBMIT, Some(&argument)).await?;
+            let (called, shown): (u32, bool) = page.evaluate(SUBMIT, Some(&argument)).await?;
             self.settle(&page, mark).await;
-            if page.url() != before {
-                return Ok(true);
+            if page.documents() != before {
+                return Ok(CaptchaOutcome::Accepted);
             }
-            let holds: bool = page
-                .evaluate(ANSWERED, Some(&widget.fields))
-                .await
-                .unwrap_or(true);
-            let gone = match widget.element {
-                "" => false,
-                element => page
-                    .element(element)
+            // A page that goes away while it is asked has gone on.
+            let holds = page.evaluate::<bool>(ANSWERED, Some(&widget.fields)).await;
+            let Ok(holds) = holds else {
+                return Ok(CaptchaOutcome::Accepted);
+            };
+            let gone = match shown {
+                false => false,
+                true => page
+                    .element(widget.element)
                     .first()
                     .wait(Until::Detached, Duration::from_millis(100))
                     .await
                     .is_ok(),
             };
-            Ok(gone || holds && called > 0)
+            Ok(match (gone, holds) {
+                (true, _) => CaptchaOutcome::Accepted,
+                (false, false) => CaptchaOutcome::Rejected,
+                (false, true) if called > 0 => CaptchaOutcome::Accepted,
+                (false, true) => CaptchaOutcome::Unknown,
+            })
         };
         self.run("browser.submit_captcha", found.kind.name(), limit, work)
             .await

@@ -1,4 +1,4 @@
-//! What the fuzz targets run.
+//! What the fuzz targets and the benchmarks run.
 
 use crate::{OriginPolicy, proxy::Target, snapshot};
 
@@ -32,4 +32,22 @@ pub fn address(data: &[u8]) {
             "{target}"
         );
     }
+}
+
+/// How many references a snapshot has.
+#[must_use]
+pub fn references(text: &str) -> usize {
+    snapshot::references(text).len()
+}
+
+/// A snapshot without these values.
+#[must_use]
+pub fn hide_values(text: &str, values: &[String]) -> String {
+    snapshot::hide_values(text, values)
+}
+
+/// How long the text is that says what changed.
+#[must_use]
+pub fn difference(old: &str, new: &str) -> usize {
+    snapshot::difference(old, new).map_or(0, |text| text.len())
 }

@@ -43,7 +43,7 @@ mod tools;
 pub use self::tools::{BrowserTools, Capability};
 
 #[cfg(feature = "captcha")]
-pub use self::captcha::FoundCaptcha;
+pub use self::captcha::{CaptchaOutcome, FoundCaptcha};
 pub use self::{
     config::{BrowserConfig, Downloads, Isolation},
     driver::{Discover, DriverConfig, PLAYWRIGHT_CORE},

@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use mcp_core::{Partition, Principal, PrincipalKind};
@@ -15,6 +16,10 @@ use crate::{
     engine::{Engine, EngineConfig, Slot},
     session::{Prepared, prepare},
 };
+
+/// How long the session that took a ready context has the machine to itself before the next is made: it is about to
+/// load its first page.
+const REFILL: Duration = Duration::from_millis(250);
 
 /// Leases browser sessions to principals. Clones share everything.
 ///
@@ -259,6 +264,7 @@ impl BrowserService {
         if !self.0.refilling.swap(true, Ordering::AcqRel) {
             let service = self.clone();
             tokio::spawn(async move {
+                tokio::time::sleep(REFILL).await;
                 service.refill().await;
                 service.0.refilling.store(false, Ordering::Release);
             });

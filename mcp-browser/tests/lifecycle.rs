@@ -431,6 +431,39 @@ async fn devices_places_and_languages_are_emulated() {
         "{}",
         text(&quiet).await
     );
+    // Everywhere a page of the session can be: frames, tabs of its own and of the caller, workers.
+    let brands =
+        "() => navigator.userAgentData.brands.map(b => b.brand).join() + navigator.userAgent";
+    let worker = "() => new Promise(done => { const w = new Worker(URL.createObjectURL(new Blob([
+        'postMessage(navigator.userAgentData.brands.map(b => b.brand).join() + navigator.userAgent)']))); w.onmessage = e => done(e.data) })";
+    let frame = "() => { const f = document.createElement('iframe'); document.body.append(f);
+        return f.contentWindow.navigator.userAgentData.brands.map(b => b.brand).join() }";
+    quiet.navigate(&site.url("/popups")).await.unwrap();
+    quiet
+        .evaluate("() => { window.open('/headers') }")
+        .await
+        .unwrap();
+    quiet.open_tab().await.unwrap();
+    quiet.navigate(&site.url("/headers")).await.unwrap();
+    let tabs = quiet.tabs();
+    assert_eq!(tabs.len(), 3);
+    for tab in tabs {
+        quiet.select_tab(tab.number).await.unwrap();
+        let shown = text(&quiet).await;
+        if shown.contains("sec-ch-ua") {
+            assert!(shown.contains("\"Google Chrome\";v="), "{shown}");
+        }
+        for script in [brands, frame, worker] {
+            let seen = quiet.evaluate(script).await.unwrap().to_string();
+            assert!(
+                !shown.contains("Headless")
+                    && !seen.contains("Headless")
+                    && seen.contains("Google Chrome"),
+                "{}: {shown} {seen}",
+                tab.url
+            );
+        }
+    }
     service.shutdown().await;
 }
 

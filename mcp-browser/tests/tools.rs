@@ -352,24 +352,47 @@ async fn groups_are_off_until_switched_on_and_every_tool_says_what_it_does() {
     }
 }
 
-/// A page with the markup that the vendors document, and a stand-in for their scripts.
-fn widget_page(kind: &str) -> String {
+/// A page with the markup that the vendors document, and a stand-in for their scripts. What the page makes of an answer:
+/// `stands`, `leaves`, `removes` the widget, `resets` it; `silent` pages have no callback.
+fn widget_page(kind: &str, mode: &str) -> String {
+    let back = if mode == "silent" {
+        ""
+    } else {
+        "data-callback=solved"
+    };
+    let explicit = if mode == "silent" {
+        ""
+    } else {
+        ", callback: token => solved(token)"
+    };
+    let recaptcha = "6LfD3PIbAAAAAJs_eEHvoOl75_83eXSqpPSRFJ_u";
     let body = match kind {
-        "v2" => "<form id=f><div class=g-recaptcha data-sitekey=6LfD3PIbAAAAAJs_eEHvoOl75_83eXSqpPSRFJ_u data-callback=solved></div>
-            <textarea name=g-recaptcha-response id=g-recaptcha-response style='display:none'></textarea></form>",
-        "v2-invisible" => "<button class=g-recaptcha data-sitekey=6LfD3PIbAAAAAJs_eEHvoOl75_83eXSqpPSRFJ_u data-size=invisible data-callback=solved>Go</button>",
-        "hcaptcha" => "<div class=h-captcha data-sitekey=10000000-ffff-ffff-ffff-000000000001 data-callback=solved></div>",
-        "turnstile" => "<div class=cf-turnstile data-sitekey=0x4AAAAAAAA1234567 data-action=login data-cdata=c1 data-callback=solved></div><input type=hidden name=cf-turnstile-response>",
-        "explicit" => "<div id=w></div><input type=hidden name=cf-turnstile-response><script>
-            window.turnstile = { render(element, options) { document.getElementById('w').textContent = 'rendered'; } };
-            setTimeout(() => turnstile.render('#w', { sitekey: '0x4AAAAAAAA7654321', callback: token => solved(token) }));</script>",
-        "v3" => "<script src='https://www.google.com/recaptcha/api.js?render=6LfD3PIbAAAAAJs_eEHvoOl75_v3key'></script><input type=hidden name=g-recaptcha-response>",
+        "v2" => format!("<form id=f><div class=g-recaptcha data-sitekey={recaptcha} {back}></div>
+            <textarea name=g-recaptcha-response id=g-recaptcha-response style='display:none'></textarea></form>"),
+        "v2-invisible" => format!("<button class=g-recaptcha data-sitekey={recaptcha} data-size=invisible {back}>Go</button>"),
+        "v2-explicit" => format!("<div id=w></div><textarea name=g-recaptcha-response style='display:none'></textarea><script>
+            window.grecaptcha = {{ render(element, options) {{ document.getElementById('w').textContent = 'rendered'; }} }};
+            setTimeout(() => grecaptcha.render('w', {{ sitekey: '{recaptcha}'{explicit} }}));</script>"),
+        "hcaptcha" => format!("<form><div class=h-captcha data-sitekey=10000000-ffff-ffff-ffff-000000000001 {back}></div></form>"),
+        "turnstile" => format!("<div class=cf-turnstile data-sitekey=0x4AAAAAAAA1234567 data-action=login data-cdata=c1 {back}></div><input type=hidden name=cf-turnstile-response>"),
+        "explicit" => format!("<div id=w></div><input type=hidden name=cf-turnstile-response><script>
+            window.turnstile = {{ render(element, options) {{ document.getElementById('w').textContent = 'rendered'; }} }};
+            setTimeout(() => turnstile.render('#w', {{ sitekey: '0x4AAAAAAAA7654321'{explicit} }}));</script>"),
+        "v3" => "<script src='https://www.google.com/recaptcha/api.js?render=6LfD3PIbAAAAAJs_eEHvoOl75_v3key'></script><input type=hidden name=g-recaptcha-response>".to_owned(),
         "picture" => "<form><img id=captcha-image alt=captcha width=120 height=40 src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>
-            <input name=captcha_answer></form>",
-        _ => "<p>nothing here</p>",
+            <input name=captcha_answer></form>".to_owned(),
+        _ => "<p>nothing here</p>".to_owned(),
+    };
+    let then = match mode {
+        "leaves" => "location.href = '/none/stands'",
+        "removes" => {
+            "document.querySelectorAll('.g-recaptcha, .h-captcha, .cf-turnstile').forEach(w => w.remove())"
+        }
+        "resets" => "document.querySelectorAll('[name$=-response]').forEach(f => { f.value = '' })",
+        _ => "",
     };
     format!(
-        "<!doctype html><title>{kind}</title><p id=out></p><script>function solved(t) {{ document.getElementById('out').textContent = 'token ' + t }}</script>{body}"
+        "<!doctype html><title>{kind}</title><p id=out></p><script>function solved(t) {{ document.getElementById('out').textContent = 'token ' + t; {then} }}</script>{body}"
     )
 }
 
@@ -378,10 +401,13 @@ async fn widgets() -> Site {
     let site = site().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let app = Router::new().route(
-        "/{kind}",
-        get(|Path(kind): Path<String>| async move { Html(widget_page(&kind)) }),
-    );
+    let app =
+        Router::new().route(
+            "/{kind}/{mode}",
+            get(|Path((kind, mode)): Path<(String, String)>| async move {
+                Html(widget_page(&kind, &mode))
+            }),
+        );
     tokio::spawn(async move { axum::serve(listener, app).await });
     Site {
         origin: format!("http://127.0.0.1:{port}"),
@@ -436,6 +462,27 @@ fn with_captcha(site: &Site, solver: Option<Arc<Fake>>) -> BrowserTools {
     BrowserTools::new(service(config)).with_captcha(captcha, sites)
 }
 
+/// Every kind of widget, what its page makes of an answer, and what is said and reported then.
+const OUTCOMES: [(&str, &str, &str, &str); 17] = [
+    ("v2", "stands", "recaptcha_v2", "accepted"),
+    ("v2", "leaves", "recaptcha_v2", "accepted"),
+    ("v2", "removes", "recaptcha_v2", "accepted"),
+    ("v2", "resets", "recaptcha_v2", "rejected"),
+    ("v2", "silent", "recaptcha_v2", "unknown"),
+    ("v2-invisible", "stands", "recaptcha_v2", "accepted"),
+    ("v2-explicit", "stands", "recaptcha_v2", "accepted"),
+    ("v2-explicit", "resets", "recaptcha_v2", "rejected"),
+    ("v3", "silent", "recaptcha_v3", "unknown"),
+    ("hcaptcha", "stands", "hcaptcha", "accepted"),
+    ("hcaptcha", "resets", "hcaptcha", "rejected"),
+    ("hcaptcha", "silent", "hcaptcha", "unknown"),
+    ("turnstile", "stands", "turnstile", "accepted"),
+    ("turnstile", "resets", "turnstile", "rejected"),
+    ("turnstile", "silent", "turnstile", "unknown"),
+    ("explicit", "stands", "turnstile", "accepted"),
+    ("picture", "silent", "image", "unknown"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn captchas_are_detected_solved_submitted_and_checked() {
     let site = widgets().await;
@@ -445,94 +492,58 @@ async fn captchas_are_detected_solved_submitted_and_checked() {
     let local = Principal::local();
     let id = open(&seam, &local, json!({})).await;
     let only = json!({ "session_id": id });
-    let cases = [
-        ("v2", "recaptcha_v2", true),
-        ("v2-invisible", "recaptcha_v2", true),
-        ("hcaptcha", "hcaptcha", true),
-        ("turnstile", "turnstile", true),
-        ("explicit", "turnstile", true),
-        ("v3", "recaptcha_v3", false),
-    ];
-    for (page, kind, calls_back) in cases {
-        call(
-            &seam,
-            &local,
-            "browser_navigate",
-            json!({ "session_id": id, "url": site.url(&format!("/{page}")) }),
-        )
-        .await;
+    for (page, mode, kind, outcome) in OUTCOMES {
+        let at = format!("{page} {mode}");
+        let url = site.url(&format!("/{page}/{mode}"));
+        let there = json!({ "session_id": id, "url": url });
+        call(&seam, &local, "browser_navigate", there).await;
         let found = call(&seam, &local, "browser_detect_captcha", only.clone()).await;
         let found = &found["structuredContent"]["captchas"];
         assert_eq!(
             (found.as_array().unwrap().len(), &found[0]["kind"]),
             (1, &json!(kind)),
-            "{page}: {found}"
+            "{at}: {found}"
         );
-        assert_eq!(found[0]["invisible"], page == "v2-invisible");
+        assert_eq!(found[0]["invisible"], page == "v2-invisible", "{at}");
         let solved = call(&seam, &local, "browser_solve_captcha", only.clone()).await;
         assert_eq!(
-            solved["structuredContent"]["accepted"], calls_back,
-            "{page}: {solved}"
+            solved["structuredContent"]["outcome"], outcome,
+            "{at}: {solved}"
         );
-        if calls_back {
-            let out = call(
-                &seam,
-                &local,
-                "browser_interact",
-                json!({ "session_id": id, "action": "extract", "selector": "#out" }),
-            )
-            .await;
-            assert_eq!(text(&out), "token t0ken", "{page}");
+        assert_eq!(solved["isError"] == true, outcome == "rejected", "{at}");
+        if mode == "stands" {
+            let out = json!({ "session_id": id, "action": "extract", "selector": "#out" });
+            let out = call(&seam, &local, "browser_interact", out).await;
+            assert_eq!(text(&out), "token t0ken", "{at}");
         }
-        let Challenge::Token(asked) = fake.asked.lock().unwrap().last().unwrap().clone() else {
-            panic!("{page}")
+        let told = std::mem::take(&mut *fake.told.lock().unwrap());
+        let expected = match outcome {
+            "accepted" => vec![Verdict::Correct],
+            "rejected" => vec![Verdict::Incorrect],
+            _ => Vec::new(),
         };
-        assert_eq!(
-            (asked.page_url.as_str(), asked.site_key.as_str()),
-            (
-                site.url(&format!("/{page}")).as_str(),
-                found[0]["site_key"].as_str().unwrap()
-            )
-        );
-        if page == "turnstile" {
-            assert_eq!(
-                (asked.action.as_deref(), asked.cdata.as_deref()),
-                (Some("login"), Some("c1"))
-            );
+        assert_eq!(told, expected, "{at}");
+        match fake.asked.lock().unwrap().last().unwrap().clone() {
+            Challenge::Image(image) => assert!(image.image.starts_with(b"\x89PNG")),
+            Challenge::Token(asked) => {
+                assert_eq!(
+                    (&asked.page_url, &json!(asked.site_key)),
+                    (&url, &found[0]["site_key"])
+                );
+                if page == "turnstile" {
+                    assert_eq!(
+                        (asked.action.as_deref(), asked.cdata.as_deref()),
+                        (Some("login"), Some("c1"))
+                    );
+                }
+            }
+            other => panic!("{other:?}"),
         }
     }
-    assert_eq!(
-        fake.told
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|verdict| **verdict == Verdict::Correct)
-            .count(),
-        5
-    );
-    call(
-        &seam,
-        &local,
-        "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/picture") }),
-    )
-    .await;
-    let solved = call(&seam, &local, "browser_solve_captcha", only.clone()).await;
-    assert_eq!(solved["structuredContent"]["accepted"], true, "{solved}");
-    assert!(
-        matches!(fake.asked.lock().unwrap().last(), Some(Challenge::Image(image)) if image.image.starts_with(b"\x89PNG"))
-    );
-    call(
-        &seam,
-        &local,
-        "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/none") }),
-    )
-    .await;
-    assert!(
-        text(&call(&seam, &local, "browser_detect_captcha", only.clone()).await)
-            .contains("no captcha")
-    );
+    let there = json!({ "session_id": id, "url": site.url("/none/stands") });
+    call(&seam, &local, "browser_navigate", there).await;
+    let none = call(&seam, &local, "browser_detect_captcha", only.clone()).await;
+    assert!(text(&none).contains("no captcha"));
     let none = call(&seam, &local, "browser_solve_captcha", only).await;
     assert_eq!(none["structuredContent"]["error"], "invalid_input");
     tools.service().shutdown().await;
@@ -552,7 +563,7 @@ async fn captchas_of_other_sites_are_left_alone() {
         &seam,
         &Principal::local(),
         "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/v2") }),
+        json!({ "session_id": id, "url": site.url("/v2/stands") }),
     )
     .await;
     let refused = call(
@@ -578,7 +589,7 @@ async fn a_stateless_client_is_asked_by_result_when_no_service_is_there() {
         &seam,
         &local,
         "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/picture") }),
+        json!({ "session_id": id, "url": site.url("/picture/silent") }),
     )
     .await;
     let asked = call(
@@ -609,7 +620,10 @@ async fn a_stateless_client_is_asked_by_result_when_no_service_is_there() {
         .unwrap()
         .decode()
         .unwrap();
-    assert_eq!(solved["structuredContent"]["accepted"], true, "{solved}");
+    assert_eq!(
+        solved["structuredContent"]["outcome"], "unknown",
+        "{solved}"
+    );
     let value = call(
         &seam,
         &local,
@@ -623,7 +637,7 @@ async fn a_stateless_client_is_asked_by_result_when_no_service_is_there() {
         &seam,
         &local,
         "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/v2") }),
+        json!({ "session_id": id, "url": site.url("/v2/stands") }),
     )
     .await;
     let refused = call(
@@ -692,14 +706,14 @@ async fn a_person_is_asked_when_services_fail() {
         .to_owned();
     call(
         "browser_navigate",
-        json!({ "session_id": id, "url": site.url("/picture") }),
+        json!({ "session_id": id, "url": site.url("/picture/silent") }),
     )
     .await
     .unwrap();
     let solved = call("browser_solve_captcha", json!({ "session_id": id }))
         .await
         .unwrap();
-    assert_eq!(solved.structured_content.unwrap()["accepted"], true);
+    assert_eq!(solved.structured_content.unwrap()["outcome"], "unknown");
     assert_eq!(
         fake.asked.lock().unwrap().len(),
         1,

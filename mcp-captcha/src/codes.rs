@@ -1,4 +1,11 @@
 //! What the services' error codes mean. The text decides, never the number: the services number differently.
+//!
+//! The codes are those of the services' own lists: 2Captcha's `api-docs/error-codes` (version 2) and its page on
+//! reports, Anti-Captcha's `apidoc/errors`, CapSolver's `guide/api-error`; `SERVICE_OVERLOAD` is in Anti-Captcha's own
+//! client only. What stands in none of them is an error of its own, [`CaptchaErrorKind::UnknownCode`]: so are the codes of
+//! the services' old interfaces, and those of other products.
+//!
+//! [`CaptchaErrorKind::UnknownCode`]: crate::CaptchaErrorKind::UnknownCode
 
 use crate::{CaptchaError, CaptchaErrorKind as K};
 
@@ -9,7 +16,6 @@ const CODES: &[(K, &str, &[&str])] = &[
         "the account's key is not known or not active: check the configured key",
         &[
             "KEY_DOES_NOT_EXIST",
-            "WRONG_USER_KEY",
             "KEY_DENIED_ACCESS",
             "KEY_TEMP_BLOCKED",
             "ACCOUNT_SUSPENDED",
@@ -23,12 +29,7 @@ const CODES: &[(K, &str, &[&str])] = &[
     (
         K::AddressRefused,
         "this machine's address is not served: check the account's list of addresses",
-        &[
-            "IP_NOT_ALLOWED",
-            "IP_BLOCKED",
-            "IP_BANNED",
-            "IP_BLOCKED_5MIN",
-        ],
+        &["IP_NOT_ALLOWED", "IP_BLOCKED", "IP_BANNED"],
     ),
     (
         K::NoWorker,
@@ -38,18 +39,13 @@ const CODES: &[(K, &str, &[&str])] = &[
     (
         K::Throttled,
         "the service wants fewer requests: wait",
-        &["RATE_LIMIT", "MAX_USER_TURN", "TOO_MUCH_REQUESTS"],
+        &["RATE_LIMIT"],
     ),
     (
         K::ServiceDown,
         "the service is out of order: wait, or use another",
-        // The second is how CapSolver spells it.
-        &[
-            "SERVICE_UNAVAILABLE",
-            "SERVICE_UNAVALIABLE",
-            "SERVICE_OVERLOAD",
-            "INTERNAL_SERVER_ERROR",
-        ],
+        // The first is how CapSolver spells it.
+        &["SERVICE_UNAVALIABLE", "SERVICE_OVERLOAD"],
     ),
     (
         K::Unsolvable,
@@ -61,7 +57,6 @@ const CODES: &[(K, &str, &[&str])] = &[
             "TASK_TIMEOUT",
             "UNKNOWN_QUESTION",
             "FAILED_LOADING_WIDGET",
-            "TASK_CANCELED",
             "TOKEN_EXPIRED",
         ],
     ),
@@ -74,8 +69,6 @@ const CODES: &[(K, &str, &[&str])] = &[
             "IMAGE_TYPE_NOT_SUPPORTED",
             "INVALID_IMAGE",
             "PARSE_IMAGE_FAIL",
-            "WRONG_FILE_EXTENSION",
-            "UPLOAD",
             "BAD_IMGINSTRUCTIONS",
         ],
     ),
@@ -83,27 +76,18 @@ const CODES: &[(K, &str, &[&str])] = &[
         K::WrongParameters,
         "the page's parameters are wrong: check sitekey, page_url and the kind",
         &[
-            "PAGEURL",
-            "GOOGLEKEY",
-            "SITEKEY",
             "BAD_PARAMETERS",
             "BAD_REQUEST",
             "INVALID_TASK_DATA",
             "TASK_ABSENT",
             "NO_SUCH_METHOD",
             "EMPTY_COMMENT",
-            "EMPTY_ACTION",
-            "WRONG_GOOGLEKEY",
-            "WRONG_SITEKEY",
-            "BAD_TOKEN_OR_PAGEURL",
             "RECAPTCHA_INVALID_SITEKEY",
             "RECAPTCHA_INVALID_DOMAIN",
             "RECAPTCHA_OLD_BROWSER",
-            "RECAPTCHA_INVALID_ACTION",
             "INCORRECT_SESSION_DATA",
             "INVISIBLE_RECAPTCHA",
             "VISIBLE_RECAPTCHA",
-            "TEMPLATE_NOT_FOUND",
         ],
     ),
     (
@@ -116,7 +100,6 @@ const CODES: &[(K, &str, &[&str])] = &[
         "the proxy given for the worker does not work",
         &[
             "BAD_PROXY",
-            "PROXY_CONNECTION_FAILED",
             "PROXY_CONNECT_REFUSED",
             "PROXY_CONNECT_TIMEOUT",
             "PROXY_READ_TIMEOUT",
@@ -125,25 +108,18 @@ const CODES: &[(K, &str, &[&str])] = &[
             "PROXY_NOT_AUTHORISED",
             "PROXY_HAS_NO_IMAGE_SUPPORT",
             "PROXY_INCOMPATIBLE_HTTP_VERSION",
-            "PROXY_FORMAT",
         ],
     ),
     (
         K::UnknownTask,
         "the service does not know the task: it is too old, or of another account",
         // The first is how the services spell it.
-        &[
-            "NO_SUCH_CAPCHA_ID",
-            "NO_SUCH_CAPTCHA_ID",
-            "WRONG_CAPTCHA_ID",
-            "WRONG_ID_FORMAT",
-            "TASKID_INVALID",
-        ],
+        &["NO_SUCH_CAPCHA_ID", "TASKID_INVALID"],
     ),
     (
         K::NotRecorded,
         "the service did not record the report",
-        &["REPORT_NOT_RECORDED", "DUPLICATE_REPORT"],
+        &["REPORT_NOT_RECORDED"],
     ),
 ];
 
@@ -177,6 +153,39 @@ mod tests {
             assert!(seen.insert(code), "{code} twice");
             assert_ne!(error("s", &format!("ERROR_{code}")).kind(), K::UnknownCode);
         }
+    }
+
+    #[test]
+    fn every_documented_code_is_known_and_no_other() {
+        let documented = [
+            // 2Captcha, 0 to 130, and reports.
+            "KEY_DOES_NOT_EXIST NO_SLOT_AVAILABLE ZERO_CAPTCHA_FILESIZE TOO_BIG_CAPTCHA_FILESIZE ZERO_BALANCE \
+             IP_NOT_ALLOWED CAPTCHA_UNSOLVABLE BAD_DUPLICATES NO_SUCH_METHOD IMAGE_TYPE_NOT_SUPPORTED NO_SUCH_CAPCHA_ID \
+             IP_BLOCKED TASK_ABSENT TASK_NOT_SUPPORTED RECAPTCHA_INVALID_SITEKEY ACCOUNT_SUSPENDED BAD_PARAMETERS \
+             BAD_IMGINSTRUCTIONS BAD_PROXY REPORT_NOT_RECORDED",
+            // Anti-Captcha beside those.
+            "EMPTY_COMMENT INCORRECT_SESSION_DATA PROXY_CONNECT_REFUSED PROXY_CONNECT_TIMEOUT PROXY_READ_TIMEOUT \
+             PROXY_BANNED PROXY_TRANSPARENT RECAPTCHA_TIMEOUT RECAPTCHA_INVALID_DOMAIN RECAPTCHA_OLD_BROWSER TOKEN_EXPIRED \
+             PROXY_HAS_NO_IMAGE_SUPPORT PROXY_INCOMPATIBLE_HTTP_VERSION PROXY_NOT_AUTHORISED INVISIBLE_RECAPTCHA \
+             FAILED_LOADING_WIDGET VISIBLE_RECAPTCHA ALL_WORKERS_FILTERED SERVICE_OVERLOAD",
+            // CapSolver beside those.
+            "SERVICE_UNAVALIABLE RATE_LIMIT INVALID_TASK_DATA BAD_REQUEST TASKID_INVALID TASK_TIMEOUT SETTLEMENT_FAILED \
+             KEY_DENIED_ACCESS UNKNOWN_QUESTION INVALID_IMAGE PARSE_IMAGE_FAIL IP_BANNED KEY_TEMP_BLOCKED",
+        ];
+        let documented: HashSet<&str> = documented
+            .iter()
+            .flat_map(|list| list.split_whitespace())
+            .collect();
+        let known: HashSet<&str> = CODES
+            .iter()
+            .flat_map(|(_, _, codes)| codes.iter().copied())
+            .collect();
+        assert_eq!(known, documented);
+        assert_eq!(
+            error("s", "ERROR_WRONG_USER_KEY").kind(),
+            K::UnknownCode,
+            "of the old interface"
+        );
     }
 
     #[test]

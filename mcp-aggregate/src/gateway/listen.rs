@@ -1,8 +1,12 @@
 //! `subscriptions/listen` over all upstreams.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use mcp_core::{
     CatalogueChange, ChangeEvent, ChangeFeed, EntryKind, Era, Error, ErrorKind, Json, Method,
     Notification, Notifier, Object, Request, Response, RpcCode, pipe::Filter,
@@ -10,7 +14,7 @@ use mcp_core::{
 use serde_json::json;
 use tokio::{
     sync::oneshot,
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
 use tower::ServiceExt;
 
@@ -19,17 +23,25 @@ use super::Core;
 /// How long to wait before an upstream that was lost is listened to again: doubled each time, up to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// How long an upstream may take to acknowledge before the client is told that it is listened to.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Listens until the client goes away: to changes of the catalogue, to what upstreams tell this client, and to the
 /// resources that it subscribed to.
 pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response, Error> {
     let filter = Filter::read(&request);
     let feed = core.feed.subscribe();
     let mut listening = FuturesUnordered::new();
+    let mut acknowledgements = Vec::new();
     if filter.is_general() {
         for index in 0..core.upstreams.len() {
             if !core.is_shared(index, &request) {
-                let general = general(core, index, &request, &filter);
-                listening.push(boxed(keep_listening(core, index, general)));
+                let (listen, acknowledged) = general(core, index, &request, &filter);
+                listening.push(boxed(keep_listening(core, index, listen)));
+                // One that is away is told about when it is back.
+                if !core.board.is_away(index) {
+                    acknowledgements.push(acknowledged);
+                }
             }
         }
     }
@@ -44,19 +56,38 @@ pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response,
         }
         listening.push(subscribed);
     }
+    stand(&mut listening, acknowledgements).await;
     acknowledge(&request, &filter, &honoured).await?;
     let changes = tell_changes(feed, &request, &filter);
     tokio::pin!(changes);
     loop {
         tokio::select! {
             error = &mut changes => return Err(error),
-            Some(ended) = listening.next(), if !listening.is_empty() => {
-                // One that refuses for good leaves the others.
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "an upstream is not listened to");
-                }
-            }
+            Some(ended) = listening.next(), if !listening.is_empty() => note(ended),
         }
+    }
+}
+
+/// Waits until the upstreams have acknowledged, so that the client is told that it is listened to when it is. One that
+/// takes longer than [`PATIENCE`] is not waited for.
+async fn stand(
+    listening: &mut FuturesUnordered<Listening<'_>>,
+    acknowledgements: Vec<oneshot::Receiver<()>>,
+) {
+    let all = timeout(PATIENCE, join_all(acknowledgements));
+    tokio::pin!(all);
+    loop {
+        tokio::select! {
+            _ = &mut all => return,
+            Some(ended) = listening.next(), if !listening.is_empty() => note(ended),
+        }
+    }
+}
+
+/// An upstream that refuses for good leaves the others.
+fn note(ended: Result<(), Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an upstream is not listened to");
     }
 }
 
@@ -85,13 +116,20 @@ async fn by_upstream(
     sorted
 }
 
-/// A listener for everything that an upstream tells this client.
-fn general(core: &Arc<Core>, index: usize, request: &Request, filter: &Filter) -> Request {
+/// A listener for everything that an upstream tells this client, and word of its acknowledgement.
+fn general(
+    core: &Arc<Core>,
+    index: usize,
+    request: &Request,
+    filter: &Filter,
+) -> (Request, oneshot::Receiver<()>) {
+    let (sender, acknowledged) = acknowledgement();
     let (core, filter) = (Arc::clone(core), filter.clone());
     let owner = request.principal().partition();
     let facts = request.clone();
     let notifier = request.notifier().map(move |notification| {
         if *notification.method() == Method::ACKNOWLEDGED {
+            sender.tell();
             return None;
         }
         if Method::LIST_CHANGES.contains(notification.method())
@@ -115,7 +153,7 @@ fn general(core: &Arc<Core>, index: usize, request: &Request, filter: &Filter) -
             "resourcesListChanged": true,
         })),
     );
-    listen
+    (listen, acknowledged)
 }
 
 /// A listener for some resources of an upstream, and word of its acknowledgement.
@@ -125,19 +163,12 @@ fn subscription(
     request: &Request,
     uris: &[String],
 ) -> (Request, oneshot::Receiver<()>) {
-    let (sender, acknowledged) = oneshot::channel();
-    let sender = std::sync::Mutex::new(Some(sender));
+    let (sender, acknowledged) = acknowledgement();
     let notifier = request.notifier().map(move |notification| {
         if *notification.method() != Method::ACKNOWLEDGED {
             return Some(notification);
         }
-        let mut sender = sender
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(sender) = sender.take() {
-            // Whoever waited may be gone.
-            let _ = sender.send(());
-        }
+        sender.tell();
         None
     });
     let mut listen = request
@@ -147,6 +178,24 @@ fn subscription(
     let filter = json!({ "resourceSubscriptions": uris });
     listen.params_mut().set("notifications", filter.into());
     (listen, acknowledged)
+}
+
+/// Tells once that an upstream has acknowledged.
+struct Acknowledgement(Mutex<Option<oneshot::Sender<()>>>);
+
+fn acknowledgement() -> (Acknowledgement, oneshot::Receiver<()>) {
+    let (sender, acknowledged) = oneshot::channel();
+    (Acknowledgement(Mutex::new(Some(sender))), acknowledged)
+}
+
+impl Acknowledgement {
+    fn tell(&self) {
+        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = sender.take() {
+            // Whoever waited may be gone.
+            let _ = sender.send(());
+        }
+    }
 }
 
 /// Listens to an upstream, again whenever it was lost. Ends when the upstream refuses for good.

@@ -16,7 +16,11 @@ use super::{client::Client, fixture::start_bare};
 
 /// A server that gets a second tool while it answers the first listing of a session, and tells those who listen then.
 #[derive(Clone, Default)]
-struct Growing(Arc<Mutex<HashMap<Option<SessionKey>, Known>>>);
+struct Growing {
+    known: Arc<Mutex<HashMap<Option<SessionKey>, Known>>>,
+    /// How long it takes to listen.
+    slowness: Duration,
+}
 
 #[derive(Default)]
 struct Known {
@@ -32,12 +36,12 @@ impl Growing {
     }
 
     fn listeners(&self) -> usize {
-        let known = self.0.lock().unwrap();
+        let known = self.known.lock().unwrap();
         known.values().filter(|one| one.listener.is_some()).count()
     }
 
     fn listens(&self, session: Option<SessionKey>, notifier: Notifier) {
-        let mut known = self.0.lock().unwrap();
+        let mut known = self.known.lock().unwrap();
         known.entry(session).or_default().listener = Some(notifier);
     }
 
@@ -50,12 +54,14 @@ impl Growing {
             }),
             Method::SUBSCRIPTIONS_LISTEN => {
                 self.listens(session, request.notifier().clone());
+                sleep(self.slowness).await;
                 let acknowledged = json!({ "notifications": { "toolsListChanged": true } });
                 let acknowledged =
                     Notification::new(Method::ACKNOWLEDGED, Some(acknowledged.into()));
                 request.notifier().notify(acknowledged).await?;
                 std::future::pending().await
             }
+            Method::TOOLS_CALL => json!({ "content": [] }),
             Method::TOOLS_LIST => self.list(session).await?,
             ref method => return Err(Error::new(ErrorKind::MethodNotFound, method.to_string())),
         };
@@ -64,7 +70,7 @@ impl Growing {
 
     async fn list(&self, session: Option<SessionKey>) -> Result<Value, Error> {
         let (before, listener) = {
-            let mut known = self.0.lock().unwrap();
+            let mut known = self.known.lock().unwrap();
             let known = known.entry(session).or_default();
             let before = std::mem::replace(&mut known.listed, true);
             (before, known.listener.clone())
@@ -112,5 +118,26 @@ async fn what_changes_while_it_is_listed_is_listed_again() {
     timeout(Duration::from_secs(15), listening).await.unwrap();
     assert_eq!(client.names("tools").await, ["a"]);
     assert_eq!(client.names("tools").await, ["a", "b"]);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tool_called_before_its_upstream_listens_is_followed_by_the_changes_it_may_have_made() {
+    let growing = Growing {
+        slowness: Duration::from_secs(1),
+        ..Growing::default()
+    };
+    let running = start_bare(growing.upstream()).await;
+    let client = Client::session(&running, "alice").await;
+    let asked = async {
+        while growing.listeners() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), asked).await.unwrap();
+    client.call("a", json!({})).await;
+    client
+        .notification("notifications/tools/list_changed")
+        .await;
     running.shutdown().await;
 }

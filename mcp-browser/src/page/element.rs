@@ -12,6 +12,7 @@ use crate::{BrowserError, Files};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
     Attached,
+    #[cfg(feature = "captcha")]
     Detached,
     Hidden,
     Visible,
@@ -21,6 +22,7 @@ impl Until {
     const fn name(self) -> &'static str {
         match self {
             Self::Attached => "attached",
+            #[cfg(feature = "captcha")]
             Self::Detached => "detached",
             Self::Hidden => "hidden",
             Self::Visible => "visible",
@@ -131,6 +133,7 @@ impl Element {
         Ok(answer["value"].as_u64().unwrap_or_default())
     }
 
+    #[cfg(feature = "captcha")]
     pub(crate) async fn input_value(&self) -> Result<String, BrowserError> {
         let answer = self.call("inputValue", json!({})).await?;
         Ok(answer["value"].as_str().unwrap_or_default().to_owned())

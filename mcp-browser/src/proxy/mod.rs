@@ -10,8 +10,11 @@
 //! 3. connects to an address that it has checked, so that a name whose answer changes gains nothing;
 //! 4. counts bytes and cuts the connection at the limit.
 //!
+//! Connections of other users of the machine are refused, where the system tells (Linux).
+//!
 //! What is inside of TLS is not looked at: for `https` and WebSockets the policy sees host and port.
 
+mod peer;
 mod policy;
 mod relay;
 mod server;

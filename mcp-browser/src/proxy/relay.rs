@@ -4,10 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,12 +17,11 @@ use tokio::{
 
 const BUFFER: usize = 16 * 1024;
 
-/// Copies both ways until either side ends, or more came back than may.
+/// Copies both ways until either side ends, or more came back than `count` lets through.
 pub(super) async fn relay(
     browser: impl AsyncRead + AsyncWrite,
     server: TcpStream,
-    received: &AtomicU64,
-    max: u64,
+    count: impl Fn(u64) -> bool,
 ) {
     let (mut from_browser, mut to_browser) = tokio::io::split(browser);
     let (mut from_server, mut to_server) = server.into_split();
@@ -38,14 +34,14 @@ pub(super) async fn relay(
     let down = async {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let count = from_server.read(&mut buffer).await?;
-            if count == 0 {
+            let size = from_server.read(&mut buffer).await?;
+            if size == 0 {
                 return to_browser.shutdown().await;
             }
-            if received.fetch_add(count as u64, Ordering::Relaxed) + count as u64 > max {
+            if !count(size as u64) {
                 return Err(io::Error::other("the session has received all that it may"));
             }
-            to_browser.write_all(&buffer[..count]).await?;
+            to_browser.write_all(&buffer[..size]).await?;
         }
     };
     // An end of either kind ends the tunnel.

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use mcp_core::http_client::Resolve;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct FilterProxy {
 struct Shared {
     config: RwLock<(ProxyConfig, OriginPolicy)>,
     received: AtomicU64,
+    /// Whether that was all that the session may receive.
+    exhausted: watch::Sender<bool>,
     trouble: Mutex<VecDeque<BrowserError>>,
 }
 
@@ -62,6 +65,7 @@ impl FilterProxy {
         let shared = Arc::new(Shared {
             config: RwLock::new((config, policy)),
             received: AtomicU64::new(0),
+            exhausted: watch::channel(false).0,
             trouble: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
@@ -99,6 +103,14 @@ impl FilterProxy {
         trouble.drain(..).collect()
     }
 
+    /// Waits until the session has received all that it may, and says so.
+    pub(crate) async fn exhausted(&self) -> BrowserError {
+        let mut exhausted = self.shared.exhausted.subscribe();
+        // The sender lives as long as this.
+        let _ = exhausted.wait_for(|exhausted| *exhausted).await;
+        self.shared.full()
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.shared.received.load(Ordering::Relaxed)
     }
@@ -121,9 +133,12 @@ impl fmt::Debug for FilterProxy {
 /// Serves connections; when it is aborted, the set takes them with it.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let Ok(own) = listener.local_addr() else {
+        return;
+    };
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // No descriptor is free: wait for one.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -135,6 +150,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
+            if !super::peer::is_own(peer, own) {
+                tracing::warn!("another user's connection to a session's proxy was refused");
+                return;
+            }
             let service = service_fn(move |request| Arc::clone(&shared).answer(request));
             let serving = hyper::server::conn::http1::Builder::new()
                 .preserve_header_case(true)
@@ -186,24 +205,35 @@ impl Shared {
                 return Err(Broken);
             }
         };
-        let max = self.rules().0.max_bytes;
         if request.method() == Method::CONNECT {
             tokio::spawn(async move {
                 if let Ok(upgraded) = hyper::upgrade::on(request).await {
-                    relay(TokioIo::new(upgraded), stream, &self.received, max).await;
+                    relay(TokioIo::new(upgraded), stream, |bytes| self.count(bytes)).await;
                 }
             });
             return Ok(Response::new(Either::Right(Full::default())));
         }
         let response = forward(request, stream).await.map_err(|_| Broken)?;
-        Ok(response.map(|body| {
-            Either::Left(Counted::new(
-                body,
-                Arc::new(move |bytes| {
-                    self.received.fetch_add(bytes, Ordering::Relaxed) + bytes <= max
-                }),
-            ))
-        }))
+        Ok(response
+            .map(|body| Either::Left(Counted::new(body, Arc::new(move |bytes| self.count(bytes))))))
+    }
+
+    /// Counts what came; tells whether it was not too much.
+    fn count(&self, bytes: u64) -> bool {
+        let most = self.rules().0.max_bytes;
+        let fits = self.received.fetch_add(bytes, Ordering::Relaxed) + bytes <= most;
+        if !fits {
+            self.exhausted.send_replace(true);
+        }
+        fits
+    }
+
+    fn full(&self) -> BrowserError {
+        let most = self.rules().0.max_bytes;
+        BrowserError::new(
+            BrowserErrorKind::Denied,
+            format!("the session has received its {most} bytes: create a new one"),
+        )
     }
 
     fn note(&self, error: BrowserError) {
@@ -219,11 +249,8 @@ impl Shared {
     async fn connect(&self, target: &Target) -> Result<TcpStream, BrowserError> {
         let (config, policy) = self.rules();
         policy.check_target(target)?;
-        if self.received.load(Ordering::Relaxed) > config.max_bytes {
-            return Err(BrowserError::new(
-                BrowserErrorKind::Denied,
-                format!("the session has received its {} bytes", config.max_bytes),
-            ));
+        if *self.exhausted.borrow() {
+            return Err(self.full());
         }
         let unresolved = || {
             BrowserError::new(

@@ -41,7 +41,11 @@ impl Session {
         let mark = self.0.hub.mark();
         let mut tries = 0;
         loop {
-            let result = page.goto(url).await;
+            let result = tokio::select! {
+                result = page.goto(url) => result,
+                // The page would wait for the rest of its document.
+                full = self.0.proxy.exhausted() => return Err(full),
+            };
             tries += 1;
             match result {
                 // The page that Chromium shows after a refusal may still be on its way.

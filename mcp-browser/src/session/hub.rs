@@ -12,8 +12,9 @@ use std::{
 use futures_util::future::BoxFuture;
 use playwright_rs::{BrowserContext, server::channel_owner::ChannelOwner};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+use super::requests::{Exchange, Requests};
 use crate::{
     BrowserError,
     driver::{Listen, Tap},
@@ -21,9 +22,9 @@ use crate::{
 };
 
 /// How many messages and requests are remembered.
-const REMEMBERED: usize = 300;
+pub(super) const REMEMBERED: usize = 300;
 /// The longest message that is remembered, in characters.
-const MESSAGE: usize = 2000;
+pub(super) const MESSAGE: usize = 2000;
 /// The longest address of a frame that is remembered, in bytes; longer ones have no place in an answer.
 const ADDRESS: usize = 64 * 1024;
 /// After so many dialogs of one session further ones are dismissed unseen.
@@ -45,24 +46,6 @@ pub(crate) struct Message {
     pub(crate) number: u64,
     pub(crate) level: String,
     pub(crate) text: String,
-}
-
-/// A request that a page made.
-#[derive(Clone, Debug)]
-pub(crate) struct Exchange {
-    pub(crate) number: u64,
-    /// The driver's name for it.
-    id: String,
-    pub(crate) method: String,
-    pub(crate) url: String,
-    pub(crate) kind: String,
-    pub(crate) outcome: Option<Outcome>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    Status(u64),
-    Failed(String),
 }
 
 /// A tab and its number, which stays.
@@ -102,8 +85,7 @@ pub(crate) struct Hub {
     prepare: Option<Prepare>,
     numbers: AtomicU64,
     messages: Mutex<VecDeque<Message>>,
-    exchanges: Mutex<Exchanges>,
-    changed: Notify,
+    requests: Requests,
     pages: Mutex<Pages>,
     next_tab: AtomicU32,
     popups_closed: AtomicU32,
@@ -111,15 +93,6 @@ pub(crate) struct Hub {
     dialog: watch::Sender<Option<OpenDialog>>,
     downloads: Mutex<VecDeque<Download>>,
     me: Weak<Self>,
-}
-
-#[derive(Default)]
-struct Exchanges {
-    log: VecDeque<Exchange>,
-    /// Requests that the driver knows, reported or not.
-    known: HashMap<String, Exchange>,
-    /// Requests under way that an action may wait for: the driver's name, and our number.
-    open: HashMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -133,29 +106,24 @@ struct Pages {
     dialogs: HashMap<String, (String, String)>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+pub(super) fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     if queue.len() == most {
         queue.pop_front();
     }
     queue.push_back(item);
 }
 
-fn text(value: &Value, most: usize) -> String {
+pub(super) fn text(value: &Value, most: usize) -> String {
     value
         .as_str()
         .unwrap_or_default()
         .chars()
         .take(most)
         .collect()
-}
-
-/// What an action is worth waiting for. The rest may go on for ever, or does not change what the page says.
-fn is_awaited(kind: &str) -> bool {
-    matches!(kind, "document" | "xhr" | "fetch" | "script" | "stylesheet")
 }
 
 impl Hub {
@@ -175,8 +143,7 @@ impl Hub {
             prepare,
             numbers: AtomicU64::new(1),
             messages: Mutex::default(),
-            exchanges: Mutex::default(),
-            changed: Notify::new(),
+            requests: Requests::default(),
             pages: Mutex::default(),
             next_tab: AtomicU32::new(1),
             popups_closed: AtomicU32::new(0),
@@ -301,63 +268,18 @@ impl Hub {
         self.popups_closed.swap(0, Ordering::Relaxed)
     }
 
-    fn began(&self, id: &str) {
-        let mut exchanges = lock(&self.exchanges);
-        let Some(mut exchange) = exchanges.known.get(id).cloned() else {
-            return;
-        };
-        exchange.number = self.number();
-        if is_awaited(&exchange.kind) {
-            exchanges.open.insert(id.to_owned(), exchange.number);
-        }
-        push(&mut exchanges.log, exchange, REMEMBERED);
-    }
-
-    fn ended(&self, id: &str, failure: Option<&str>) {
-        let mut exchanges = lock(&self.exchanges);
-        exchanges.open.remove(id);
-        let status = exchanges.known.get(id).and_then(|own| own.outcome.clone());
-        let outcome = match failure {
-            Some(error) => Outcome::Failed(error.chars().take(200).collect()),
-            None => status.unwrap_or_else(|| Outcome::Failed("no answer".to_owned())),
-        };
-        let mut log = exchanges.log.iter_mut().rev();
-        if let Some(exchange) = log.find(|known| known.id == id) {
-            exchange.outcome = Some(outcome);
-        }
-        drop(exchanges);
-        self.changed.notify_waiters();
-    }
-
     /// The number that the next event will have.
     pub(crate) fn mark(&self) -> u64 {
         self.numbers.load(Ordering::Relaxed)
     }
 
-    fn is_quiet_since(&self, mark: u64) -> bool {
-        !lock(&self.exchanges)
-            .open
-            .values()
-            .any(|number| *number >= mark)
-    }
-
     /// Waits until no request is under way that began at or after the mark; tells whether there was one.
     pub(crate) async fn quiet_since(&self, mark: u64) -> bool {
-        let mut waited = false;
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.is_quiet_since(mark) {
-                return waited;
-            }
-            waited = true;
-            changed.await;
-        }
+        self.requests.quiet_since(mark).await
     }
 
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        lock(&self.exchanges).log.iter().cloned().collect()
+        self.requests.all()
     }
 
     fn said(&self, level: &str, text: String) {
@@ -489,25 +411,8 @@ impl Listen for Hub {
                 );
                 lock(&self.pages).dialogs.insert(guid.to_owned(), dialog);
             }
-            "Request" => {
-                let exchange = Exchange {
-                    number: 0,
-                    id: guid.to_owned(),
-                    method: text(&initial["method"], 20),
-                    url: text(&initial["url"], MESSAGE),
-                    kind: text(&initial["resourceType"], 20),
-                    outcome: None,
-                };
-                let mut exchanges = lock(&self.exchanges);
-                exchanges.known.insert(guid.to_owned(), exchange);
-            }
-            "Response" => {
-                let status = initial["status"].as_u64().unwrap_or_default();
-                let request = guid_of(&initial["request"]).unwrap_or_default();
-                if let Some(exchange) = lock(&self.exchanges).known.get_mut(request) {
-                    exchange.outcome = Some(Outcome::Status(status));
-                }
-            }
+            "Request" => self.requests.known(guid, initial),
+            "Response" => self.requests.responded(initial),
             _ => {}
         }
     }
@@ -528,11 +433,11 @@ impl Listen for Hub {
                 let frame = guid_of(&details["frame"]).unwrap_or_default();
                 lock(&self.pages).frames.remove(frame);
             }
-            "request" => self.began(request()),
-            "requestFinished" => self.ended(request(), None),
+            "request" => self.requests.began(request(), self.number()),
+            "requestFinished" => self.requests.ended(request(), None),
             "requestFailed" => {
                 let failure = details["failureText"].as_str().unwrap_or("failed");
-                self.ended(request(), Some(failure));
+                self.requests.ended(request(), Some(failure));
             }
             "console" => {
                 let level = details["type"].as_str().unwrap_or("log");
@@ -555,7 +460,7 @@ impl Listen for Hub {
     }
 
     fn disposed(&self, guid: &str) {
-        lock(&self.exchanges).known.remove(guid);
+        self.requests.forget(guid);
         let is_page = {
             let mut pages = lock(&self.pages);
             pages.dialogs.remove(guid);

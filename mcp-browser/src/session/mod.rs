@@ -6,6 +6,7 @@ mod hub;
 mod open;
 mod options;
 mod read;
+mod requests;
 mod traffic;
 
 use std::{
@@ -32,8 +33,9 @@ pub use self::{
     traffic::{Conditions, Route},
 };
 pub(crate) use self::{
-    hub::{Hub, Outcome, Prepare},
+    hub::{Hub, Prepare},
     open::{Prepared, prepare},
+    requests::Outcome,
 };
 use crate::{
     BrowserConfig, BrowserError, BrowserErrorKind, engine::BrowserHandle, page::Page,

@@ -12,6 +12,7 @@ use crate::{
 
 /// The largest snapshot that is kept, in bytes.
 const MAX_SNAPSHOT: usize = 4 << 20;
+const UNCHANGED: &str = "nothing changed since the last snapshot\n";
 /// The most characters that an extraction takes out of a page.
 pub(crate) const MAX_EXTRACT: usize = 2 << 20;
 /// The largest picture or document that is answered, in bytes.
@@ -85,16 +86,8 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            let (url, title) = (self.shown(&page.url()), page.title().await?);
-            let title = self.shown(&title.chars().take(300).collect::<String>());
-            let view = |text: &str, is_difference, next| SnapshotView {
-                url: url.clone(),
-                title: title.clone(),
-                text: text.to_owned(),
-                is_difference,
-                next,
-            };
             if from > 0 {
+                let title = page.title().await?;
                 let seen = lock(&self.0.seen);
                 if seen.tab != tab {
                     return Err(BrowserError::new(
@@ -103,31 +96,32 @@ impl Session {
                     ));
                 }
                 let part = snapshot::part(&seen.text, from, max);
-                return Ok(view(part.text, false, part.next));
+                return Ok(self.view(&page, &title, &part, false));
             }
             let document = page.documents();
-            let text = self.describe(&page).await?;
+            let (title, text) = futures_util::try_join!(page.title(), self.describe(&page))?;
             let mut seen = lock(&self.0.seen);
             let changed = match difference && seen.tab == tab {
-                true => snapshot::difference(&seen.text, &text)
-                    .unwrap_or_else(|| "nothing changed since the last snapshot\n".to_owned()),
-                false => text.clone(),
+                true => Some(
+                    snapshot::difference(&seen.text, &text).unwrap_or_else(|| UNCHANGED.to_owned()),
+                ),
+                false => None,
             };
-            let is_difference = difference && seen.tab == tab && changed.len() < text.len().max(64);
             *seen = Seen {
                 tab,
                 document,
                 references: snapshot::references(&text),
                 text,
             };
-            let part = match is_difference {
-                // What does not fit is better asked for as a whole.
-                true => snapshot::part(&changed, 0, max),
-                false => snapshot::part(&seen.text, 0, max),
+            let changed = changed.filter(|changed| changed.len() < seen.text.len().max(64));
+            let Some(changed) = changed else {
+                let part = snapshot::part(&seen.text, 0, max);
+                return Ok(self.view(&page, &title, &part, false));
             };
-            let next = part.next.filter(|_| !is_difference);
-            let mut answer = view(part.text, is_difference, next);
-            if is_difference && part.next.is_some() {
+            let part = snapshot::part(&changed, 0, max);
+            let mut answer = self.view(&page, &title, &part, true);
+            if answer.next.take().is_some() {
+                // What does not fit is better asked for as a whole.
                 answer
                     .text
                     .push_str("(more changed: take a whole snapshot)\n");
@@ -141,6 +135,22 @@ impl Session {
             work,
         )
         .await
+    }
+
+    fn view(
+        &self,
+        page: &Page,
+        title: &str,
+        part: &snapshot::Part<'_>,
+        is_difference: bool,
+    ) -> SnapshotView {
+        SnapshotView {
+            url: self.shown(&page.url()),
+            title: self.shown(&title.chars().take(300).collect::<String>()),
+            text: part.text.to_owned(),
+            is_difference,
+            next: part.next,
+        }
     }
 
     /// The snapshot's text, what is to be hidden hidden.

@@ -33,8 +33,11 @@ pub(super) fn failure(error: &BrowserError) -> CallToolResult {
     answer
 }
 
-pub(super) fn done(result: Result<CallToolResult, BrowserError>) -> CallToolResult {
-    result.unwrap_or_else(|error| failure(&error))
+/// Runs a tool's work; what it fails with is the tool's own error.
+pub(super) async fn done(
+    work: impl Future<Output = Result<CallToolResult, BrowserError>>,
+) -> CallToolResult {
+    work.await.unwrap_or_else(|error| failure(&error))
 }
 
 /// What a page looks like after an action: what happened by itself, and the snapshot that was asked for.

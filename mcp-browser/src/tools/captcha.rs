@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mcp_captcha::{Captcha, CaptchaError, CaptchaErrorKind, Retry, Sites, Verdict};
+use mcp_captcha::{Captcha, CaptchaError, CaptchaErrorKind, Kind, Retry, Sites, Verdict};
 use rmcp::{
     ErrorData, RoleServer, ServiceError,
     handler::server::{tool::InputResponses, wrapper::Parameters},
@@ -25,7 +25,7 @@ use super::{
     caller,
     params::Only,
 };
-use crate::{BrowserError, BrowserErrorKind, FoundCaptcha, Mode, Session};
+use crate::{BrowserError, BrowserErrorKind, CaptchaOutcome, FoundCaptcha, Mode, Session};
 
 /// The key of the question to a person.
 const QUESTION: &str = "captcha";
@@ -198,18 +198,21 @@ impl BrowserTools {
             .solve(&caller(context), &challenge)
             .await
             .map_err(Failed::Service)?;
-        let accepted = session.submit_captcha(found, &solution.answer).await?;
-        let verdict = if accepted {
-            Verdict::Correct
-        } else {
-            Verdict::Incorrect
+        let came = session.submit_captcha(found, &solution.answer).await?;
+        // What the page has not said is not reported.
+        let verdict = match came {
+            CaptchaOutcome::Accepted => Some(Verdict::Correct),
+            CaptchaOutcome::Rejected => Some(Verdict::Incorrect),
+            CaptchaOutcome::Unknown => None,
         };
         // The answer has been paid; whether the report arrives changes nothing for the caller.
-        if let Err(error) = captcha.report(&solution, verdict).await {
+        if let Some(verdict) = verdict
+            && let Err(error) = captcha.report(&solution, verdict).await
+        {
             tracing::info!(%error, "a captcha report was not taken");
         }
         Ok(outcome(
-            accepted,
+            came,
             &format!("by {} for {} USD", solution.service, solution.spent),
         ))
     }
@@ -222,24 +225,22 @@ impl BrowserTools {
         given: Option<rmcp::model::InputResponses>,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let is_picture = found.kind == mcp_captcha::Kind::Image;
-        if !is_picture && session.mode() != Mode::Headed {
-            let message = "a person can deal with this captcha only in a window: no service is configured for it; \
-                create the session with mode headed, or do without";
-            return Ok(failure(&BrowserError::new(BrowserErrorKind::Denied, message)).into());
+        if found.kind != Kind::Image && session.mode() != Mode::Headed {
+            return Ok(refused(
+                "a person can deal with this captcha only in a window: no service is configured for it; \
+                 create the session with mode headed, or do without",
+            ));
         }
         if !can_ask(context) {
-            let message = "this captcha needs a person, and your client cannot ask one (it has no elicitation)";
-            return Ok(failure(&BrowserError::new(BrowserErrorKind::Denied, message)).into());
+            return Ok(refused(
+                "this captcha needs a person, and your client cannot ask one (it has no elicitation)",
+            ));
         }
         let stateless = context
             .meta
             .protocol_version()
             .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
-        let answered = given
-            .as_ref()
-            .and_then(|given| given.get(QUESTION))
-            .cloned();
+        let answered = given.and_then(|given| given.get(QUESTION).cloned());
         let answered = match answered {
             Some(answer) => answer,
             None => {
@@ -251,46 +252,54 @@ impl BrowserTools {
                 self.pictures.put(session.id(), picture);
                 if stateless {
                     let questions = [(QUESTION.to_owned(), question)].into();
-                    return Ok(CallToolResponse::InputRequired(InputRequiredResult::new(
-                        Some(questions),
-                        None,
-                    )));
+                    let wanted = InputRequiredResult::new(Some(questions), None);
+                    return Ok(CallToolResponse::InputRequired(wanted));
                 }
                 put(question, context).await?
             }
         };
         if answered["action"] != "accept" {
-            return Ok(failure(&BrowserError::new(
-                BrowserErrorKind::Denied,
-                "the person did not want to",
-            ))
-            .into());
+            return Ok(refused("the person did not want to"));
         }
         let text = answered["content"]["answer"].as_str().unwrap_or_default();
-        let accepted = match is_picture {
-            true => session.submit_captcha(found, text).await,
-            false => session.captcha_is_answered(found).await,
-        };
-        Ok(match accepted {
-            Ok(accepted) => outcome(accepted, "by a person").into(),
+        Ok(match hand_over(session, found, text).await {
+            Ok(came) => outcome(came, "by a person").into(),
             Err(error) => failure(&error).into(),
         })
     }
 }
 
-fn outcome(accepted: bool, how: &str) -> CallToolResult {
-    let said = match accepted {
-        true => format!("solved {how}, and the page has taken the answer"),
-        false => {
-            format!("solved {how}, but the page has not taken the answer: take a snapshot and look")
-        }
+fn refused(why: &'static str) -> CallToolResponse {
+    failure(&BrowserError::new(BrowserErrorKind::Denied, why)).into()
+}
+
+/// Types what a person has read, or looks whether they have dealt with a widget.
+async fn hand_over(
+    session: &Session,
+    found: &FoundCaptcha,
+    text: &str,
+) -> Result<CaptchaOutcome, BrowserError> {
+    if found.kind == Kind::Image {
+        return session.submit_captcha(found, text).await;
+    }
+    Ok(match session.captcha_is_answered(found).await? {
+        true => CaptchaOutcome::Accepted,
+        false => CaptchaOutcome::Rejected,
+    })
+}
+
+fn outcome(came: CaptchaOutcome, how: &str) -> CallToolResult {
+    let said = match came {
+        CaptchaOutcome::Accepted => "and the page has taken the answer",
+        CaptchaOutcome::Rejected => "but the page holds no answer: take a snapshot and look",
+        CaptchaOutcome::Unknown => "and the answer stands in the page: send its form, and look",
     };
-    let mut answer = if accepted {
-        text(said)
-    } else {
-        CallToolResult::error(vec![ContentBlock::text(said)])
+    let said = vec![ContentBlock::text(format!("solved {how}, {said}"))];
+    let mut answer = match came {
+        CaptchaOutcome::Rejected => CallToolResult::error(said),
+        _ => CallToolResult::success(said),
     };
-    answer.structured_content = Some(json!({ "accepted": accepted }));
+    answer.structured_content = Some(json!({ "outcome": came }));
     answer
 }
 
@@ -302,7 +311,7 @@ fn can_ask(context: &RequestContext<RoleServer>) -> bool {
 
 fn question(session: &str, found: &FoundCaptcha, picture: &Bytes) -> InputRequest {
     let mut message = match found.kind {
-        mcp_captcha::Kind::Image => format!("{} asks what this picture says.", found.page_url),
+        Kind::Image => format!("{} asks what this picture says.", found.page_url),
         kind => format!(
             "{} asks for a captcha ({kind}). Please deal with it in the browser window, then accept.",
             found.page_url
@@ -316,7 +325,7 @@ fn question(session: &str, found: &FoundCaptcha, picture: &Bytes) -> InputReques
         ));
     }
     let schema = match found.kind {
-        mcp_captcha::Kind::Image => json!({ "type": "object", "properties": {
+        Kind::Image => json!({ "type": "object", "properties": {
             "answer": { "type": "string", "title": "Answer", "description": "What the picture says", "minLength": 1 } }, "required": ["answer"] }),
         _ => json!({ "type": "object", "properties": {} }),
     };

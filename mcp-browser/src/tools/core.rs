@@ -74,21 +74,18 @@ impl BrowserTools {
         Parameters(options): Parameters<SessionOptions>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.browsers.create(&caller(&context), options).await?;
-                let mut answer = text(format!(
-                    "session_id: {}\nsandboxed: {}",
-                    session.id(),
-                    session.is_sandboxed()
-                ));
-                answer.structured_content = Some(
-                    json!({ "session_id": session.id(), "sandboxed": session.is_sandboxed() }),
-                );
-                Ok(answer)
-            }
-            .await,
-        )
+        done(async {
+            let session = self.browsers.create(&caller(&context), options).await?;
+            let mut answer = text(format!(
+                "session_id: {}\nsandboxed: {}",
+                session.id(),
+                session.is_sandboxed()
+            ));
+            answer.structured_content =
+                Some(json!({ "session_id": session.id(), "sandboxed": session.is_sandboxed() }));
+            Ok(answer)
+        })
+        .await
     }
 
     /// Lists your open sessions with their pages.
@@ -122,19 +119,16 @@ impl BrowserTools {
         Parameters(params): Parameters<Navigate>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                match params.url.as_str() {
-                    "back" => session.travel(-1).await?,
-                    "forward" => session.travel(1).await?,
-                    "reload" => session.travel(0).await?,
-                    url => session.navigate(url).await?,
-                }
-                answer::after(&session, "loaded", params.snapshot.unwrap_or(View::Full)).await
+        self.with_session(&context, &params.session_id, async |session| {
+            match params.url.as_str() {
+                "back" => session.travel(-1).await?,
+                "forward" => session.travel(1).await?,
+                "reload" => session.travel(0).await?,
+                url => session.navigate(url).await?,
             }
-            .await,
-        )
+            answer::after(session, "loaded", params.snapshot.unwrap_or(View::Full)).await
+        })
+        .await
     }
 
     /// Does something with an element, or extracts its text; answers what changed on the page.
@@ -150,38 +144,36 @@ impl BrowserTools {
         Parameters(mut params): Parameters<Interact>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                let Some(action) = params.action()? else {
-                    let (part, next) = session
-                        .extract(params.selector.as_deref(), Extract::Text, 0, MAX_TEXT)
-                        .await?;
-                    let more = if next.is_some() {
-                        "\n(goes on: name a narrower selector)"
-                    } else {
-                        ""
-                    };
-                    return Ok(text(format!("{part}{more}")));
+        let id = std::mem::take(&mut params.session_id);
+        self.with_session(&context, &id, async |session| {
+            let Some(action) = params.action()? else {
+                let (part, next) = session
+                    .extract(params.selector.as_deref(), Extract::Text, 0, MAX_TEXT)
+                    .await?;
+                let more = if next.is_some() {
+                    "\n(goes on: name a narrower selector)"
+                } else {
+                    ""
                 };
-                let selector = params
-                    .selector
-                    .as_deref()
-                    .ok_or_else(|| missing("selector is missing: name an element"))?;
-                let said = action
-                    .name()
-                    .trim_start_matches("browser.")
-                    .replace('_', " ");
-                session.act(selector, action).await?;
-                answer::after(
-                    &session,
-                    &format!("done: {said}"),
-                    params.snapshot.unwrap_or_default(),
-                )
-                .await
-            }
-            .await,
-        )
+                return Ok(text(format!("{part}{more}")));
+            };
+            let selector = params
+                .selector
+                .as_deref()
+                .ok_or_else(|| missing("selector is missing: name an element"))?;
+            let said = action
+                .name()
+                .trim_start_matches("browser.")
+                .replace('_', " ");
+            session.act(selector, action).await?;
+            answer::after(
+                session,
+                &format!("done: {said}"),
+                params.snapshot.unwrap_or_default(),
+            )
+            .await
+        })
+        .await
     }
 
     /// Describes the page by its accessibility tree, with references for browser_interact. Long pages come in parts.
@@ -195,20 +187,17 @@ impl BrowserTools {
         Parameters(params): Parameters<Snapshot>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                let view = session
-                    .snapshot(
-                        params.changes.unwrap_or(false),
-                        params.from.unwrap_or(0),
-                        MAX_TEXT,
-                    )
-                    .await?;
-                Ok(text(answer::snapshot(&view)))
-            }
-            .await,
-        )
+        self.with_session(&context, &params.session_id, async |session| {
+            let view = session
+                .snapshot(
+                    params.changes.unwrap_or(false),
+                    params.from.unwrap_or(0),
+                    MAX_TEXT,
+                )
+                .await?;
+            Ok(text(answer::snapshot(&view)))
+        })
+        .await
     }
 
     /// Takes a picture of what can be seen, of the whole page, or of one element.
@@ -222,22 +211,19 @@ impl BrowserTools {
         Parameters(params): Parameters<Shot>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                let what = match (params.selector, params.full_page) {
-                    (Some(selector), _) => Screenshot::Element(selector),
-                    (None, Some(true)) => Screenshot::FullPage,
-                    (None, _) => Screenshot::Viewport,
-                };
-                let picture = session.screenshot(&what).await?;
-                Ok(CallToolResult::success(vec![ContentBlock::image(
-                    answer::base64(&picture),
-                    "image/png",
-                )]))
-            }
-            .await,
-        )
+        self.with_session(&context, &params.session_id, async |session| {
+            let what = match (params.selector, params.full_page) {
+                (Some(selector), _) => Screenshot::Element(selector),
+                (None, Some(true)) => Screenshot::FullPage,
+                (None, _) => Screenshot::Viewport,
+            };
+            let picture = session.screenshot(&what).await?;
+            Ok(CallToolResult::success(vec![ContentBlock::image(
+                answer::base64(&picture),
+                "image/png",
+            )]))
+        })
+        .await
     }
 
     /// Waits for an element or a text to appear, for an element to go away, or for some seconds.
@@ -247,24 +233,21 @@ impl BrowserTools {
         Parameters(params): Parameters<WaitFor>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                let wait = match (params.selector, params.gone, params.text, params.seconds) {
-                    (Some(selector), ..) => Wait::Element(selector),
-                    (_, Some(gone), ..) => Wait::Gone(gone),
-                    (_, _, Some(text), _) => Wait::Text(text),
-                    (.., Some(seconds)) => Wait::Time(
-                        Duration::try_from_secs_f64(seconds)
-                            .map_err(|_| missing("seconds is not a time"))?,
-                    ),
-                    _ => return Err(missing("selector, gone, text or seconds is missing")),
-                };
-                session.wait(&wait).await?;
-                answer::after(&session, "waited", View::Changes).await
-            }
-            .await,
-        )
+        self.with_session(&context, &params.session_id, async |session| {
+            let wait = match (params.selector, params.gone, params.text, params.seconds) {
+                (Some(selector), ..) => Wait::Element(selector),
+                (_, Some(gone), ..) => Wait::Gone(gone),
+                (_, _, Some(text), _) => Wait::Text(text),
+                (.., Some(seconds)) => Wait::Time(
+                    Duration::try_from_secs_f64(seconds)
+                        .map_err(|_| missing("seconds is not a time"))?,
+                ),
+                _ => return Err(missing("selector, gone, text or seconds is missing")),
+            };
+            session.wait(&wait).await?;
+            answer::after(session, "waited", View::Changes).await
+        })
+        .await
     }
 
     /// Answers a dialog (alert, confirm, prompt) that the page shows. The page stands still until then.
@@ -279,16 +262,13 @@ impl BrowserTools {
         Parameters(params): Parameters<Answer>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let session = self.session(&context, &params.session_id)?;
-                session
-                    .answer_dialog(params.accept, params.text.as_deref())
-                    .await?;
-                answer::after(&session, "answered", View::Changes).await
-            }
-            .await,
-        )
+        self.with_session(&context, &params.session_id, async |session| {
+            session
+                .answer_dialog(params.accept, params.text.as_deref())
+                .await?;
+            answer::after(session, "answered", View::Changes).await
+        })
+        .await
     }
 
     /// Closes a session and everything in it.
@@ -304,22 +284,20 @@ impl BrowserTools {
         Parameters(params): Parameters<Only>,
         context: Context,
     ) -> CallToolResult {
-        done(
-            async {
-                let videos = self
-                    .browsers
-                    .close(&caller(&context), &params.session_id)
-                    .await?;
-                let mut content = vec![ContentBlock::text("closed")];
-                for (index, video) in videos.iter().enumerate() {
-                    let uri = format!("browser://{}/video-{index}.webm", params.session_id);
-                    let contents = ResourceContents::blob(answer::base64(video), uri)
-                        .with_mime_type("video/webm");
-                    content.push(ContentBlock::resource(contents));
-                }
-                Ok(CallToolResult::success(content))
+        done(async {
+            let videos = self
+                .browsers
+                .close(&caller(&context), &params.session_id)
+                .await?;
+            let mut content = vec![ContentBlock::text("closed")];
+            for (index, video) in videos.iter().enumerate() {
+                let uri = format!("browser://{}/video-{index}.webm", params.session_id);
+                let contents =
+                    ResourceContents::blob(answer::base64(video), uri).with_mime_type("video/webm");
+                content.push(ContentBlock::resource(contents));
             }
-            .await,
-        )
+            Ok(CallToolResult::success(content))
+        })
+        .await
     }
 }

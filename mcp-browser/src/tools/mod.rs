@@ -14,10 +14,10 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
     model::{
-        CallToolRequestParams, CallToolResponse, Implementation, ListResourceTemplatesResult,
-        ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-        ReadResourceResult, ResourceContents, ResourceTemplate, ServerCapabilities, ServerConfig,
-        Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, Implementation,
+        ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
+        ResourceTemplate, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -167,6 +167,16 @@ impl BrowserTools {
         id: &str,
     ) -> Result<Session, BrowserError> {
         self.browsers.session(&caller(context), id)
+    }
+
+    /// Does something in one of the caller's sessions.
+    async fn with_session(
+        &self,
+        context: &RequestContext<RoleServer>,
+        id: &str,
+        work: impl AsyncFnOnce(&Session) -> Result<CallToolResult, BrowserError>,
+    ) -> CallToolResult {
+        answer::done(async { work(&self.session(context, id)?).await }).await
     }
 }
 

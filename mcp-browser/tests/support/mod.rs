@@ -146,7 +146,8 @@ pub(crate) fn routes() -> Router<Site> {
             "/worker.js",
             get(|| async { ([(header::CONTENT_TYPE, "text/javascript")], WORKER) }),
         )
-        .route("/{*page}", get(page))
+        // Beacons, pings and forms are posted.
+        .route("/{*page}", any(page))
 }
 
 async fn page(State(site): State<Site>, Segment(page): Segment<String>) -> Response {

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,7 @@ use axum::{
     extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
+    serve::ListenerExt as _,
 };
 use mcp_captcha::{Polling, Vendor, VendorClient};
 use mcp_core::{http_client::GuardedClient, secret::Secret};
@@ -44,6 +48,8 @@ pub(crate) struct Script {
     /// For each method the answers in order; the last one stays.
     answers: Mutex<HashMap<String, Vec<Say>>>,
     pub(crate) calls: Mutex<Vec<(String, Value)>>,
+    /// How many connections were made.
+    pub(crate) connections: AtomicUsize,
 }
 
 impl Script {
@@ -120,6 +126,10 @@ pub(crate) async fn serve(vendor: Vendor, script: Script) -> (VendorClient, Arc<
         .with_state(Arc::clone(&script));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
+    let counter = Arc::clone(&script);
+    let listener = listener.tap_io(move |_| {
+        counter.connections.fetch_add(1, Ordering::Relaxed);
+    });
     tokio::spawn(async move { axum::serve(listener, app).await });
     (client(vendor, &base), script)
 }

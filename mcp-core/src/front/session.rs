@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -35,6 +35,10 @@ pub(super) struct Session {
     capabilities: ClientCapabilities,
     client_info: Option<Json>,
     next: AtomicU64,
+    /// Whether list changes are listened for.
+    listened: AtomicBool,
+    /// Whether a tool was called before.
+    acted: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -63,6 +67,8 @@ impl Session {
             capabilities: opening.capabilities,
             client_info: opening.client_info,
             next: AtomicU64::new(1),
+            listened: AtomicBool::new(false),
+            acted: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -162,6 +168,9 @@ impl Session {
             .complete_for(Request::from_object(method, params)?, caller)
             .with_trace(trace);
         let cancellation = self.calls.begin(id)?;
+        if *request.method() == Method::TOOLS_CALL && !self.listened.load(Ordering::Acquire) {
+            self.acted.store(true, Ordering::Release);
+        }
         Ok(Call::start(service, request, cancellation, true))
     }
 
@@ -283,6 +292,13 @@ impl Session {
         if state.listener.is_none() && !self.key.is_closed() {
             state.listener = Some(start());
         }
+    }
+
+    /// Notes that list changes are listened for from now on. Returns whether a tool was called before, which may have
+    /// changed a list that nobody listened for.
+    pub(super) fn heeds(&self) -> bool {
+        self.listened.store(true, Ordering::Release);
+        self.acted.load(Ordering::Acquire)
     }
 
     /// Keeps the handle of a subscription; one to the same resource ends.

@@ -22,6 +22,13 @@ use crate::{
 /// How long to wait before listening again when a listener ended: doubled each time, up to the second.
 const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The members of a filter that ask for [`Method::LIST_CHANGES`], in the same order.
+const KINDS: [&str; 3] = [
+    "toolsListChanged",
+    "promptsListChanged",
+    "resourcesListChanged",
+];
+
 /// Listens for list changes, for as long as the session lives.
 pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<impl Outlet>) {
     session.listen(|| {
@@ -29,16 +36,17 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
         let session = Arc::downgrade(session);
         tokio::spawn(async move {
             let mut pause = LISTEN_AGAIN.0;
+            let mut missed = false;
             loop {
                 let Some(session) = session.upgrade() else {
                     return;
                 };
-                let filter = json!({
-                    "toolsListChanged": true,
-                    "promptsListChanged": true,
-                    "resourcesListChanged": true,
-                });
-                let ended = follow(&service, &session, &*outlet, filter.into(), None).await;
+                let filter = json!({ KINDS[0]: true, KINDS[1]: true, KINDS[2]: true });
+                let (acknowledge, acknowledged) = oneshot::channel();
+                let follow = follow(&service, &session, &*outlet, filter.into(), acknowledge);
+                let catch_up = catch_up(&session, &*outlet, acknowledged, missed);
+                let (ended, ()) = tokio::join!(follow, catch_up);
+                missed = true;
                 if session.key.is_closed()
                     || ended.is_err_and(|error| error.kind() == ErrorKind::MethodNotFound)
                 {
@@ -51,6 +59,32 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
         })
         .abort_handle()
     });
+}
+
+/// Tells the client what it may have missed before it was listened for: a server of the session era would have told it
+/// from the beginning, others only tell those who listen.
+async fn catch_up(
+    session: &Session,
+    outlet: &impl Outlet,
+    acknowledged: oneshot::Receiver<Json>,
+    missed: bool,
+) {
+    let Ok(honoured) = acknowledged.await else {
+        return;
+    };
+    let acted = session.heeds();
+    if !(acted || missed) {
+        return;
+    }
+    for (kind, method) in KINDS.into_iter().zip(Method::LIST_CHANGES) {
+        if honoured
+            .member(kind)
+            .is_some_and(|on| on.as_str() == "true")
+        {
+            let message = Notification::new(method, None).to_message();
+            outlet.push(message.into_bytes()).await;
+        }
+    }
 }
 
 /// Subscribes to a resource. Returns once the subscription stands or is refused.
@@ -67,32 +101,40 @@ pub(super) async fn subscribe<S: Seam>(
         let (service, session, outlet) = (service.clone(), Arc::clone(session), Arc::clone(outlet));
         async move {
             let filter = filter.into();
-            follow(&service, &session, &*outlet, filter, Some(acknowledge)).await
+            follow(&service, &session, &*outlet, filter, acknowledge).await
         }
     });
     let handle = task.abort_handle();
+    let refused = || {
+        Error::new(
+            ErrorKind::InvalidParams,
+            "the resource does not take subscriptions",
+        )
+    };
     match acknowledged.await {
-        Ok(()) => {
+        // Nothing of what was asked for is honoured.
+        Ok(honoured) if honoured.as_str() == "{}" => {
+            handle.abort();
+            Err(refused())
+        }
+        Ok(_) => {
             session.subscribed(uri, handle);
             Ok(Response::empty())
         }
         Err(_) => match task.await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Err(Error::new(
-                ErrorKind::InvalidParams,
-                "the resource does not take subscriptions",
-            )),
+            Ok(Ok(_)) | Err(_) => Err(refused()),
         },
     }
 }
 
-/// Runs one `subscriptions/listen` and writes what it yields.
+/// Runs one `subscriptions/listen` and writes what it yields; what is honoured of the filter goes to `acknowledge`.
 async fn follow<S: Seam>(
     service: &S,
     session: &Arc<Session>,
     outlet: &impl Outlet,
     filter: Json,
-    mut acknowledge: Option<oneshot::Sender<()>>,
+    acknowledge: oneshot::Sender<Json>,
 ) -> Result<Response, Error> {
     let mut params = Object::default();
     params.set("notifications", filter);
@@ -100,6 +142,7 @@ async fn follow<S: Seam>(
         Method::SUBSCRIPTIONS_LISTEN,
         Some(params),
     )?);
+    let mut acknowledge = Some(acknowledge);
     let mut writer = Writer::new(session, outlet);
     let mut exchange = Exchange::start(service, request, true);
     loop {
@@ -108,11 +151,12 @@ async fn follow<S: Seam>(
             Step::Outgoing(Outgoing::Notification(notification))
                 if *notification.method() == Method::ACKNOWLEDGED =>
             {
+                let honoured = notification
+                    .params()
+                    .and_then(|params| params.member("notifications"));
                 if let Some(acknowledge) = acknowledge.take() {
-                    if notification.params().is_some_and(is_refusal) {
-                        return Ok(Response::empty());
-                    }
-                    let _ = acknowledge.send(());
+                    // Whoever waited may be gone.
+                    let _ = acknowledge.send(honoured.unwrap_or(Json::NULL));
                 }
             }
             Step::Outgoing(Outgoing::Notification(notification)) => {
@@ -122,13 +166,6 @@ async fn follow<S: Seam>(
             Step::Outgoing(outgoing @ Outgoing::Question(_)) => writer.write(outgoing).await?,
         }
     }
-}
-
-/// Whether an acknowledgement says that nothing of what was asked for is honoured.
-fn is_refusal(params: &Json) -> bool {
-    params
-        .member("notifications")
-        .is_some_and(|filter| filter.as_str() == "{}")
 }
 
 /// Takes the subscription id out, which sessions do not have.
