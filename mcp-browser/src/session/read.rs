@@ -289,7 +289,7 @@ impl Session {
     }
 
     /// Elements that a picture must not show.
-    fn covered(&self) -> Option<&'static str> {
+    pub(crate) fn covered(&self) -> Option<&'static str> {
         // Text fields only: passwords show dots. Which field it was is known by what it holds now; the page may have
         // moved the text on. Values cannot be matched by a selector, so every other text field is covered.
         let fields = "input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea";
@@ -300,10 +300,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `TooLarge`, `Timeout`, and `Driver` where the browser cannot.
+    /// `TooLarge`, `Timeout`, `Denied` where a secret was typed, and `Driver` where the browser cannot.
     pub async fn pdf(&self) -> Result<Bytes, BrowserError> {
         let work = async {
             self.no_dialog()?;
+            self.no_secret("its pages are not printed")?;
             let (_, page) = self.page()?;
             bounded(page.pdf().await?)
         };
