@@ -28,8 +28,8 @@ use serde_json::json;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tower::{Layer, Service, service_fn};
 
-fn resource_server(c: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+/// A resource server, and a key that it takes.
+fn gate() -> (ResourceServer, Secret) {
     let keys = ApiKeys::new("gw", Secret::new("pepper"));
     let (key, record) = keys.issue("alice", ["mcp:read"], None);
     let auth = ResourceServer::builder("https://gw.example/mcp")
@@ -41,10 +41,13 @@ fn resource_server(c: &mut Criterion) {
         ))
         .build()
         .unwrap();
-    let inner = service_fn(|request: Request<()>| async move {
-        black_box(&request);
-        Ok::<_, Infallible>(Response::new(String::new()))
-    });
+    (auth, key)
+}
+
+fn resource_server(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let (auth, key) = gate();
+    let inner = service_fn(nothing);
     let request = || {
         let header = format!("Bearer {}", key.secret());
         Request::post("/mcp")
@@ -147,73 +150,60 @@ fn new_token(c: &mut Criterion) {
     });
 }
 
+/// A call of a tool, as a client of the newest revision sends it.
+fn call(authorization: &str) -> Request<axum::body::Body> {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let arguments = json!({ "a": "x".repeat(100) });
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "x", "arguments": arguments, "_meta": meta },
+    });
+    Request::post("http://127.0.0.1/mcp")
+        .header("host", "127.0.0.1")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", "x")
+        .header("authorization", authorization)
+        .body(axum::body::Body::from(body.to_string()))
+        .unwrap()
+}
+
+/// Reads an answer to its end.
+async fn whole<B: http_body::Body>(answer: Result<Response<B>, Infallible>) {
+    let response = answer.unwrap();
+    assert_eq!(response.status(), 200);
+    let read = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert!(read.is_ok());
+}
+
 /// A call through the front, with and without the layer before it.
 fn through_the_front(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let keys = ApiKeys::new("gw", Secret::new("pepper"));
-    let (key, record) = keys.issue("alice", ["mcp:read"], None);
-    let auth = ResourceServer::builder("https://gw.example/mcp")
-        .authorization_server("https://as.example")
-        .scheme(ApiKeyScheme::new(
-            "keys",
-            keys,
-            Arc::new(MemoryApiKeys::new([record])),
-        ))
-        .build()
-        .unwrap();
+    let (auth, key) = gate();
     let front = HttpFront::new(
         service_fn(|_: mcp_core::Request| async {
             Ok::<_, mcp_core::Error>(mcp_core::Response::empty())
         }),
         HttpConfig::default(),
     );
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let body = json!({
-        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": { "name": "x", "arguments": { "a": "x".repeat(100) }, "_meta": meta },
-    })
-    .to_string();
     let header = format!("Bearer {}", key.secret());
-    let request = || {
-        Request::post("http://127.0.0.1/mcp")
-            .header("host", "127.0.0.1")
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream")
-            .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", "x")
-            .header("authorization", &header)
-            .body(axum::body::Body::from(body.clone()))
-            .unwrap()
-    };
-    let whole = |response: Response<_>| async move {
-        assert_eq!(response.status(), 200);
-        http_body_util::BodyExt::collect(response.into_body())
-            .await
-            .map(drop)
-            .is_ok()
-    };
+    let request = || call(&header);
     c.bench_function("through the front/without the layer", |b| {
         b.to_async(&runtime).iter_batched(
             || (front.clone(), request()),
-            |(mut front, request)| async move { whole(front.call(request).await.unwrap()).await },
+            |(mut front, request)| async move { whole(front.call(request).await).await },
             criterion::BatchSize::SmallInput,
         );
     });
     let layered = auth.layer().layer(front.clone());
-    let whole = |response: Response<_>| async move {
-        assert_eq!(response.status(), 200);
-        http_body_util::BodyExt::collect(response.into_body())
-            .await
-            .map(drop)
-            .is_ok()
-    };
     c.bench_function("through the front/with the layer, token seen before", |b| {
         b.to_async(&runtime).iter_batched(
             || (layered.clone(), request()),
-            |(mut layered, request)| async move { whole(layered.call(request).await.unwrap()).await },
+            |(mut layered, request)| async move { whole(layered.call(request).await).await },
             criterion::BatchSize::SmallInput,
         );
     });

@@ -122,6 +122,17 @@ pub(crate) struct Rules {
     pub(crate) leeway: Duration,
 }
 
+/// The algorithms that are taken unless others are named.
+pub(crate) fn usual_algorithms() -> Vec<Algorithm> {
+    vec![
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+        Algorithm::RS256,
+        Algorithm::PS256,
+    ]
+}
+
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {

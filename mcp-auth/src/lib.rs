@@ -41,6 +41,8 @@ pub mod edge;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(any(feature = "oauth", feature = "audit", feature = "aws"))]
+mod hex;
 #[cfg(feature = "server")]
 mod jwk;
 #[cfg(feature = "server")]

@@ -42,3 +42,8 @@ fn tokens() {
 fn records() {
     run("record", fuzz::record);
 }
+
+#[test]
+fn secret_files() {
+    run("secret_file", fuzz::secret_file);
+}

@@ -187,6 +187,12 @@ async fn names(client: &mut Client) -> BTreeSet<String> {
     names
 }
 
+/// The name that the gateway has for a tool of its server; prompts are named alike.
+fn tool(all: &BTreeSet<String>, own: &str) -> String {
+    let mut tools = all.iter().filter_map(|name| name.strip_prefix("tools "));
+    tools.find(|name| name.ends_with(own)).unwrap().to_owned()
+}
+
 fn params(name: &str, value: &str) -> Map<String, Value> {
     Map::from_iter([(name.to_owned(), json!(value))])
 }
@@ -212,16 +218,13 @@ async fn what_a_user_may_not_use_is_neither_listed_nor_reached_in_either_era() {
                 .all(|name| name.contains("open") && all.contains(name)),
             "{hers:?}"
         );
-        let tool = |own: &str| {
-            let all: Vec<_> = all
-                .iter()
-                .filter_map(|name| name.strip_prefix("tools "))
-                .collect();
-            (*all.iter().find(|name| name.ends_with(own)).unwrap()).to_owned()
-        };
-        let prompt = |own: &str| tool(own);
         for (method, member, open, secret) in [
-            ("tools/call", "name", tool("open"), tool("secret")),
+            (
+                "tools/call",
+                "name",
+                tool(&all, "open"),
+                tool(&all, "secret"),
+            ),
             (
                 "resources/read",
                 "uri",
@@ -240,11 +243,11 @@ async fn what_a_user_may_not_use_is_neither_listed_nor_reached_in_either_era() {
         // A prompt is seen before its scopes are there, so that a client can ask for them.
         assert!(
             alice
-                .call("prompts/get", params("name", &prompt("open")))
+                .call("prompts/get", params("name", &tool(&all, "open")))
                 .await
                 .is_err()
         );
-        root.call("prompts/get", params("name", &prompt("open")))
+        root.call("prompts/get", params("name", &tool(&all, "open")))
             .await
             .unwrap();
         let called = world.server.called.lock().unwrap().clone();

@@ -7,21 +7,13 @@ use mcp_core::{AuditEvent, AuditOutcome, PrincipalKind};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
+
 /// The hash that the first line follows.
 pub(super) const GENESIS: [u8; 32] = [0; 32];
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: usize = 1 << 20;
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];

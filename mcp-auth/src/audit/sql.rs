@@ -20,6 +20,7 @@ use super::{
     OnFailure,
     chain::{self, AuditBreak, GENESIS, Verified},
 };
+use crate::hex::hex;
 
 /// How long connecting, and one write, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,7 +188,7 @@ impl SqlAudit {
             if rows.is_empty() {
                 return Ok(Verified {
                     events: last.unsigned_abs(),
-                    head: chain::hex(&before),
+                    head: hex(&before),
                 });
             }
         }

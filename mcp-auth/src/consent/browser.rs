@@ -1,7 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use jsonwebtoken::Algorithm;
 use mcp_core::{
     Principal, PrincipalKind, SessionKey,
     clock::{SystemWallClock, WallClock},
@@ -11,6 +10,7 @@ use mcp_core::{
 use url::Url;
 
 use crate::{
+    hex::hex,
     jwk::KeySource,
     jwt::{self, Bad, Rules},
     oauth::{Manager, OAuthClient, OAuthError, Provider, Relation},
@@ -147,13 +147,7 @@ impl OidcGuard {
         let rules = Rules {
             issuer: issuer.to_owned(),
             audiences: vec![client.id.clone()],
-            algorithms: vec![
-                Algorithm::ES256,
-                Algorithm::ES384,
-                Algorithm::EdDSA,
-                Algorithm::RS256,
-                Algorithm::PS256,
-            ],
+            algorithms: jwt::usual_algorithms(),
             types: &["JWT"],
             leeway: Duration::from_secs(30),
         };
@@ -182,10 +176,7 @@ impl OidcGuard {
     /// A browser before its login, as somebody whom a login belongs to.
     fn browser(cookie: &Secret) -> Principal {
         use sha2::{Digest as _, Sha256};
-        let print: String = Sha256::digest(cookie.secret().as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let print = hex(&Sha256::digest(cookie.secret().as_bytes()));
         Principal::session(&SessionKey::new(&format!("browser/{print}")))
     }
 }

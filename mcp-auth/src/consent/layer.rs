@@ -268,13 +268,11 @@ impl Shared {
         }
         let consent = Consent::new(&state.ticket, &message, url);
         match action.as_deref() {
-            Some("accept") => {
-                let done = self.wait(&state.ticket, &request).await?;
-                Ok(match done {
-                    true => Taken::Call(request),
-                    false => Taken::AskAgain(consent, request),
-                })
-            }
+            Some("accept") => match self.wait(&state.ticket, &request).await? {
+                Some(true) => Ok(Taken::Call(request)),
+                Some(false) => Err(refused()),
+                None => Ok(Taken::AskAgain(consent, request)),
+            },
             Some(_) => Err(refused()),
             None => Ok(Taken::AskAgain(consent, request)),
         }
@@ -298,8 +296,10 @@ impl Shared {
         if action.as_deref() != Some("accept") {
             return Err(refused());
         }
-        if !self.wait(&consent.id, &request).await? {
-            return Err(Error::consent_required(consent.clone()));
+        match self.wait(&consent.id, &request).await? {
+            Some(true) => {}
+            Some(false) => return Err(refused()),
+            None => return Err(Error::consent_required(consent.clone())),
         }
         let complete = json!({ "elicitationId": &*consent.id });
         let notification = Notification::new(Method::ELICITATION_COMPLETE, Some(complete.into()));
@@ -308,14 +308,15 @@ impl Shared {
         Ok(Some(request))
     }
 
-    async fn wait(&self, ticket: &str, request: &Request) -> Result<bool, Error> {
+    /// Waits for what becomes of an authorisation; `None` if nothing does in time.
+    async fn wait(&self, ticket: &str, request: &Request) -> Result<Option<bool>, Error> {
         let left = request.deadline().map(|deadline| {
             deadline
                 .instant()
                 .saturating_duration_since(tokio::time::Instant::now())
         });
         let longest = left.map_or(self.patience, |left| left.min(self.patience));
-        Ok(self.manager.wait(ticket, longest).await?)
+        Ok(self.manager.outcome(ticket, longest).await?)
     }
 }
 

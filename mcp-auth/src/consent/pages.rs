@@ -86,6 +86,8 @@ pub(super) fn question(question: &Question<'_>) -> Response {
             let _ = write!(body, "<li>{}</li>", escape(scope));
         }
         body.push_str("</ul>");
+    } else {
+        body.push_str("<p>You will be told there which permissions it asks for.</p>");
     }
     let _ = write!(
         body,

@@ -238,6 +238,10 @@ impl Shared {
     }
 
     fn question(&self, cookie: &Secret, ticket: &Ticket, id: &str) -> Response {
+        let scopes = match self.manager.scopes_of(ticket) {
+            Ok(scopes) => scopes,
+            Err(error) => return failed(&error),
+        };
         let who = ticket.owner.principal();
         let who = match who.subject() {
             "" => "the user of this machine",
@@ -249,7 +253,7 @@ impl Shared {
             proof: &self.proof(cookie, id),
             upstream: &ticket.relation,
             client: ticket.client.as_deref(),
-            scopes: &ticket.scopes,
+            scopes: &scopes,
             who,
             returns_to: self.base.host_str().unwrap_or_default(),
         })

@@ -3,15 +3,9 @@
 //! A ticket is what a user is sent to the consent page with. Only when the user has agreed there, it becomes a request
 //! with a `state`, which is good for one answer. Both are sealed in the vault and end after ten minutes.
 
-use std::time::Duration;
-
-use mcp_core::{
-    Partition, Principal, Shared,
-    secret::{Secret, SecretName, SecretScope},
-    store::{Expected, Namespace},
-};
+use mcp_core::{Principal, secret::Secret};
 use oauth2::{AuthUrl, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
@@ -24,16 +18,11 @@ use super::{
     resource::{self, Protected},
     token::Held,
 };
-use crate::{
-    challenge::Challenge, discovery, discovery::ServerMetadata, net, owner::Owner, vault::Swapped,
-};
+use crate::{challenge::Challenge, discovery, discovery::ServerMetadata, net, owner::Owner};
 
 /// Nobody in particular cannot give an authorisation that is theirs alone.
 pub(super) const ANONYMOUS: OAuthError =
     OAuthError::Unusable("an anonymous caller cannot authorise; log in first");
-
-/// How long a user has for the whole way.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a user is sent to the consent page with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +33,28 @@ pub(crate) struct Ticket {
     /// The OAuth client of the user, whose name the consent page shows.
     pub(crate) client: Option<String>,
     challenge: Option<String>,
+}
+
+impl Ticket {
+    fn challenge(&self) -> Option<Challenge> {
+        let value = http::HeaderValue::from_str(self.challenge.as_deref()?).ok()?;
+        Challenge::parse_all([&value]).into_iter().next()
+    }
+}
+
+/// The scopes that will be asked for, as far as they are known before any server is asked.
+fn known_scopes(
+    relation: &Relation,
+    ticket: &Ticket,
+    challenge: Option<&Challenge>,
+) -> Vec<String> {
+    let mut scopes = ticket.scopes.clone();
+    let challenged = challenge.into_iter().flat_map(Challenge::scopes);
+    scopes.extend(challenged.map(str::to_owned));
+    match scopes.is_empty() {
+        true => relation.scopes.clone(),
+        false => scopes,
+    }
 }
 
 /// A request that an answer is awaited for.
@@ -88,68 +99,6 @@ pub struct Authorized {
 }
 
 impl Manager {
-    fn flow_scope() -> Result<SecretScope, OAuthError> {
-        let namespace = Namespace::new("oauth-flow")
-            .map_err(|_| OAuthError::Unusable("the namespace of flows"))?;
-        Ok(SecretScope::new(
-            namespace,
-            Partition::shared(Shared::by_operator()),
-        ))
-    }
-
-    fn flow_name(kind: &str, id: &str) -> Result<SecretName, OAuthError> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
-            return Err(OAuthError::UnknownState);
-        }
-        SecretName::new(&format!("{kind}/{id}")).map_err(|_| OAuthError::UnknownState)
-    }
-
-    pub(crate) async fn keep(
-        &self,
-        kind: &str,
-        id: &str,
-        value: &impl Serialize,
-    ) -> Result<(), OAuthError> {
-        let text = serde_json::to_string(value)
-            .map_err(|_| OAuthError::Unusable("the state of a flow cannot be written"))?;
-        let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
-        let secret = Secret::new(text);
-        self.0
-            .vault
-            .write(&scope, &name, &secret, Some(PATIENCE))
-            .await?;
-        Ok(())
-    }
-
-    async fn look<T: DeserializeOwned>(
-        &self,
-        kind: &str,
-        id: &str,
-    ) -> Result<Option<T>, OAuthError> {
-        let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
-        let found = self.0.vault.read(&scope, &name).await?;
-        Ok(found.and_then(|(text, _)| serde_json::from_str(text.secret()).ok()))
-    }
-
-    /// Takes a record out. Of two that try at the same time one gets it.
-    pub(crate) async fn take<T: DeserializeOwned>(
-        &self,
-        kind: &str,
-        id: &str,
-    ) -> Result<T, OAuthError> {
-        let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
-        let found = self.0.vault.read(&scope, &name).await?;
-        let (text, version) = found.ok_or(OAuthError::UnknownState)?;
-        let expected = Expected::Version(version);
-        match self.0.vault.swap(&scope, &name, expected, None).await? {
-            Swapped::Deleted => {
-                serde_json::from_str(text.secret()).map_err(|_| OAuthError::UnknownState)
-            }
-            _ => Err(OAuthError::UnknownState),
-        }
-    }
-
     /// Writes a ticket for a user who has to authorise, and returns its id.
     ///
     /// # Errors
@@ -182,6 +131,13 @@ impl Manager {
             .ok_or(OAuthError::UnknownState)
     }
 
+    /// Returns the scopes that will be asked for, for the user to see; none if the server is to say.
+    #[cfg(feature = "consent")]
+    pub(crate) fn scopes_of(&self, ticket: &Ticket) -> Result<Vec<String>, OAuthError> {
+        let relation = self.relation(&ticket.relation)?;
+        Ok(known_scopes(relation, ticket, ticket.challenge().as_ref()))
+    }
+
     /// Turns a ticket into a request, and returns the address to send the user's browser to.
     ///
     /// Call it only when the user has agreed, and belongs to the ticket. `browser` is the cookie of the browser that the
@@ -197,10 +153,7 @@ impl Manager {
     ) -> Result<Url, OAuthError> {
         let ticket: Ticket = self.take("ticket", ticket_id).await?;
         let relation = self.relation(&ticket.relation)?;
-        let challenge = ticket.challenge.as_deref().and_then(|text| {
-            let value = http::HeaderValue::from_str(text).ok()?;
-            Challenge::parse_all([&value]).into_iter().next()
-        });
+        let challenge = ticket.challenge();
         let (metadata, protected) = self.server_of(relation, challenge.as_ref()).await?;
         if !metadata.has_s256() {
             return Err(OAuthError::NoPkce(metadata.issuer));
@@ -280,16 +233,7 @@ impl Manager {
         metadata: &ServerMetadata,
         protected: Option<&Protected>,
     ) -> Vec<String> {
-        let mut scopes = ticket.scopes.clone();
-        scopes.extend(
-            challenge
-                .iter()
-                .flat_map(|own| own.scopes())
-                .map(str::to_owned),
-        );
-        if scopes.is_empty() {
-            scopes.clone_from(&relation.scopes);
-        }
+        let mut scopes = known_scopes(relation, ticket, challenge);
         if scopes.is_empty() {
             let listed = protected.and_then(|protected| protected.scopes.clone());
             scopes = listed.unwrap_or_default();
@@ -362,14 +306,11 @@ impl Manager {
         query: &[(String, String)],
         browser: Option<&Secret>,
     ) -> Result<Authorized, OAuthError> {
-        let param = |name: &str| {
-            let mut found = query.iter().filter(|(own, _)| own == name);
-            let first = found.next().map(|(_, value)| value.as_str());
-            // A parameter that comes twice is nobody's word (RFC 6749, section 3.1).
-            first.filter(|_| found.next().is_none())
-        };
         let open: Open = self
-            .take("state", param("state").ok_or(OAuthError::UnknownState)?)
+            .take(
+                "state",
+                param(query, "state").ok_or(OAuthError::UnknownState)?,
+            )
             .await?;
         let same = match (&open.browser, browser) {
             (Some(own), Some(cookie)) => own.ct_eq(&print(cookie)).into(),
@@ -380,27 +321,45 @@ impl Manager {
             // Somebody was led to finish what another began.
             return Err(OAuthError::UnknownState);
         }
-        match param("iss") {
+        match self.complete(&open, query).await {
+            Ok(principal) => {
+                self.end(&open.ticket, true).await?;
+                Ok(Authorized {
+                    principal,
+                    relation: open.relation,
+                    ticket: open.ticket,
+                })
+            }
+            Err(error) => {
+                // Whoever waits for the authorisation need not wait for its time to pass.
+                if let Err(error) = self.end(&open.ticket, false).await {
+                    tracing::debug!(%error, "the end of an authorisation was not written");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        open: &Open,
+        query: &[(String, String)],
+    ) -> Result<Principal, OAuthError> {
+        match param(query, "iss") {
             Some(issuer) if issuer != open.issuer => return Err(OAuthError::MixedUp),
             None if open.demands_issuer => return Err(OAuthError::MixedUp),
             _ => {}
         }
-        if let Some(code) = param("error") {
+        if let Some(code) = param(query, "error") {
             let plain = |c: &char| c.is_ascii_lowercase() || *c == '_';
             let code = code.chars().filter(plain).take(64).collect();
             return Err(OAuthError::NotGiven { code });
         }
-        let code = param("code").ok_or(OAuthError::UnknownState)?;
-        let held = self.redeem(&open, code).await?;
+        let code = param(query, "code").ok_or(OAuthError::UnknownState)?;
+        let held = self.redeem(open, code).await?;
         let principal = open.owner.principal();
         self.store_new(&principal, &open.relation, held).await?;
-        self.keep("done", &open.ticket, &true).await?;
-        self.0.finished.notify_waiters();
-        Ok(Authorized {
-            principal,
-            relation: open.relation,
-            ticket: open.ticket,
-        })
+        Ok(principal)
     }
 
     async fn redeem(&self, open: &Open, code: &str) -> Result<Held, OAuthError> {
@@ -436,40 +395,13 @@ impl Manager {
             refreshed: None,
         })
     }
+}
 
-    /// Returns whether the authorisation that a ticket asked for is complete.
-    ///
-    /// # Errors
-    ///
-    /// The vault is away.
-    pub async fn is_done(&self, ticket: &str) -> Result<bool, OAuthError> {
-        Ok(self.look::<bool>("done", ticket).await?.unwrap_or(false))
-    }
-
-    /// Waits until the authorisation that a ticket asked for is complete, at most this long, and tells if it is.
-    ///
-    /// # Errors
-    ///
-    /// The vault is away.
-    ///
-    /// # Cancel safety
-    ///
-    /// This method is cancel safe.
-    pub async fn wait(&self, ticket: &str, longest: Duration) -> Result<bool, OAuthError> {
-        let end = tokio::time::Instant::now() + longest;
-        loop {
-            let finished = self.0.finished.notified();
-            if self.is_done(ticket).await? {
-                return Ok(true);
-            }
-            if tokio::time::Instant::now() >= end {
-                return Ok(false);
-            }
-            // Another replica may have taken the answer: look from time to time.
-            let again = end.min(tokio::time::Instant::now() + Duration::from_millis(500));
-            let _ = tokio::time::timeout_at(again, finished).await;
-        }
-    }
+/// Returns a parameter. One that comes twice is nobody's word (RFC 6749, section 3.1).
+fn param<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut found = query.iter().filter(|(own, _)| own == name);
+    let first = found.next().map(|(_, value)| value.as_str());
+    first.filter(|_| found.next().is_none())
 }
 
 /// What tokens for an upstream are to be meant for.

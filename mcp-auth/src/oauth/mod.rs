@@ -59,6 +59,7 @@ mod refresh;
 mod register;
 mod relation;
 mod resource;
+mod state;
 mod strategy;
 mod token;
 

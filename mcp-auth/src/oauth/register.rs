@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{ClientAuth, Manager, OAuthClient, OAuthError, Relation};
-use crate::{discovery::ServerMetadata, net, wire};
+use crate::{discovery::ServerMetadata, hex::hex, net, wire};
 
 #[derive(Deserialize)]
 struct Registered {
@@ -69,13 +69,8 @@ impl Manager {
             print.update((part.len() as u64).to_be_bytes());
             print.update(part);
         }
-        let name: String = print
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let name =
-            SecretName::new(&name).map_err(|_| OAuthError::Unusable("the name of a client"))?;
+        let name = SecretName::new(&hex(&print.finalize()))
+            .map_err(|_| OAuthError::Unusable("the name of a client"))?;
         Ok((SecretScope::new(namespace, owner), name))
     }
 

@@ -1,7 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use jsonwebtoken::Algorithm;
 use mcp_core::{
     Principal,
     clock::{Clock, SystemWallClock, WallClock},
@@ -56,13 +55,7 @@ impl JwtScheme {
             rules: Rules {
                 issuer: issuer.to_owned(),
                 audiences: vec![audience.to_owned()],
-                algorithms: vec![
-                    Algorithm::ES256,
-                    Algorithm::ES384,
-                    Algorithm::EdDSA,
-                    Algorithm::RS256,
-                    Algorithm::PS256,
-                ],
+                algorithms: jwt::usual_algorithms(),
                 types: &["at+jwt", "JWT"],
                 leeway: Duration::from_secs(30),
             },

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::owner_name;
-use crate::{date, net};
+use crate::{date, hex::hex, net};
 
 const SERVICE: &str = "secretsmanager";
 const JSON: &str = "application/x-amz-json-1.1";
@@ -275,10 +275,6 @@ fn signature(own: &Signed<'_>) -> String {
             mac.finalize().into_bytes().to_vec()
         });
     hex(&last)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes a text in the characters that names may have.

@@ -269,6 +269,16 @@ async fn an_account_is_disconnected_by_its_owner_only() {
     );
 }
 
+struct Away;
+
+#[async_trait::async_trait]
+impl mcp_core::AuditSink for Away {
+    async fn record(&self, _: &mcp_core::AuditEvent) -> Result<(), mcp_core::Error> {
+        let kind = mcp_core::ErrorKind::Unavailable;
+        Err(mcp_core::Error::new(kind, "away"))
+    }
+}
+
 #[tokio::test]
 async fn consents_and_attempts_are_recorded_and_what_cannot_be_recorded_does_not_happen() {
     use mcp_core::{AuditOutcome, MemoryAudit};
@@ -320,16 +330,6 @@ async fn consents_and_attempts_are_recorded_and_what_cannot_be_recorded_does_not
         "{shown}"
     );
     // A sink that is away: nobody is sent anywhere.
-    struct Away;
-    #[async_trait::async_trait]
-    impl mcp_core::AuditSink for Away {
-        async fn record(&self, _: &mcp_core::AuditEvent) -> Result<(), mcp_core::Error> {
-            Err(mcp_core::Error::new(
-                mcp_core::ErrorKind::Unavailable,
-                "away",
-            ))
-        }
-    }
     let app = pages.with_audit(Arc::new(Away)).router();
     let own = ticket(&Principal::local()).await;
     let page = get(&app, &format!("/oauth/start?ticket={own}"), None).await;
@@ -361,5 +361,71 @@ async fn no_page_leads_to_where_a_query_says() {
                 "{path}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_at_once_that_the_user_has_refused() {
+    use std::time::Duration;
+    let site = site().await;
+    for (answer, given) in [("error=access_denied", false), ("code=c", true)] {
+        let ticket = site
+            .manager
+            .ticket(&Principal::local(), "up", &[], None)
+            .await
+            .unwrap();
+        let waiting = {
+            let (manager, ticket) = (site.manager.clone(), ticket.clone());
+            tokio::spawn(async move {
+                manager
+                    .wait(&ticket, Duration::from_secs(60))
+                    .await
+                    .unwrap()
+            })
+        };
+        let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
+        let body = format!("ticket={ticket}&proof={}", page.field("proof"));
+        let gone = post(&site.app, &page.cookie(), OWN, body).await;
+        let state = crate::param(&crate::query(&gone.location()), "state").unwrap();
+        let path = format!("/oauth/callback?state={state}&{answer}");
+        get(&site.app, &path, Some(&page.cookie())).await;
+        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert_eq!(told.expect("nobody waits for a minute").unwrap(), given);
+        assert_eq!(site.manager.is_done(&ticket).await.unwrap(), given);
+    }
+}
+
+#[tokio::test]
+async fn a_page_shows_the_permissions_that_will_be_asked_for() {
+    let fake = Fake::start().await;
+    let base: url::Url = "http://127.0.0.1:1/oauth".parse().unwrap();
+    let server: url::Url = format!("{}/mcp", fake.url).parse().unwrap();
+    let relation = |name: &str| {
+        Relation::mcp(name, server.clone()).with_client_anywhere(OAuthClient::public("c"))
+    };
+    let manager = Manager::builder(base.join("/oauth/callback").unwrap(), http(), vault().await)
+        .relation(relation("named").with_scopes(["files:read"]))
+        .relation(relation("open"))
+        .build()
+        .unwrap();
+    let guard = Arc::new(LinkGuard::new());
+    let app = ConsentPages::new(manager.clone(), guard, base, [9; 32])
+        .unwrap()
+        .router();
+    for (name, scopes, shown) in [
+        ("named", vec![], "<li>files:read</li>"),
+        (
+            "named",
+            vec!["files:write".to_owned()],
+            "<li>files:write</li>",
+        ),
+        ("open", vec![], "You will be told there"),
+    ] {
+        let ticket = manager
+            .ticket(&Principal::local(), name, &scopes, None)
+            .await
+            .unwrap();
+        let page = get(&app, &format!("/oauth/start?ticket={ticket}"), None).await;
+        assert!(page.text.contains(shown), "{name}: {}", page.text);
     }
 }

@@ -170,7 +170,10 @@ async fn a_login_that_proves_nothing_lets_nobody_in() {
         guard.logged_in(&cookie("own"), &answer).await.is_err(),
         "another key"
     );
-    // No ID token, an issuer in trouble.
+}
+
+#[tokio::test]
+async fn an_issuer_that_says_nothing_lets_nobody_in() {
     for (status, body) in [
         (200, json!({ "access_token": "at", "token_type": "Bearer" })),
         (503, json!({})),

@@ -95,9 +95,10 @@ async fn behind_a_gate(strategy: Arc<dyn CredentialProvider>) -> (String, Secret
     )
 }
 
-#[tokio::test]
-async fn check_07_an_upstream_is_sent_a_token_of_its_own_and_never_the_clients() {
-    let fake = Fake::start().await;
+type Strategies = [(Arc<dyn CredentialProvider>, &'static str); 5];
+
+/// Every strategy, and what it sends.
+async fn strategies(fake: &Fake) -> (Manager, Strategies) {
     let relation = Relation::provider("up", Provider::oidc(&fake.url), OAuthClient::public("c"));
     let manager = manager().await.relation(relation).build().unwrap();
     let base: url::Url = "http://127.0.0.1:1/oauth".parse().unwrap();
@@ -109,7 +110,7 @@ async fn check_07_an_upstream_is_sent_a_token_of_its_own_and_never_the_clients()
     );
     let wanted = Exchange::for_resource("https://up.example");
     let client = OAuthClient::with_secret("gw", Secret::new("s"));
-    let strategies: [(Arc<dyn CredentialProvider>, &str); 5] = [
+    let strategies: Strategies = [
         (Arc::new(BypassAuth::none()), ""),
         (Arc::new(operators), "Bearer operators"),
         (
@@ -130,6 +131,13 @@ async fn check_07_an_upstream_is_sent_a_token_of_its_own_and_never_the_clients()
             "Bearer at-0",
         ),
     ];
+    (manager, strategies)
+}
+
+#[tokio::test]
+async fn check_07_an_upstream_is_sent_a_token_of_its_own_and_never_the_clients() {
+    let fake = Fake::start().await;
+    let (manager, strategies) = strategies(&fake).await;
     for (strategy, expected) in strategies {
         let (url, inbound, alice) = behind_a_gate(strategy).await;
         let tokens = TokenSet::new(Secret::new("at-alice"));

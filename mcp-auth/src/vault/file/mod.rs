@@ -320,3 +320,6 @@ impl fmt::Debug for SecretFile {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(feature = "__fuzz")]
+pub(crate) use self::sops::fuzz;

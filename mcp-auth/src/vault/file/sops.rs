@@ -334,3 +334,26 @@ fn open_value(key: &[u8], sealed: &str, aad: &str) -> Result<Node, StoreError> {
         _ => return Err(bad()),
     })
 }
+
+/// Opens what somebody else has written, under a key of their file.
+#[cfg(feature = "__fuzz")]
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let json = serde_json::from_str::<Node>(&text).ok();
+    let yaml = serde_saphyr::from_str::<Node>(&text).ok();
+    for document in json.into_iter().chain(yaml) {
+        let file = File {
+            document,
+            key: Zeroizing::new(vec![1; 32]),
+        };
+        let _ = file.must_seal(&["a", "shared", "b"]);
+        let sealed = file.setting("mac").unwrap_or_default();
+        assert!(
+            open_value(&file.key, sealed, "").is_err(),
+            "what was not sealed does not open"
+        );
+        if let Ok((plain, hash)) = file.open() {
+            assert!(plain.get(METADATA).is_none() && hash.len() == 128);
+        }
+    }
+}

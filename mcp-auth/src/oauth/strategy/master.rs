@@ -1,5 +1,3 @@
-//! The four ways to be somebody at an upstream.
-
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
@@ -7,52 +5,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use mcp_core::{
-    Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
-    CredentialRetry, Error, ErrorKind, Partition, secret::Secret,
+    CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal, CredentialRetry,
+    Error, ErrorKind, Partition, secret::Secret,
 };
 use moka::{Expiry, future::Cache};
 use sha2::{Digest as _, Sha256};
-use url::Url;
 
-use super::{EnterpriseIdp, Exchange, Manager, OAuthClient, OAuthError, TokenSet};
+use super::{
+    super::{EnterpriseIdp, Exchange, Manager, OAuthClient, OAuthError, TokenSet},
+    STEPS, bearer,
+};
 use crate::{challenge::Challenge, server::VerifiedIdentity};
-
-/// How often more scopes are asked for because of one operation.
-const STEPS: u32 = 3;
-
-/// How long a link to the consent page is given out again.
-const LINK: Duration = Duration::from_secs(300);
-
-/// Sends nothing, or what the operator configured, the same for everybody (`bypass_auth`).
-///
-/// # Security
-///
-/// With headers, everybody acts at the upstream as the operator. Use it where that is meant.
-#[derive(Clone, Debug, Default)]
-pub struct BypassAuth(Credential);
-
-impl BypassAuth {
-    /// Sends nothing.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Sends these headers with every call of every user.
-    #[must_use]
-    pub fn with_headers(headers: HeaderMap) -> Self {
-        Self(Credential::headers(headers))
-    }
-}
-
-#[async_trait]
-impl CredentialProvider for BypassAuth {
-    async fn credential(&self, _: &CredentialNeed<'_>) -> Result<CredentialOutcome, Error> {
-        Ok(CredentialOutcome::Ready(self.0.clone()))
-    }
-}
 
 /// Sends a token of the gateway's own relation to the upstream (`master_oauth`): one that was issued to the gateway,
 /// or one that the authorization server has exchanged for the caller's. The caller's own token is never sent.
@@ -281,13 +246,6 @@ fn inbound(need: &CredentialNeed<'_>) -> Result<Secret, Error> {
         })
 }
 
-fn bearer(token: &Secret) -> Result<CredentialOutcome, Error> {
-    let credential = Credential::bearer(token.secret()).map_err(|error| {
-        Error::new(ErrorKind::BadUpstream, "the token cannot be sent").with_source(error)
-    })?;
-    Ok(CredentialOutcome::Ready(credential))
-}
-
 #[async_trait]
 impl CredentialProvider for MasterOauth {
     async fn credential(&self, need: &CredentialNeed<'_>) -> Result<CredentialOutcome, Error> {
@@ -334,200 +292,5 @@ impl CredentialProvider for MasterOauth {
 impl fmt::Debug for MasterOauth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MasterOauth").finish_non_exhaustive()
-    }
-}
-
-/// Sends the user's own token for a provider (`delegate_oauth`) or for the upstream itself (`proxy_oauth`), and asks
-/// for the user's authorisation where there is none. There is no other token to fall back to.
-#[derive(Clone)]
-pub struct UserOauth {
-    manager: Manager,
-    relation: String,
-    consent: Url,
-    links: moka::sync::Cache<(Partition, Vec<String>), String>,
-    /// Scopes that an operation was refused for, and how often.
-    steps: moka::sync::Cache<(Partition, String), (Vec<String>, u32)>,
-    /// The operations that are about to ask for more.
-    pending: moka::sync::Cache<(Partition, String), Vec<String>>,
-}
-
-impl UserOauth {
-    /// Sends the user's token for a known provider (`delegate_oauth`). `consent` is where the routes of the consent
-    /// pages are, for instance `https://gw.example/oauth`.
-    #[must_use]
-    pub fn delegate(manager: Manager, relation: &str, consent: Url) -> Self {
-        Self {
-            manager,
-            relation: relation.to_owned(),
-            consent,
-            links: brief(),
-            steps: brief(),
-            pending: brief(),
-        }
-    }
-
-    /// Runs the upstream's own OAuth for the user (`proxy_oauth`).
-    #[must_use]
-    pub fn proxy(manager: Manager, relation: &str, consent: Url) -> Self {
-        Self::delegate(manager, relation, consent)
-    }
-
-    /// Names what a call does, for counting.
-    fn operation(need: &CredentialNeed<'_>) -> (Partition, String) {
-        let what = need.request.map(|request| {
-            let name = request.name().unwrap_or_default();
-            format!("{} {name}", request.method())
-        });
-        (Partition::of(need.principal), what.unwrap_or_default())
-    }
-
-    async fn ask(
-        &self,
-        need: &CredentialNeed<'_>,
-        scopes: Vec<String>,
-    ) -> Result<CredentialOutcome, Error> {
-        let key = (Partition::of(need.principal), scopes);
-        let known = match self.links.get(&key) {
-            // A ticket is used up when the user has agreed; then another is needed.
-            Some(id) if self.manager.look_at_ticket(&id).await.is_ok() => Some(id),
-            _ => None,
-        };
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let identity = need
-                    .request
-                    .and_then(|request| request.caller().get::<VerifiedIdentity>());
-                let client = identity.and_then(|own| own.identity().client.as_deref());
-                let id = self
-                    .manager
-                    .ticket(need.principal, &self.relation, &key.1, client)
-                    .await?;
-                self.links.insert(key, id.clone());
-                id
-            }
-        };
-        let url = link(&self.consent, &id);
-        let message = format!("Allow access to {} to go on", self.relation);
-        Ok(CredentialOutcome::ConsentRequired(Consent::new(
-            &id, &message, url,
-        )))
-    }
-
-    async fn step_up(
-        &self,
-        need: &CredentialNeed<'_>,
-        challenge: &Challenge,
-    ) -> Result<CredentialRetry, Error> {
-        let operation = Self::operation(need);
-        let count = self.steps.get(&operation).map_or(0, |(_, count)| count);
-        if count >= STEPS {
-            tracing::info!(relation = %self.relation, "more scopes were asked for too often");
-            return Ok(CredentialRetry::GiveUp);
-        }
-        let mut scopes = self
-            .manager
-            .requested(need.principal, &self.relation)
-            .await?;
-        for scope in challenge.scopes() {
-            if !scopes.iter().any(|own| own == scope) {
-                scopes.push(scope.to_owned());
-            }
-        }
-        self.steps
-            .insert(operation.clone(), (scopes.clone(), count + 1));
-        self.pending.insert(operation, scopes);
-        self.manager
-            .met(need.principal, &self.relation, challenge.clone());
-        Ok(CredentialRetry::Retry)
-    }
-}
-
-/// A memory that forgets by itself.
-fn brief<K, V>() -> moka::sync::Cache<K, V>
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    moka::sync::Cache::builder()
-        .max_capacity(10_000)
-        .time_to_live(LINK)
-        .build()
-}
-
-/// The address of the consent page for a ticket.
-pub(crate) fn link(base: &Url, ticket: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}/start", base.path().trim_end_matches('/')));
-    url.query_pairs_mut().clear().append_pair("ticket", ticket);
-    url
-}
-
-#[async_trait]
-impl CredentialProvider for UserOauth {
-    async fn credential(&self, need: &CredentialNeed<'_>) -> Result<CredentialOutcome, Error> {
-        let operation = Self::operation(need);
-        if let Some(scopes) = self.pending.remove(&operation) {
-            return self.ask(need, scopes).await;
-        }
-        match self.manager.token(need.principal, &self.relation).await {
-            Ok(Some(token)) => bearer(&token),
-            // An MCP server says best itself what it wants; it may even want nothing.
-            Ok(None)
-                if self.manager.asks_first(&self.relation)
-                    && !self.manager.was_met(need.principal, &self.relation) =>
-            {
-                Ok(CredentialOutcome::Ready(Credential::none()))
-            }
-            Ok(None) => self.ask(need, Vec::new()).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn refused(
-        &self,
-        need: &CredentialNeed<'_>,
-        refusal: &CredentialRefusal,
-    ) -> Result<CredentialRetry, Error> {
-        let challenges = Challenge::parse_all(&refusal.challenges);
-        let bearer = challenges.into_iter().find(Challenge::is_bearer);
-        if refusal.status == StatusCode::FORBIDDEN {
-            return match bearer {
-                Some(own) if own.param("error") == Some("insufficient_scope") => {
-                    self.step_up(need, &own).await
-                }
-                _ => Ok(CredentialRetry::GiveUp),
-            };
-        }
-        let challenge = bearer.unwrap_or_else(Challenge::bearer);
-        let moved = self
-            .manager
-            .has_moved(need.principal, &self.relation, &challenge)
-            .await?;
-        self.manager.met(need.principal, &self.relation, challenge);
-        if moved {
-            self.manager.forget(need.principal, &self.relation).await?;
-            return Ok(CredentialRetry::Retry);
-        }
-        match self
-            .manager
-            .was_refused(need.principal, &self.relation)
-            .await
-        {
-            Ok(_) => Ok(CredentialRetry::Retry),
-            Err(error) if error.is_transient() => Err(error.into()),
-            Err(error) => {
-                tracing::info!(relation = %self.relation, %error, "the user has to authorise again");
-                Ok(CredentialRetry::Retry)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for UserOauth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserOauth")
-            .field("relation", &self.relation)
-            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,61 @@
+//! The four ways to be somebody at an upstream.
+
+mod master;
+mod user;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use mcp_core::{
+    Credential, CredentialNeed, CredentialOutcome, CredentialProvider, Error, ErrorKind,
+    secret::Secret,
+};
+use url::Url;
+
+pub use self::{master::MasterOauth, user::UserOauth};
+
+/// How often more scopes are asked for because of one operation.
+const STEPS: u32 = 3;
+
+/// Sends nothing, or what the operator configured, the same for everybody (`bypass_auth`).
+///
+/// # Security
+///
+/// With headers, everybody acts at the upstream as the operator. Use it where that is meant.
+#[derive(Clone, Debug, Default)]
+pub struct BypassAuth(Credential);
+
+impl BypassAuth {
+    /// Sends nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Sends these headers with every call of every user.
+    #[must_use]
+    pub fn with_headers(headers: HeaderMap) -> Self {
+        Self(Credential::headers(headers))
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for BypassAuth {
+    async fn credential(&self, _: &CredentialNeed<'_>) -> Result<CredentialOutcome, Error> {
+        Ok(CredentialOutcome::Ready(self.0.clone()))
+    }
+}
+
+fn bearer(token: &Secret) -> Result<CredentialOutcome, Error> {
+    let credential = Credential::bearer(token.secret()).map_err(|error| {
+        Error::new(ErrorKind::BadUpstream, "the token cannot be sent").with_source(error)
+    })?;
+    Ok(CredentialOutcome::Ready(credential))
+}
+
+/// The address of the consent page for a ticket.
+pub(crate) fn link(base: &Url, ticket: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/start", base.path().trim_end_matches('/')));
+    url.query_pairs_mut().clear().append_pair("ticket", ticket);
+    url
+}
