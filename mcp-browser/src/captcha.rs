@@ -224,8 +224,8 @@ impl Session {
         let work = async {
             let (_, page) = self.page()?;
             let picture = match &found.image {
-                Some(selector) => page.element(selector).screenshot(None).await?,
-                None => page.screenshot(false, None).await?,
+                Some(selector) => page.element(selector).screenshot(self.covered()).await?,
+                None => page.screenshot(false, self.covered()).await?,
             };
             Ok(picture.into())
         };

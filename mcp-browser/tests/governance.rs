@@ -535,6 +535,50 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_shown_in_no_file_and_to_no_answer_of_the_callers() {
+    let shop = site().await;
+    let (store, namespace) = vault("shop-password", "c0rrect horse").await;
+    let secrets = Secrets::new(store, namespace)
+        .grant("shop-password", [shop.origin.as_str()])
+        .unwrap();
+    let service = service(config(&[&shop]).with_secrets(secrets));
+    let mut options = SessionOptions::default();
+    options.video = true;
+    let typed = service.create(&Principal::local(), options).await.unwrap();
+    let fill = || Action::FillSecret("shop-password".into());
+    let answer = || {
+        mcp_browser::Route::Fulfil {
+        status: 200,
+        content_type: "text/html".into(),
+        body: "<input id=name_><script>setInterval(() => document.title = btoa(name_.value), 10)</script>".into(),
+    }
+    };
+    typed.start_trace().await.unwrap();
+    typed.navigate(&shop.url("/form")).await.unwrap();
+    typed.pdf().await.unwrap();
+    typed.act("#name_", fill()).await.unwrap();
+    assert_eq!(typed.pdf().await.unwrap_err().kind(), K::Denied);
+    assert_eq!(typed.stop_trace().await.unwrap_err().kind(), K::Denied);
+    let error = typed.route("**/app.js", answer()).await.unwrap_err();
+    assert_eq!(error.kind(), K::Denied, "{error}");
+    let videos = service
+        .close(&Principal::local(), typed.id())
+        .await
+        .unwrap();
+    assert!(videos.is_empty(), "they would show the field");
+    // The other way round: a page of the caller's at a granted origin.
+    let forged = session(&service).await;
+    forged.route("**/form", answer()).await.unwrap();
+    forged.navigate(&shop.url("/form")).await.unwrap();
+    let error = forged.act("#name_", fill()).await.unwrap_err();
+    assert_eq!(error.kind(), K::Denied, "{error}");
+    forged.clear_routes().await.unwrap();
+    let error = forged.act("#name_", fill()).await.unwrap_err();
+    assert_eq!(error.kind(), K::Denied, "the page is still there: {error}");
+    service.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_switched_on_is_refused() {
     let site = site().await;
     let service = service(config(&[&site]));
@@ -585,6 +629,10 @@ async fn what_is_not_switched_on_is_refused() {
     );
     assert_eq!(
         refused(|options| options.allow_origins = Some(vec!["x".into()])).await,
+        K::InvalidInput
+    );
+    assert_eq!(
+        refused(|options| options.deny_origins = vec!["https://a.example".into(); 201]).await,
         K::InvalidInput
     );
     let anonymous = service

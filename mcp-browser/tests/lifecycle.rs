@@ -263,7 +263,7 @@ async fn bad_pages_are_errors_and_leave_the_session_well() {
     let site = site().await;
     let config = config(&[&site])
         .allow_evaluate()
-        .with_timeouts(ms(4000), ms(6000))
+        .with_timeouts(ms(4000), ms(12_000))
         .with_settle_timeout(ms(500))
         .with_max_tabs(4);
     let service = service(config);

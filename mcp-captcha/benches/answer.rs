@@ -5,9 +5,18 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const ANSWERS: [(&str, &[u8]); 4] = [
-    ("an id", include_bytes!("../tests/fixtures/2captcha.create.json")),
-    ("a token", include_bytes!("../tests/fixtures/2captcha.ready-token.json")),
-    ("an error", include_bytes!("../tests/fixtures/capsolver.unsolvable.json")),
+    (
+        "an id",
+        include_bytes!("../tests/fixtures/2captcha.create.json"),
+    ),
+    (
+        "a token",
+        include_bytes!("../tests/fixtures/2captcha.ready-token.json"),
+    ),
+    (
+        "an error",
+        include_bytes!("../tests/fixtures/capsolver.unsolvable.json"),
+    ),
     ("a web page", b"<html><body>Just a moment...</body></html>"),
 ];
 

@@ -195,6 +195,12 @@ impl Session {
             let url = self.0.hub.frame_url(&frame).unwrap_or_default();
             let secret = secrets.read(self.owner(), name, &url).await?;
             self.remember_secret(secret.clone());
+            if self.has_answered() {
+                return Err(BrowserError::new(
+                    BrowserErrorKind::Denied,
+                    "requests of this session were answered by rules: create another one for secrets",
+                ));
+            }
             Ok(secret)
         };
         element.fill_where(read).await

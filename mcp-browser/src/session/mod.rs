@@ -1,6 +1,7 @@
 //! One session: a browser context leased to a principal.
 
 mod act;
+mod files;
 mod go;
 mod hub;
 mod open;
@@ -336,7 +337,7 @@ impl Session {
     }
 
     /// Ends the session: its pages, its proxy, its files. A profile is saved first. Returns the videos, if it
-    /// recorded any. Does nothing the second time.
+    /// recorded any and no secret was typed. Does nothing the second time.
     ///
     /// # Errors
     ///
@@ -374,7 +375,9 @@ impl Session {
     }
 
     fn videos(&self) -> Vec<bytes::Bytes> {
-        let Some(folder) = &self.0.folder else {
+        // What fields showed cannot be covered afterwards.
+        let hidden = self.no_secret("its videos are not shown").is_err();
+        let Some(folder) = self.0.folder.as_ref().filter(|_| !hidden) else {
             return Vec::new();
         };
         let files = std::fs::read_dir(folder.path())

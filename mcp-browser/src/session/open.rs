@@ -17,6 +17,9 @@ use crate::{
     stealth,
 };
 
+/// The longest list of origins or permissions: each request is compared with all of them.
+const MAX_LIST: usize = 200;
+
 /// A context with its first page, its proxy and its listeners.
 pub(crate) struct Prepared {
     pub(crate) browser: Arc<BrowserHandle>,
@@ -78,6 +81,20 @@ impl SessionOptions {
             && !matches!(scheme.as_str(), "light" | "dark")
         {
             return Err(invalid("color_scheme is not light or dark"));
+        }
+        self.check_lengths()
+    }
+
+    fn check_lengths(&self) -> Result<(), BrowserError> {
+        let lists = [
+            self.permissions.len(),
+            self.deny_origins.len(),
+            self.allow_origins.as_ref().map_or(0, Vec::len),
+        ];
+        if lists.iter().any(|length| *length > MAX_LIST) {
+            return Err(invalid(
+                "permissions, allow_origins or deny_origins has more than 200 entries",
+            ));
         }
         let texts = [&self.device, &self.locale, &self.timezone, &self.user_agent];
         if texts.iter().any(|text| {

@@ -86,7 +86,7 @@ pub struct SessionOptions {
     pub allow_origins: Option<Vec<String>>,
     /// These origins may not be reached.
     pub deny_origins: Vec<String>,
-    /// Records a video of each tab, to be had when the session is closed.
+    /// Records a video of each tab, to be had when the session is closed, unless a secret was typed.
     pub video: bool,
     /// Looks like an ordinary browser, where the operator allows it: see the crate's documentation.
     pub stealth: bool,

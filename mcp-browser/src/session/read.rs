@@ -1,12 +1,12 @@
 //! Looking at pages.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Outcome, Seen, Session, lock};
 use crate::{
     BrowserError, BrowserErrorKind, markdown,
-    page::{Page, Until},
+    page::{Page, Protocol, Until},
     scripts, snapshot,
 };
 
@@ -18,7 +18,7 @@ pub(crate) const MAX_EXTRACT: usize = 2 << 20;
 /// The largest picture or document that is answered, in bytes.
 const MAX_BINARY: usize = 20 << 20;
 /// How long a page that does not answer may take to close.
-const CLOSE: std::time::Duration = std::time::Duration::from_secs(3);
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How many frames are looked into for fields to hide.
 const MAX_FRAMES: usize = 50;
 
@@ -289,7 +289,7 @@ impl Session {
     }
 
     /// Elements that a picture must not show.
-    fn covered(&self) -> Option<&'static str> {
+    pub(crate) fn covered(&self) -> Option<&'static str> {
         // Text fields only: passwords show dots. Which field it was is known by what it holds now; the page may have
         // moved the text on. Values cannot be matched by a selector, so every other text field is covered.
         let fields = "input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea";
@@ -300,10 +300,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `TooLarge`, `Timeout`, and `Driver` where the browser cannot.
+    /// `TooLarge`, `Timeout`, `Denied` where a secret was typed, and `Driver` where the browser cannot.
     pub async fn pdf(&self) -> Result<Bytes, BrowserError> {
         let work = async {
             self.no_dialog()?;
+            self.no_secret("its pages are not printed")?;
             let (_, page) = self.page()?;
             bounded(page.pdf().await?)
         };
@@ -362,8 +363,16 @@ impl Session {
 
     /// Closes a page that does not answer any more, and opens an empty one so that the session has a tab.
     async fn replace(&self, page: &Page) {
+        let closing = async {
+            // A script that runs for ever keeps the page from closing, and perhaps other pages of its process from
+            // loading. One that has ended meanwhile needs no end.
+            if let Ok(session) = Protocol::open(&self.0.hub.remote, page).await {
+                let _ = session.send("Runtime.terminateExecution", json!({})).await;
+            }
+            page.close().await
+        };
         // One that does not close within the time is ended with the browser by whoever closes the session.
-        let _ = tokio::time::timeout(CLOSE, page.close()).await;
+        let _ = tokio::time::timeout(CLOSE, closing).await;
         self.0.hub.abandon(page);
         if self.0.hub.tabs().0.is_empty() {
             // Where that fails the next action says that there is no tab.

@@ -1,16 +1,21 @@
-//! Changing what pages get: interception, network conditions, cookies, storage; and what they leave behind.
+//! Changing what pages get: interception, network conditions, cookies, storage.
 
-use std::{collections::HashMap, path::PathBuf, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use bytes::Bytes;
 use playwright_rs::{
-    Cookie, FulfillOptions, TracingStartOptions, TracingStopOptions,
+    Cookie, FulfillOptions,
     protocol::{ContinueOptions, Route as Intercepted},
 };
 use serde_json::json;
 
 use super::{Session, lock};
-use crate::{BrowserError, BrowserErrorKind, Downloads, page::Protocol, scripts};
+use crate::{BrowserError, BrowserErrorKind, page::Protocol, scripts};
 
 /// How many rules a session may have.
 const MAX_ROUTES: usize = 50;
@@ -73,8 +78,11 @@ impl Conditions {
 #[derive(Default)]
 pub(crate) struct Traffic {
     routes: Mutex<Vec<(String, Route)>>,
+    /// Whether a page of the session may hold what the caller wrote.
+    answered: AtomicBool,
     throttled: tokio::sync::Mutex<HashMap<String, Protocol>>,
-    tracing: Mutex<Option<tempfile::TempDir>>,
+    /// Where the trace is written to that is being written.
+    pub(super) tracing: Mutex<Option<tempfile::TempDir>>,
 }
 
 fn invalid(message: &'static str) -> BrowserError {
@@ -87,17 +95,23 @@ impl Session {
     ///
     /// # Security
     ///
-    /// Rules change what pages get; they are no boundary. The origin policy holds whatever rules say.
+    /// Rules change what pages get; they are no boundary. The origin policy holds whatever rules say. A session that
+    /// answers requests itself types no secrets, and one that has typed a secret answers none: what it answered could
+    /// read the secret in the page.
     ///
     /// # Errors
     ///
-    /// `LimitReached` above 50 rules, `InvalidInput` for an impossible pattern, status or header.
+    /// `LimitReached` above 50 rules, `InvalidInput` for an impossible pattern, status or header, `Denied` for an answer
+    /// where a secret was typed.
     pub async fn route(&self, pattern: &str, route: Route) -> Result<(), BrowserError> {
         let work = async {
             if pattern.is_empty() || pattern.len() > 1000 {
                 return Err(invalid("pattern is empty or longer than 1000 bytes"));
             }
             check(&route)?;
+            if matches!(route, Route::Fulfil { .. }) {
+                self.answers_itself()?;
+            }
             if lock(&self.0.traffic.routes).len() >= MAX_ROUTES {
                 return Err(BrowserError::new(
                     BrowserErrorKind::LimitReached,
@@ -114,6 +128,29 @@ impl Session {
         };
         self.run("browser.route", pattern, self.0.config.action_timeout, work)
             .await
+    }
+
+    /// Notes that requests are answered here.
+    fn answers_itself(&self) -> Result<(), BrowserError> {
+        // Before the look at the secrets, which are remembered before the look at this.
+        self.0.traffic.answered.store(true, Ordering::SeqCst);
+        self.no_secret("requests are not answered for it")
+    }
+
+    /// Whether requests of this session have been answered here, ever.
+    pub(super) fn has_answered(&self) -> bool {
+        self.0.traffic.answered.load(Ordering::SeqCst)
+    }
+
+    /// Refuses what could show a secret that was typed.
+    pub(super) fn no_secret(&self, consequence: &'static str) -> Result<(), BrowserError> {
+        if lock(&self.0.secrets).is_empty() {
+            return Ok(());
+        }
+        Err(BrowserError::new(
+            BrowserErrorKind::Denied,
+            format!("a secret was typed in this session: {consequence}"),
+        ))
     }
 
     /// Forgets all rules.
@@ -273,143 +310,6 @@ impl Session {
         )
         .await
     }
-
-    /// Begins a trace, which Playwright's trace viewer shows.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if one is being written already.
-    pub async fn start_trace(&self) -> Result<(), BrowserError> {
-        let work = async {
-            if lock(&self.0.traffic.tracing).is_some() {
-                return Err(invalid("a trace is being written already"));
-            }
-            let folder = tempfile::TempDir::with_prefix("mcp-browser-trace-").map_err(|error| {
-                BrowserError::new(BrowserErrorKind::Driver, "no folder for the trace")
-                    .with_source(error)
-            })?;
-            let options = TracingStartOptions::default()
-                .screenshots(true)
-                .snapshots(true);
-            self.0.context.tracing().await?.start(options).await?;
-            *lock(&self.0.traffic.tracing) = Some(folder);
-            Ok(())
-        };
-        self.run(
-            "browser.start_trace",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
-    }
-
-    /// Ends the trace and returns it as a ZIP file.
-    ///
-    /// # Security
-    ///
-    /// A trace holds everything that happened, typed secrets included: [`Session::start_trace`] is the operator's tool.
-    /// No trace is answered in a session into which a secret was typed.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if none is being written, `Denied` where a secret was typed.
-    pub async fn stop_trace(&self) -> Result<Bytes, BrowserError> {
-        let work = async {
-            let folder = lock(&self.0.traffic.tracing)
-                .take()
-                .ok_or_else(|| invalid("no trace is being written"))?;
-            let path = folder.path().join("trace.zip");
-            let options = TracingStopOptions::default().path(path.display().to_string());
-            self.0.context.tracing().await?.stop(options).await?;
-            if !lock(&self.0.secrets).is_empty() {
-                return Err(BrowserError::new(
-                    BrowserErrorKind::Denied,
-                    "a secret was typed in this session: its trace is not shown",
-                ));
-            }
-            tokio::fs::read(&path)
-                .await
-                .map(Bytes::from)
-                .map_err(|error| {
-                    BrowserError::new(BrowserErrorKind::Driver, "the trace was not written")
-                        .with_source(error)
-                })
-        };
-        self.run(
-            "browser.stop_trace",
-            "",
-            self.0.config.navigation_timeout,
-            work,
-        )
-        .await
-    }
-
-    /// Copies the downloads so far into the session's folder and returns where they are, with the names that the
-    /// server gave them.
-    ///
-    /// # Errors
-    ///
-    /// `Denied` unless the operator allows downloads, `TooLarge`.
-    pub async fn downloads(&self) -> Result<Vec<(String, PathBuf)>, BrowserError> {
-        let work = async {
-            let Downloads::Keep { folder, max_bytes } = &self.0.config.downloads else {
-                return Err(BrowserError::new(
-                    BrowserErrorKind::Denied,
-                    "downloads are not allowed by the operator",
-                ));
-            };
-            let folder = folder.join(&self.0.id);
-            let failed = |error: std::io::Error| {
-                BrowserError::new(BrowserErrorKind::Driver, "a download cannot be kept")
-                    .with_source(error)
-            };
-            tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
-            let mut kept = Vec::new();
-            for (index, download) in self.0.hub.downloads().into_iter().enumerate() {
-                // Waits until it is complete. What failed is not there.
-                let Some(path) = self.0.hub.complete(&download).await else {
-                    continue;
-                };
-                let size = tokio::fs::metadata(&path).await.map_err(failed)?.len();
-                if size > *max_bytes {
-                    self.0.hub.discard(&download).await?;
-                    return Err(BrowserError::new(
-                        BrowserErrorKind::TooLarge,
-                        format!("a download has {size} bytes, more than {max_bytes}"),
-                    ));
-                }
-                let name = plain_name(&download.name);
-                let place = folder.join(format!("{index}-{name}"));
-                tokio::fs::copy(&path, &place).await.map_err(failed)?;
-                kept.push((name, place));
-            }
-            Ok(kept)
-        };
-        self.run(
-            "browser.downloads",
-            "",
-            self.0.config.navigation_timeout,
-            work,
-        )
-        .await
-    }
-}
-
-/// A file name without folders, dots at its beginning, and what file systems dislike.
-fn plain_name(name: &str) -> String {
-    let keep = |c: char| {
-        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ') {
-            c
-        } else {
-            '_'
-        }
-    };
-    let name: String = name.chars().map(keep).take(100).collect();
-    match name.trim_start_matches('.').trim() {
-        "" => "download".to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 fn check(route: &Route) -> Result<(), BrowserError> {
@@ -462,24 +362,6 @@ async fn apply(request: Intercepted, route: Route) -> Result<(), playwright_rs::
             request
                 .continue_(Some(ContinueOptions::builder().headers(all).build()))
                 .await
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_downloads_stay_in_their_folder() {
-        for (name, plain) in [
-            ("../../etc/passwd", "_.._etc_passwd"),
-            ("", "download"),
-            ("..", "download"),
-            ("a b.pdf", "a b.pdf"),
-            ("x\0\n", "x__"),
-        ] {
-            assert_eq!(plain_name(name), plain);
         }
     }
 }

@@ -99,13 +99,7 @@ fn classic(token: &TokenChallenge, vendor: Vendor) -> Option<Task> {
             .set_if(token.invisible, "isInvisible", true)
             .set_some("recaptchaDataSValue", token.data_s.clone())
             .set_some("apiDomain", token.api_domain.clone())
-            .set_some(
-                "enterprisePayload",
-                token
-                    .enterprise_payload
-                    .clone()
-                    .filter(|_| token.enterprise),
-            ),
+            .set_some("enterprisePayload", payload(token)),
         Kind::RecaptchaV3 => task
             .set("minScore", token.min_score.value())
             .set_some("pageAction", token.action.clone())
@@ -128,6 +122,14 @@ fn classic(token: &TokenChallenge, vendor: Vendor) -> Option<Task> {
         Some(proxy) => with_proxy(task, proxy),
         None => task,
     })
+}
+
+/// What goes with a widget of the Enterprise edition, and with no other.
+fn payload(token: &TokenChallenge) -> Option<Value> {
+    token
+        .enterprise_payload
+        .clone()
+        .filter(|_| token.enterprise)
 }
 
 fn with_proxy(task: Task, proxy: &TaskProxy) -> Task {
@@ -180,13 +182,7 @@ fn capsolver(token: &TokenChallenge) -> Option<Task> {
             )
             .set_some("pageAction", token.action.clone())
             .set_some("recaptchaDataSValue", token.data_s.clone())
-            .set_some(
-                "enterprisePayload",
-                token
-                    .enterprise_payload
-                    .clone()
-                    .filter(|_| token.enterprise),
-            )
+            .set_some("enterprisePayload", payload(token))
             .set_some("apiDomain", token.api_domain.clone())
             .set_some("userAgent", token.user_agent.clone()),
     })

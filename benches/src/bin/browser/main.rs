@@ -10,6 +10,7 @@
 //! machine that others share, the times say little by themselves.
 
 mod client;
+mod memory;
 
 use std::{collections::BTreeMap, error::Error, path::PathBuf, time::Duration};
 
@@ -28,7 +29,10 @@ use rmcp::{ServiceExt as _, transport::stdio};
 use serde_json::{Value, json};
 use tokio::{process::Command, time::Instant};
 
-use self::client::Client;
+use self::{
+    client::Client,
+    memory::{pss, tree},
+};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -158,81 +162,103 @@ fn ours(origin: &str) -> Outcome<Command> {
     Ok(command)
 }
 
-#[allow(clippy::too_many_lines, reason = "one measurement after another")]
-async fn measure_ours(origin: &str, repeats: usize, times: &mut Times) -> Outcome<()> {
-    let started = Instant::now();
-    let mut client = Client::start(ours(origin)?).await?;
-    let url = format!("{origin}/");
-    let open = async |client: &mut Client| -> Outcome<Value> {
-        let made = client.call("browser_create_session", json!({})).await?;
-        Ok(made["structuredContent"]["session_id"].clone())
-    };
-    let id = open(&mut client).await?;
-    let page = client
-        .call("browser_navigate", json!({ "session_id": id, "url": url }))
-        .await?;
-    note(times, "cold start to first snapshot", started);
-    let button = reference(text(&page))?;
-    for _ in 0..repeats {
-        let begun = Instant::now();
-        client
-            .call("browser_navigate", json!({ "session_id": id, "url": url }))
-            .await?;
-        note(times, "navigate with snapshot", begun);
-    }
-    client
-        .call("browser_snapshot", json!({ "session_id": id }))
-        .await?;
-    for _ in 0..repeats {
-        let page = client
-            .call("browser_snapshot", json!({ "session_id": id }))
-            .await?;
-        let button = reference(text(&page)).unwrap_or_else(|_| button.clone());
-        let begun = Instant::now();
-        client.call("browser_interact", json!({ "session_id": id, "action": "click", "selector": button, "snapshot": "none" })).await?;
-        note(times, "click", begun);
-        let begun = Instant::now();
-        client
-            .call(
-                "browser_interact",
-                json!({ "session_id": id, "action": "click", "selector": button }),
-            )
-            .await?;
-        note(times, "click with snapshot", begun);
-    }
-    for _ in 0..repeats {
-        let begun = Instant::now();
-        let other = open(&mut client).await?;
-        client
-            .call(
-                "browser_navigate",
-                json!({ "session_id": other, "url": url }),
-            )
-            .await?;
-        note(times, "new session", begun);
-        client
-            .call("browser_close_session", json!({ "session_id": other }))
-            .await?;
+/// Our server, and a session on the page.
+struct Ours {
+    client: Client,
+    id: Value,
+    url: String,
+    repeats: usize,
+}
+
+impl Ours {
+    async fn start(origin: &str, repeats: usize, times: &mut Times) -> Outcome<Self> {
+        let started = Instant::now();
+        let client = Client::start(ours(origin)?).await?;
+        let mut own = Self {
+            client,
+            id: Value::Null,
+            url: format!("{origin}/"),
+            repeats,
+        };
+        own.id = own.open().await?;
+        own.navigate().await?;
+        note(times, "cold start to first snapshot", started);
         // What the next session needs is made meanwhile, as it would be between two callers.
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        Ok(own)
     }
-    client
-        .call(
-            "browser_navigate",
-            json!({ "session_id": id, "url": format!("{origin}/big") }),
-        )
-        .await?;
-    let same = client
-        .call(
-            "browser_snapshot",
-            json!({ "session_id": id, "changes": true }),
-        )
-        .await?;
-    say(format!(
-        "unchanged snapshot of 10,000 nodes: {} bytes",
-        text(&same).len()
-    ))?;
-    client.stop().await
+
+    async fn open(&mut self) -> Outcome<Value> {
+        let made = self
+            .client
+            .call("browser_create_session", json!({}))
+            .await?;
+        Ok(made["structuredContent"]["session_id"].clone())
+    }
+
+    async fn navigate(&mut self) -> Outcome<Value> {
+        let there = json!({ "session_id": self.id, "url": self.url });
+        self.client.call("browser_navigate", there).await
+    }
+
+    async fn navigations(&mut self, times: &mut Times) -> Outcome<()> {
+        for _ in 0..self.repeats {
+            let begun = Instant::now();
+            self.navigate().await?;
+            note(times, "navigate with snapshot", begun);
+        }
+        Ok(())
+    }
+
+    async fn clicks(&mut self, times: &mut Times) -> Outcome<()> {
+        for _ in 0..self.repeats {
+            let only = json!({ "session_id": self.id });
+            let page = self.client.call("browser_snapshot", only).await?;
+            let mut click = json!({ "session_id": self.id, "action": "click",
+                "selector": reference(text(&page))?, "snapshot": "none" });
+            let begun = Instant::now();
+            self.client.call("browser_interact", click.clone()).await?;
+            note(times, "click", begun);
+            click["snapshot"] = "changes".into();
+            let begun = Instant::now();
+            self.client.call("browser_interact", click).await?;
+            note(times, "click with snapshot", begun);
+        }
+        Ok(())
+    }
+
+    async fn sessions(&mut self, times: &mut Times) -> Outcome<()> {
+        for _ in 0..self.repeats {
+            let begun = Instant::now();
+            let other = self.open().await?;
+            let there = json!({ "session_id": other, "url": self.url });
+            self.client.call("browser_navigate", there).await?;
+            note(times, "new session", begun);
+            let only = json!({ "session_id": other });
+            self.client.call("browser_close_session", only).await?;
+            tokio::time::sleep(Duration::from_millis(800)).await;
+        }
+        Ok(())
+    }
+
+    async fn unchanged(&mut self) -> Outcome<()> {
+        let there = json!({ "session_id": self.id, "url": format!("{}big", self.url) });
+        self.client.call("browser_navigate", there).await?;
+        let again = json!({ "session_id": self.id, "changes": true });
+        let same = self.client.call("browser_snapshot", again).await?;
+        let bytes = text(&same).len();
+        say(format!("unchanged snapshot of 10,000 nodes: {bytes} bytes"))?;
+        Ok(())
+    }
+}
+
+async fn measure_ours(origin: &str, repeats: usize, times: &mut Times) -> Outcome<()> {
+    let mut own = Ours::start(origin, repeats, times).await?;
+    own.navigations(times).await?;
+    own.clicks(times).await?;
+    own.sessions(times).await?;
+    own.unchanged().await?;
+    own.client.stop().await
 }
 
 /// What one and eight sessions take, with nothing kept ready.
@@ -435,50 +461,4 @@ async fn soak(driver: DriverConfig, sessions: usize) -> Outcome<()> {
     }
     browsers.shutdown().await;
     Ok(())
-}
-
-/// Proportional memory of a process in bytes.
-fn pss(pid: Option<u32>) -> Outcome<u64> {
-    let pid = pid.ok_or("the process has ended")?;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .ok_or("no Pss")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-}
-
-/// The same of a process and all below it.
-fn tree(pid: Option<u32>) -> Outcome<u64> {
-    let root = pid.ok_or("the process has ended")?;
-    let mut parents = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-        parents.insert(pid, parent.unwrap_or_default());
-    }
-    let (mut family, mut next) = (vec![root], 0);
-    while let Some(parent) = family.get(next).copied() {
-        family.extend(
-            parents
-                .iter()
-                .filter(|(_, of)| **of == parent)
-                .map(|(pid, _)| *pid),
-        );
-        next += 1;
-    }
-    // A process may end while it is looked at.
-    Ok(family
-        .into_iter()
-        .filter_map(|pid| pss(Some(pid)).ok())
-        .sum())
 }
