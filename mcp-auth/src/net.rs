@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+#[cfg(feature = "server")]
+use http::{HeaderValue, header};
+use http::{Request, StatusCode};
 use mcp_core::http_client::{HttpClient, HttpError, HttpErrorKind};
 use serde_json::Value;
 use url::Url;
@@ -67,6 +69,7 @@ impl FetchError {
 pub(crate) struct Answer {
     pub(crate) host: String,
     pub(crate) status: StatusCode,
+    #[cfg(feature = "server")]
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -131,6 +134,7 @@ pub(crate) async fn send(
     Ok(Answer {
         host: host.clone(),
         status: parts.status,
+        #[cfg(feature = "server")]
         headers: parts.headers,
         body,
     })
@@ -139,6 +143,7 @@ pub(crate) async fn send(
 /// Gets a JSON document.
 ///
 /// A connection that was kept may have been closed at the other end in the meantime: reading is tried once more.
+#[cfg(feature = "server")]
 pub(crate) async fn get(client: &Arc<dyn HttpClient>, url: &Url) -> Result<Answer, FetchError> {
     let request = || {
         let mut request = Request::new(Bytes::new());

@@ -25,6 +25,7 @@ impl Node {
         Self::Text(Zeroizing::new(text.into()))
     }
 
+    #[cfg(any(feature = "sops", test))]
     pub(super) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
