@@ -173,6 +173,29 @@ impl Request {
         self.params_mut().set("_meta", meta.into());
     }
 
+    /// Takes out of `_meta` what a client of revision 2026-07-28 says there about itself in each request. For a server of
+    /// the session era, which was told when its session was opened, and which may take a request that says it for one of
+    /// the other era.
+    pub fn remove_client_facts(&mut self) {
+        let Some(mut own) = self.meta() else { return };
+        if !own.contains(meta::PROTOCOL_VERSION) {
+            return;
+        }
+        for key in [
+            meta::PROTOCOL_VERSION,
+            meta::CLIENT_CAPABILITIES,
+            meta::CLIENT_INFO,
+            meta::LOG_LEVEL,
+        ] {
+            own.remove(key);
+        }
+        let nothing_else = own.keys().next().is_none();
+        match nothing_else {
+            true => self.params_mut().remove("_meta"),
+            false => self.params_mut().set("_meta", own.into()),
+        }
+    }
+
     /// Returns the token that progress notifications of this call carry.
     #[must_use]
     pub fn progress_token(&self) -> Option<Json> {
@@ -432,6 +455,23 @@ mod tests {
         }
         assert!(Request::new(Method::RESOURCES_READ, None).is_err());
         assert!(request(Method::TOOLS_LIST, "[]").is_err());
+    }
+
+    #[test]
+    fn what_a_stateless_client_says_of_itself_is_taken_out_and_nothing_else() {
+        let facts = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
+        for (before, after) in [
+            (format!(r#"{{"a":1,"_meta":{{{facts}}}}}"#), r#"{"a":1}"#),
+            (
+                format!(r#"{{"_meta":{{"x":1.0,{facts},"progressToken":"t"}}}}"#),
+                r#"{"_meta":{"x":1.0,"progressToken":"t"}}"#,
+            ),
+            (r#"{"_meta":{"x":1}}"#.to_owned(), r#"{"_meta":{"x":1}}"#),
+        ] {
+            let mut request = request(Method::TOOLS_LIST, &before).unwrap();
+            request.remove_client_facts();
+            assert_eq!(request.params().unwrap().to_json().as_str(), after);
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use axum::{Router, body::Bytes, http::StatusCode, response::IntoResponse, routin
 use mcp_aggregate::Running;
 use mcp_core::{Error, Json, Method, Principal, ProtocolVersion, Request, Response, SessionKey};
 use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::json;
 use tower::ServiceExt;
 
 use crate::{
+    client::Client,
     fixture::{Server, start, start_bare},
     json_text::{string, value},
 };
@@ -152,4 +154,27 @@ fn an_error_keeps_code_message_and_data() {
         let told = error.to_rpc(version.era());
         assert_eq!(told.as_str(), sent);
     });
+}
+
+#[tokio::test]
+async fn a_server_of_the_session_era_is_not_told_what_a_stateless_client_says_of_itself() {
+    let only_sessions = async |body: Bytes| {
+        let asks = Json::parse(body.clone()).unwrap().member("method");
+        match asks.is_some_and(|method| method.as_str() == "\"server/discover\"") {
+            true => StatusCode::BAD_REQUEST.into_response(),
+            false => answer(body).await,
+        }
+    };
+    let app = Router::new().route("/mcp", post(only_sessions));
+    let server = Server::serve("127.0.0.1:0".parse().unwrap(), app).await;
+    let running = start_bare(server.upstream("old")).await;
+    let client = Client::stateless(&running, "alice");
+    let params = json!({ "name": "params", "arguments": {}, "_meta": { "vendor": 1 } });
+    let answer = client.request("tools/call", params).await;
+    assert_eq!(
+        answer["result"]["_meta"],
+        json!({ "vendor": 1 }),
+        "{answer}"
+    );
+    running.shutdown().await;
 }

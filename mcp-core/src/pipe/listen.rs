@@ -157,7 +157,8 @@ impl Pipe {
     /// # Cancel safety
     ///
     /// As [`Pipe::call`].
-    pub async fn call_session_era(&self, request: Request) -> Result<Response, Error> {
+    pub async fn call_session_era(&self, mut request: Request) -> Result<Response, Error> {
+        request.remove_client_facts();
         if request.is_notification() {
             let params = request.params().map(Object::to_json);
             let notification = Notification::new(request.method().clone(), params);

@@ -90,6 +90,7 @@ impl Session {
     pub(super) async fn exchange(self: &Arc<Self>, request: &Request) -> Result<Response, Failed> {
         let mut ticket = self.inbox.admit(request).map_err(|_| Failed::Expired)?;
         let mut request = request.clone();
+        request.remove_client_facts();
         ticket.rename_progress(&mut request);
         let id = Id::number(ticket.id());
         let body = jsonrpc::write_request(&id, request.method(), request.params());
