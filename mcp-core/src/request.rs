@@ -189,10 +189,10 @@ impl Request {
         ] {
             own.remove(key);
         }
-        let nothing_else = own.keys().next().is_none();
-        match nothing_else {
-            true => self.params_mut().remove("_meta"),
-            false => self.params_mut().set("_meta", own.into()),
+        let own = own.to_json();
+        match own.as_str() {
+            "{}" => self.params_mut().remove("_meta"),
+            _ => self.params_mut().set("_meta", own),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use mcp_core::{
     CatalogueChange, ChangeEvent, ChangeFeed, EntryKind, Era, Error, ErrorKind, Json, Method,
-    Notification, Notifier, Object, Request, Response, RpcCode, pipe::Filter,
+    Notification, Notifier, Object, Request, Response, RpcCode, UpstreamId, pipe::Filter,
 };
 use serde_json::json;
 use tokio::{
@@ -58,7 +58,7 @@ pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response,
     }
     stand(&mut listening, acknowledgements).await;
     acknowledge(&request, &filter, &honoured).await?;
-    let changes = tell_changes(feed, &request, &filter);
+    let changes = tell_changes(core, feed, &request, &filter);
     tokio::pin!(changes);
     loop {
         tokio::select! {
@@ -128,14 +128,16 @@ fn general(
     let owner = request.principal().partition();
     let facts = request.clone();
     let notifier = request.notifier().map(move |notification| {
-        if *notification.method() == Method::ACKNOWLEDGED {
-            sender.tell();
-            return None;
-        }
-        if Method::LIST_CHANGES.contains(notification.method())
+        let acknowledged = *notification.method() == Method::ACKNOWLEDGED;
+        // What was listed before the upstream listened may have changed since.
+        if (acknowledged || Method::LIST_CHANGES.contains(notification.method()))
             && let Some(view) = core.view(&facts)
         {
             view.invalidate(index);
+        }
+        if acknowledged {
+            sender.tell();
+            return None;
         }
         // The view is kept up to date whatever the client wants to hear of it.
         if !filter.wants(&notification) {
@@ -247,6 +249,7 @@ async fn acknowledge(request: &Request, filter: &Filter, uris: &[String]) -> Res
 
 /// Tells the client of changes of the catalogue. Ends when the client is gone or the gateway stops.
 async fn tell_changes(
+    core: &Arc<Core>,
     mut feed: mcp_core::ChangeStream,
     request: &Request,
     filter: &Filter,
@@ -256,15 +259,35 @@ async fn tell_changes(
         let told = match feed.recv().await {
             None => return Error::new(ErrorKind::Unavailable, "the gateway is stopping"),
             Some(ChangeEvent::Changed(change)) => {
+                outdate(core, request, |id| {
+                    let mut changed = change.entries.iter();
+                    changed.any(|entry| entry.upstream.as_ref() == Some(id))
+                });
                 tell(request.notifier(), filter, |kind| {
                     CatalogueChange::touches(&change, kind)
                 })
                 .await
             }
-            Some(_) => tell(request.notifier(), filter, everything).await,
+            Some(_) => {
+                outdate(core, request, |_| true);
+                tell(request.notifier(), filter, everything).await
+            }
         };
         if let Err(error) = told {
             return error;
+        }
+    }
+}
+
+/// Has what changed for everybody listed anew for a client with lists of its own: the upstream may tell that client later
+/// than the gateway, and the client reads its lists as soon as it is told.
+fn outdate(core: &Arc<Core>, request: &Request, changed: impl Fn(&UpstreamId) -> bool) {
+    for (index, upstream) in core.upstreams.iter().enumerate() {
+        if !core.is_shared(index, request)
+            && changed(&upstream.id)
+            && let Some(view) = core.view(request)
+        {
+            view.invalidate(index);
         }
     }
 }

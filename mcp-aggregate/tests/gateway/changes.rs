@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -139,5 +142,65 @@ async fn a_tool_called_before_its_upstream_listens_is_followed_by_the_changes_it
     client
         .notification("notifications/tools/list_changed")
         .await;
+    running.shutdown().await;
+}
+
+/// A server that gets a second tool when the first is called, and tells nobody but who listened first: the gateway.
+#[derive(Clone, Default)]
+struct Whispering {
+    grown: Arc<AtomicBool>,
+    listeners: Arc<Mutex<Vec<Notifier>>>,
+}
+
+impl Whispering {
+    async fn answer(self, request: Request) -> Result<Response, Error> {
+        let result = match *request.method() {
+            Method::DISCOVER => json!({ "capabilities": { "tools": { "listChanged": true } } }),
+            Method::SUBSCRIPTIONS_LISTEN => {
+                let notifier = request.notifier().clone();
+                self.listeners.lock().unwrap().push(notifier);
+                let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(json!({}).into()));
+                request.notifier().notify(acknowledged).await?;
+                std::future::pending().await
+            }
+            Method::TOOLS_CALL => {
+                self.grown.store(true, Ordering::SeqCst);
+                let first = self.listeners.lock().unwrap()[0].clone();
+                first
+                    .notify(Notification::new(Method::TOOLS_CHANGED, None))
+                    .await?;
+                json!({ "content": [] })
+            }
+            _ => {
+                let tool = |name| json!({ "name": name, "inputSchema": { "type": "object" } });
+                match self.grown.load(Ordering::SeqCst) {
+                    true => json!({ "tools": [tool("a"), tool("b")] }),
+                    false => json!({ "tools": [tool("a")] }),
+                }
+            }
+        };
+        Ok(Response::new(result.into()))
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_of_a_change_finds_it_listed() {
+    let whispering = Whispering::default();
+    let listeners = Arc::clone(&whispering.listeners);
+    let service = service_fn(move |request| whispering.clone().answer(request));
+    let running = start_bare(Upstream::service("whispering", service).unwrap()).await;
+    let client = Client::session(&running, "alice").await;
+    let listening = async {
+        while listeners.lock().unwrap().len() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), listening).await.unwrap();
+    assert_eq!(client.names("tools").await, ["a"]);
+    client.call("a", json!({})).await;
+    client
+        .notification("notifications/tools/list_changed")
+        .await;
+    assert_eq!(client.names("tools").await, ["a", "b"]);
     running.shutdown().await;
 }
