@@ -53,7 +53,7 @@ async fn without_a_key_there_is_a_challenge_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_session_of_one_key_is_not_anothers() {
+async fn the_session_of_one_key_is_not_that_of_another() {
     let shop = shop().await;
     let world = World::start(driver(), |settings| {
         settings.origins = vec![shop.clone()];
