@@ -49,6 +49,8 @@ struct Entry {
     /// A listener takes what belongs to no call; `None` for a call.
     listens: Option<Filter>,
     wants_log: bool,
+    /// Whether a question can be put to who made the call. The gateway's own listings have nobody.
+    asks: bool,
 }
 
 /// What arrives for one call before its answer.
@@ -173,6 +175,7 @@ impl Inbox {
                 token: request.progress_token(),
                 session: request.session().cloned(),
                 wants_log: listens.is_some() || request.log_level().is_some(),
+                asks: request.asker().is_some(),
                 listens,
             },
         );
@@ -273,14 +276,17 @@ impl State {
             Message::Request(id, method, params) => {
                 let refused = (id.clone(), Err(cannot_ask(&method)));
                 let certain = cause.is_some_and(|cause| self.calls.contains_key(&cause));
-                let calls = self.calls.values().filter(|call| call.listens.is_none());
+                let several = self
+                    .calls
+                    .values()
+                    .filter(|call| call.listens.is_none() && call.asks);
                 let question = Arrival::Question {
                     id,
                     method,
                     params: params.map(Json::from),
-                    shared: !certain && calls.count() > 1,
+                    shared: !certain && several.count() > 1,
                 };
-                match self.whose(cause, |_| true) {
+                match self.who_answers(cause) {
                     Some(owner) if self.send(owner, question) => None,
                     _ => Some(refused),
                 }
@@ -410,6 +416,18 @@ impl State {
             Ok(Some(id)) => Some(id),
             Ok(None) => self.listener(fits),
         }
+    }
+
+    /// Finds who is to be asked. A call that nobody can be asked through, such as a listing of the gateway's own, gives
+    /// way to another one of its client; one of another client makes it doubtful who is meant.
+    fn who_answers(&self, cause: Option<u64>) -> Option<u64> {
+        let of_one_client = self.whose(cause, |_| true)?;
+        let owner = self.calls.get(&of_one_client)?;
+        if owner.asks || owner.listens.is_some() || cause == Some(of_one_client) {
+            return Some(of_one_client);
+        }
+        let can_be_asked = |entry: &Entry| entry.listens.is_none() && entry.asks;
+        self.newest_of_one_client(can_be_asked).ok().flatten()
     }
 
     /// Finds the general listener, if there is one client.

@@ -362,3 +362,24 @@ async fn what_changes_before_anybody_listens_is_told_to_the_first_who_does() {
         "each is told once"
     );
 }
+
+#[tokio::test]
+async fn a_question_passes_a_listing_of_the_gateways_own_by_and_no_call_of_another_client() {
+    let question = || message(r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#);
+    let inbox = Inbox::new();
+    let of = |request: Request, session: &str| request.with_session(SessionKey::new(session));
+    let (asked, _stream) = listened(of(call("{}"), "a"));
+    let mut asked = inbox.admit(&asked).unwrap();
+    let mut listing = inbox.admit(&of(call("{}"), "a")).unwrap();
+    assert!(inbox.deliver(question(), None).is_none());
+    assert!(listing.try_arrival().is_none());
+    let arrival = asked.try_arrival();
+    assert!(
+        matches!(arrival, Some(Arrival::Question { shared: false, .. })),
+        "{arrival:?}"
+    );
+    // Another client that cannot be asked may be meant all the same.
+    let _foreign = inbox.admit(&of(call("{}"), "b")).unwrap();
+    assert!(inbox.deliver(question(), None).is_some(), "refused");
+    assert!(asked.try_arrival().is_none());
+}
