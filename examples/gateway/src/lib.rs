@@ -1,11 +1,9 @@
 //! A whole gateway, built apart from `main` so that tests call it.
 
+pub mod clock;
 mod notes;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::Path};
 
 use axum::Router;
 use mcp_aggregate::{
@@ -14,6 +12,9 @@ use mcp_aggregate::{
 use mcp_core::{ConfigError, front::http::HttpConfig};
 
 pub use self::notes::Notes;
+
+/// The argument that makes the program a server itself, so that one program is all there is to build.
+pub const SERVE_CLOCK: &str = "--serve-clock";
 
 /// What an upstream is, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,16 +121,21 @@ pub fn gateway(
     })
 }
 
-/// Describes a gateway in front of what every machine has: a server in this process, a server built with this
-/// example, and official servers where `npx` and `uvx` are there to run them.
+/// Describes a gateway in front of what every machine has: a server in this process, `program` as a child that serves
+/// [`clock`] when it is given [`SERVE_CLOCK`], and official servers where `npx` and `uvx` are there to run them.
 ///
 /// # Errors
 ///
 /// An upstream is malformed.
-pub fn default_gateway(clock: &Path, npx: bool, uvx: bool) -> Result<GatewayBuilder, ConfigError> {
+pub fn default_gateway(
+    program: &Path,
+    npx: bool,
+    uvx: bool,
+) -> Result<GatewayBuilder, ConfigError> {
+    let clock = Command::new(program).args([SERVE_CLOCK]);
     let mut builder = Gateway::builder("gateway")
         .upstream(Upstream::rmcp("notes", || Ok(Notes::default()))?)
-        .upstream(started(Upstream::command("clock", Command::new(clock))?));
+        .upstream(started(Upstream::command("clock", clock)?));
     if npx {
         builder = builder.upstream(started(Upstream::npm(
             "everything",
@@ -140,12 +146,6 @@ pub fn default_gateway(clock: &Path, npx: bool, uvx: bool) -> Result<GatewayBuil
         builder = builder.upstream(started(Upstream::pypi("time", "mcp-server-time")?));
     }
     Ok(builder)
-}
-
-/// Finds the server that is built with this example, beside the running program.
-#[must_use]
-pub fn clock_beside(program: &Path) -> PathBuf {
-    program.with_file_name(format!("gateway-clock{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// Serves a gateway: MCP at `/mcp`, health at `/health`, `/health/live` and `/health/ready`.

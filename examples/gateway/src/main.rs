@@ -4,7 +4,7 @@ use std::{error::Error, io::Write as _, net::SocketAddr, process::ExitCode, time
 
 use axum::serve::ListenerExt as _;
 use clap::Parser;
-use gateway_example::{UpstreamArgument, app, clock_beside, default_gateway, gateway};
+use gateway_example::{UpstreamArgument, app, clock, default_gateway, gateway};
 use mcp_aggregate::{Running, UpstreamState};
 use tokio::net::TcpListener;
 
@@ -32,6 +32,9 @@ struct Arguments {
     /// How long to wait, in seconds, before saying what was aggregated.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
+    /// Serve the clock of the example on standard input and output, and nothing else.
+    #[arg(long, hide = true)]
+    serve_clock: bool,
 }
 
 #[tokio::main]
@@ -54,9 +57,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.serve_clock {
+        return clock::serve().await;
+    }
     let builder = match arguments.upstreams.is_empty() {
         true => default_gateway(
-            &clock_beside(&std::env::current_exe()?),
+            &std::env::current_exe()?,
             is_installed("npx"),
             is_installed("uvx"),
         )?,

@@ -32,8 +32,12 @@ impl ServerHandler for Clock {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Serves one client on standard input and output until it goes.
+///
+/// # Errors
+///
+/// The client does not open a session.
+pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     Clock.serve(stdio()).await?.waiting().await?;
     Ok(())
 }
