@@ -131,7 +131,7 @@ fn general(
         let acknowledged = *notification.method() == Method::ACKNOWLEDGED;
         // What was listed before the upstream listened may have changed since.
         if (acknowledged || Method::LIST_CHANGES.contains(notification.method()))
-            && let Some(view) = core.view(&facts)
+            && let Some(view) = core.known_view(&facts)
         {
             view.invalidate(index);
         }
@@ -282,11 +282,12 @@ async fn tell_changes(
 /// Has what changed for everybody listed anew for a client with lists of its own: the upstream may tell that client later
 /// than the gateway, and the client reads its lists as soon as it is told.
 fn outdate(core: &Arc<Core>, request: &Request, changed: impl Fn(&UpstreamId) -> bool) {
+    // Whoever has no view yet will read everything anew.
+    let Some(view) = core.known_view(request) else {
+        return;
+    };
     for (index, upstream) in core.upstreams.iter().enumerate() {
-        if !core.is_shared(index, request)
-            && changed(&upstream.id)
-            && let Some(view) = core.view(request)
-        {
+        if !core.is_shared(index, request) && changed(&upstream.id) {
             view.invalidate(index);
         }
     }

@@ -48,7 +48,7 @@ pub(crate) struct View {
     snapshot: ArcSwapOption<Snapshot>,
     /// Held while the view is composed. Callers that come meanwhile wait.
     composing: AsyncMutex<Vec<Slot>>,
-    /// Upstreams that the client has been in touch with.
+    /// Upstreams whose lists have changed since they were read for this view.
     changed: Mutex<Vec<bool>>,
 }
 
@@ -153,10 +153,14 @@ impl Core {
 
     /// Returns what is offered to the client of a request as far as it is known now, without asking anybody.
     pub(crate) fn snapshot_now(&self, request: &Request) -> Arc<Snapshot> {
-        client(request)
-            .and_then(|client| self.views.known(&client))
+        self.known_view(request)
             .and_then(|view| view.snapshot.load_full())
             .unwrap_or_else(|| self.base.load_full())
+    }
+
+    /// Returns the view of the client of a request, if it has one already.
+    pub(crate) fn known_view(&self, request: &Request) -> Option<Arc<View>> {
+        self.views.known(&client(request)?)
     }
 
     /// Returns the view of the client of a request.
