@@ -1,5 +1,7 @@
 //! What the benchmarks need of the catalogue. Not for use: it changes without notice.
 
+use std::time::Duration;
+
 use mcp_core::{BoxSeam, Error, Json, Method, Principal, Request, UpstreamId, Visibility};
 
 use crate::catalogue::{self, ListKind, Prefixed, Snapshot, Source};
@@ -24,7 +26,11 @@ impl Listings {
         for (id, service) in upstreams {
             let id = UpstreamId::new(id)
                 .map_err(|error| Error::new(mcp_core::ErrorKind::Internal, error.to_string()))?;
-            let listing = Some(catalogue::fetch(service, &facts).await?.into());
+            let listing = Some(
+                catalogue::fetch(service, &facts, Duration::from_secs(10))
+                    .await?
+                    .into(),
+            );
             sources.push(Source { id, listing });
         }
         Ok(Self(sources))

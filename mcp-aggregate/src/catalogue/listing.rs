@@ -3,12 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
+use futures_util::future::join_all;
 use mcp_core::{
     BoxSeam, Error, ErrorKind, Json, Method, Object, Request, ToolAnnotations, mirror::Mirrors,
 };
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::ListKind;
@@ -83,7 +86,14 @@ impl Listing {
 }
 
 /// Asks an upstream for everything it offers, on behalf of the client of a request.
-pub(crate) async fn fetch(service: &BoxSeam, facts: &Request) -> Result<Listing, Error> {
+///
+/// Each list stands for itself: one that fails, or takes longer than `each`, leaves the others as they are. An error
+/// is returned where the upstream is not reached at all, or none of its lists can be read.
+pub(crate) async fn fetch(
+    service: &BoxSeam,
+    facts: &Request,
+    each: Duration,
+) -> Result<Listing, Error> {
     let discover = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?;
     let discovered = call(service, facts, discover).await?;
     let discovered = Object::try_from(discovered)?;
@@ -95,16 +105,46 @@ pub(crate) async fn fetch(service: &BoxSeam, facts: &Request) -> Result<Listing,
             .and_then(|own| own.member(mcp_core::meta::SERVER_INFO)),
         ..Listing::default()
     };
-    for kind in ListKind::ALL {
-        let offered = listing
-            .capabilities
-            .as_ref()
-            .is_some_and(|own| own.member(kind.capability()).is_some());
-        if offered {
-            listing.lists[kind as usize] = fetch_list(service, facts, kind).await?;
+    let offered = ListKind::ALL.map(|kind| {
+        let capabilities = listing.capabilities.as_ref();
+        capabilities.is_some_and(|own| own.member(kind.capability()).is_some())
+    });
+    let lists = ListKind::ALL
+        .into_iter()
+        .zip(offered)
+        .map(|(kind, offered)| async move {
+            match offered {
+                false => Ok(List::default()),
+                true => timeout(each, fetch_list(service, facts, kind))
+                    .await
+                    .unwrap_or_else(|_| Err(late(kind))),
+            }
+        });
+    let mut read = false;
+    let mut failure = None;
+    for (kind, list) in ListKind::ALL.into_iter().zip(join_all(lists).await) {
+        match list {
+            Ok(list) => {
+                read |= offered[kind as usize];
+                listing.lists[kind as usize] = list;
+            }
+            Err(error) => {
+                tracing::warn!(list = kind.member(), %error, "a list cannot be read");
+                failure = Some(error);
+            }
         }
     }
+    if let Some(error) = failure.filter(|_| !read) {
+        return Err(error);
+    }
     Ok(listing.seal())
+}
+
+fn late(kind: ListKind) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{} was not answered in time", kind.method()),
+    )
 }
 
 async fn call(service: &BoxSeam, facts: &Request, request: Request) -> Result<Json, Error> {

@@ -275,20 +275,26 @@ impl View {
             let facts = &facts;
             async move {
                 match (core.is_shared(index, facts), &slot.0) {
-                    (true, _) => core.shared_listing(index).await,
-                    (false, Some(known)) => Some(Arc::clone(known)),
-                    (false, None) => core.own_listing(index, facts).await.ok(),
+                    (true, _) => (core.shared_listing(index).await, true),
+                    (false, Some(known)) => (Some(Arc::clone(known)), true),
+                    (false, None) => match core.own_listing(index, facts).await {
+                        Ok(own) => (Some(own), true),
+                        // What is offered to everybody is a better answer than nothing, until the next look.
+                        Err(_) => (core.base_listing(index), false),
+                    },
                 }
             }
         });
         let listings = join_all(listings).await;
-        for (slot, listing) in slots.iter_mut().zip(&listings) {
-            slot.0.clone_from(listing);
+        let all_own = listings.iter().all(|(_, own)| *own);
+        for (slot, (listing, own)) in slots.iter_mut().zip(&listings) {
+            slot.0 = listing.clone().filter(|_| *own);
         }
+        let listings: Vec<_> = listings.into_iter().map(|(listing, _)| listing).collect();
         let snapshot = core.views.compose(core, &listings);
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         // What changed while it was listed makes it good for this one caller only.
-        if !changed.contains(&true) {
+        if all_own && !changed.contains(&true) {
             self.snapshot.store(Some(Arc::clone(&snapshot)));
         }
         drop(changed);
@@ -297,18 +303,20 @@ impl View {
 }
 
 impl Core {
+    /// Returns what an upstream has listed for the gateway itself.
+    fn base_listing(&self, index: usize) -> Option<Arc<Listing>> {
+        let base = self.base.load();
+        base.sources().get(index)?.listing.clone()
+    }
+
     /// Returns what an upstream offers everybody, waiting for the first listing.
     async fn shared_listing(&self, index: usize) -> Option<Arc<Listing>> {
-        let known = || {
-            let base = self.base.load();
-            base.sources().get(index)?.listing.clone()
-        };
-        if let Some(listing) = known() {
+        if let Some(listing) = self.base_listing(index) {
             return Some(listing);
         }
         let wait = self.board.settled_one(index);
         let _ = timeout(self.upstreams[index].list_timeout, wait).await;
-        known()
+        self.base_listing(index)
     }
 
     /// Asks an upstream what it offers the client of a request.
@@ -318,7 +326,7 @@ impl Core {
             true => Duration::from_millis(500),
             false => self.upstreams[index].list_timeout,
         };
-        let fetch = catalogue::fetch(&self.upstreams[index].service, facts);
+        let fetch = catalogue::fetch(&self.upstreams[index].service, facts, longest);
         let listing = timeout(longest, fetch).await.unwrap_or_else(|_| {
             Err(Error::new(
                 mcp_core::ErrorKind::Timeout,

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use mcp_core::{
     CatalogueChange, Error, ErrorKind, Method, NotificationStream, Notifier, Object, Principal,
-    Request, SessionKey,
+    Request, Response, SessionKey,
 };
 use serde_json::json;
 use tokio::{
@@ -96,7 +96,7 @@ async fn list(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Err
     let started = tokio::time::Instant::now();
     let listing = timeout(
         upstream.list_timeout * 6,
-        catalogue::fetch(&upstream.service, facts),
+        catalogue::fetch(&upstream.service, facts, upstream.list_timeout),
     )
     .await
     .map_err(|_| Error::new(ErrorKind::Timeout, "the upstream did not list in time"))??;
@@ -151,21 +151,39 @@ async fn follow(
     tokio::pin!(listening, patience);
     loop {
         tokio::select! {
-            ended = &mut listening => {
-                return match ended {
-                    Ok(_) if *listed => Ok(()),
-                    Err(error) if !cannot_listen(&error) => Err(error),
-                    Ok(_) | Err(_) => poll(core, index, facts, listed).await,
-                };
-            }
+            ended = &mut listening => return lost(ended, core, index, facts, listed).await,
             () = due.notified() => {}
             () = &mut patience, if !*listed => {}
             // Everything is dropped on the way here.
             _ = stream.recv() => continue,
         }
-        list(core, index, facts).await?;
+        // The listener may hold what the listing waits for, such as the start of a process: both make progress.
+        let listing = list(core, index, facts);
+        tokio::pin!(listing);
+        loop {
+            tokio::select! {
+                done = &mut listing => break done?,
+                ended = &mut listening => return lost(ended, core, index, facts, listed).await,
+                _ = stream.recv() => {}
+            }
+        }
         core.board.set(index, UpstreamState::Healthy, None);
         *listed = true;
+    }
+}
+
+/// What follows the end of a listener: an upstream that was reached and does not listen is polled.
+async fn lost(
+    ended: Result<Response, Error>,
+    core: &Arc<Core>,
+    index: usize,
+    facts: &Request,
+    listed: &mut bool,
+) -> Result<(), Error> {
+    match ended {
+        Ok(_) if *listed => Ok(()),
+        Err(error) if !cannot_listen(&error) => Err(error),
+        Ok(_) | Err(_) => poll(core, index, facts, listed).await,
     }
 }
 
@@ -195,8 +213,10 @@ fn listener(facts: &Request, due: Arc<Notify>) -> Result<(Request, NotificationS
     Ok((listen, stream))
 }
 
+/// Whether an upstream has answered that it does not listen, whatever its error: it can still be listed.
 fn cannot_listen(error: &Error) -> bool {
-    error.code(mcp_core::Era::Session) == mcp_core::RpcCode::METHOD_NOT_FOUND
+    error.kind() == ErrorKind::Answered
+        || error.code(mcp_core::Era::Session) == mcp_core::RpcCode::METHOD_NOT_FOUND
 }
 
 /// Lists an upstream now and from time to time, since it does not say when something changes.

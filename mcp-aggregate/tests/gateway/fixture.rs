@@ -67,22 +67,26 @@ impl Drop for Server {
 
 /// Starts a gateway and waits until it knows its upstreams.
 pub(crate) async fn start(upstreams: impl IntoIterator<Item = Upstream>) -> Running {
+    settled(unsettled(upstreams)).await
+}
+
+/// Starts a gateway.
+pub(crate) fn unsettled(upstreams: impl IntoIterator<Item = Upstream>) -> Running {
     let builder = upstreams
         .into_iter()
         .fold(Gateway::builder("gateway"), |gateway, upstream| {
             gateway.upstream(upstream)
         });
-    settled(builder.build().unwrap()).await
+    builder.build().unwrap().start()
 }
 
 /// Starts a gateway that leaves names as they are.
 pub(crate) async fn start_bare(upstream: Upstream) -> Running {
     let builder = Gateway::builder("gateway").upstream(upstream);
-    settled(builder.naming(Bare::default()).build().unwrap()).await
+    settled(builder.naming(Bare::default()).build().unwrap().start()).await
 }
 
-async fn settled(gateway: Gateway) -> Running {
-    let running = gateway.start();
+async fn settled(running: Running) -> Running {
     assert!(running.settled(Duration::from_secs(20)).await);
     running
 }

@@ -10,4 +10,5 @@ mod hostile;
 mod json_text;
 mod names;
 mod restart;
+mod starting;
 mod tasks;
