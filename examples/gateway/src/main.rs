@@ -13,6 +13,9 @@ use tokio::net::TcpListener;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How often to say what is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Puts several MCP servers behind one endpoint.
 ///
 /// Without --upstream: a server in this process, a server built with this example, and official servers where npx
@@ -76,12 +79,63 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let running = gateway.start();
     let server = tokio::spawn(serve(listener, app(&running, address)));
     writeln!(std::io::stdout(), "http://{address}/mcp")?;
-    running.settled(Duration::from_secs(arguments.wait)).await;
+    let waiting = Duration::from_secs(arguments.wait);
+    wait(&running, waiting).await?;
     report(&running, address)?;
-    tokio::signal::ctrl_c().await?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        told = tell_changes(&running) => told?,
+    }
     server.abort();
     running.shutdown().await;
     Ok(())
+}
+
+/// Waits for the upstreams and says what is waited for.
+async fn wait(running: &Running, longest: Duration) -> std::io::Result<()> {
+    let settled = running.settled(longest);
+    tokio::pin!(settled);
+    loop {
+        tokio::select! {
+            _ = &mut settled => return Ok(()),
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        let starting: Vec<_> = running
+            .health()
+            .upstreams
+            .into_iter()
+            .filter(|upstream| upstream.state == UpstreamState::Starting)
+            .map(|upstream| upstream.id.to_string())
+            .collect();
+        let names = starting.join(", ");
+        writeln!(
+            std::io::stdout(),
+            "waiting for {names} (a package may have to be downloaded)"
+        )?;
+    }
+}
+
+/// Says which upstreams come up, and which are lost, after the report.
+async fn tell_changes(running: &Running) -> std::io::Result<()> {
+    let mut known = running.health().upstreams;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = running.health().upstreams;
+        for (before, after) in known.iter().zip(&now) {
+            let is_up = |state| state == UpstreamState::Healthy;
+            match (is_up(before.state), is_up(after.state)) {
+                (false, true) => writeln!(std::io::stdout(), "{} is available", after.id)?,
+                (true, false) => writeln!(
+                    std::io::stdout(),
+                    "{} is not available: {}",
+                    after.id,
+                    after.error.as_deref().unwrap_or("it ended")
+                )?,
+                _ => {}
+            }
+        }
+        known = now;
+    }
 }
 
 async fn serve(listener: TcpListener, app: axum::Router) -> std::io::Result<()> {
