@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{
     Asker, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, SessionKey,
-    ToolAnnotations, TraceContext, UpstreamId, Visibility, front::CallerFacts,
+    ToolAnnotations, TraceContext, UpstreamId, Visibility, transport::CallerFacts,
 };
 
 /// When the answer to a request stops being of use.

@@ -8,8 +8,8 @@ use crate::{
     Object, Principal, ProtocolVersion, SessionKey, ToolAnnotations, TraceContext, UpstreamId,
     Visibility,
     context::{CallContext, SharedContext},
-    front::CallerFacts,
     protocol::meta,
+    transport::CallerFacts,
 };
 
 /// A call on its way to whoever answers it.

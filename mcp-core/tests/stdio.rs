@@ -1,4 +1,4 @@
-//! The stdio front, spoken to line by line.
+//! The stdio transport, spoken to line by line.
 #![cfg(feature = "stdio")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use mcp_core::{
     BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
     Stack,
-    front::stdio::{StdioConfig, serve},
+    transport::stdio::{StdioConfig, serve},
 };
 use serde_json::{Value, json};
 use tokio::{

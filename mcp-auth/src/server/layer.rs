@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
-use mcp_core::front::CallerFacts;
+use mcp_core::transport::CallerFacts;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;

@@ -1,6 +1,6 @@
 //! Adapters between rmcp and the seam, in both directions.
 //!
-//! [`serve`] turns any rmcp `ServerHandler` into a service of the seam, so that layers go around it and a front
+//! [`serve`] turns any rmcp `ServerHandler` into a service of the seam, so that layers go around it and a transport
 //! serves it. [`RmcpServer`] turns any service of the seam into something that rmcp's stdio and custom transports
 //! can serve.
 //!
@@ -124,7 +124,7 @@ impl<H: ServerHandler> RmcpService<H> {
             }
             (Era::Session, None) => Err(Error::new(
                 ErrorKind::Internal,
-                "a call of the session era has no session: a front must set one",
+                "a call of the session era has no session: a transport must set one",
             )),
         }
     }

@@ -19,9 +19,9 @@ use crate::{
     Asker, ClientCapabilities, Era, Error, ErrorKind, Json, LogLevel, Method, Notification,
     Notifier, Object, Principal, ProtocolVersion, Request, Response, Seam, SessionKey,
     TraceContext,
-    front::initialize::{self, Opening},
     notifier::Outgoing,
     protocol::meta,
+    transport::initialize::{self, Opening},
 };
 
 /// How many notifications of one call may wait for the transport.
@@ -29,11 +29,11 @@ const WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 /// Serves a service of the seam over rmcp's stdio and custom transports: one value for each connection.
 ///
-/// Over HTTP use [`HttpFront`](crate::front::http::HttpFront): rmcp's HTTP service accepts nothing but a
+/// Over HTTP use [`HttpTransport`](crate::transport::http::HttpTransport): rmcp's HTTP service accepts nothing but a
 /// `ServerHandler`.
 ///
 /// Results pass through `serde_json::Value` on this path, since rmcp's transports encode them: members keep their
-/// values, but not their order or the spelling of numbers. [`stdio`](crate::front::stdio) keeps every byte.
+/// values, but not their order or the spelling of numbers. [`stdio`](crate::transport::stdio) keeps every byte.
 ///
 /// # Examples
 ///

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
-use crate::{Era, Error, Response as Answer, front::text, jsonrpc, jsonrpc::Id};
+use crate::{Era, Error, Response as Answer, jsonrpc, jsonrpc::Id, transport::text};
 
 pub(super) type HttpResponse = Response<ResponseBody>;
 

@@ -7,7 +7,7 @@ use crate::{Principal, Request};
 
 /// What an authentication layer knows about the caller besides the [`Principal`](crate::Principal), for the layers of the stack.
 ///
-/// A layer over HTTP puts it into the extensions of the HTTP request; the front hands it on in
+/// A layer over HTTP puts it into the extensions of the HTTP request; the transport hands it on in
 /// [`Request::caller`](crate::Request::caller), where it stays through every request that is made on the caller's
 /// behalf.
 #[derive(Clone, Default)]

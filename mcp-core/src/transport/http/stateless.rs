@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{
     Era, Error, ErrorKind, Method, Object, Principal, Request, Seam,
-    front::{
+    jsonrpc::{Malformed, Message},
+    notifier::Outgoing,
+    sse,
+    transport::{
         caller::Caller,
         exchange::{Exchange, Step},
         modern::{self, Origin},
         text,
     },
-    jsonrpc::{Malformed, Message},
-    notifier::Outgoing,
-    sse,
 };
 
 /// Answers a POST.

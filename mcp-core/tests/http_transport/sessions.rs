@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use mcp_core::front::http::HttpConfig;
+use mcp_core::transport::http::HttpConfig;
 use serde_json::Value;
 
 use crate::{

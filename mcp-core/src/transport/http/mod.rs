@@ -23,19 +23,19 @@
 //! # Who calls
 //!
 //! A [`Principal`] in the request's extensions, put there by an authentication layer outside
-//! this front. Without one each session is a principal of its own, and a stateless request is anonymous; see
+//! this transport. Without one each session is a principal of its own, and a stateless request is anonymous; see
 //! also [`HttpConfig::single_user`].
 //!
 //! # Clones
 //!
-//! Clones share the sessions. [`HttpFront::close`] ends them all.
+//! Clones share the sessions. [`HttpTransport::close`] ends them all.
 //!
 //! # Examples
 //!
 //! ```
 //! use bytes::Bytes;
 //! use http_body_util::{BodyExt, Full};
-//! use mcp_core::{Error, Json, Request, Response, front::http::{HttpConfig, HttpFront}};
+//! use mcp_core::{Error, Json, Request, Response, transport::http::{HttpConfig, HttpTransport}};
 //! use tower::{ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -43,7 +43,7 @@
 //! let service = service_fn(|request: Request| async move {
 //!     Ok::<_, Error>(Response::new(Json::string(request.method().as_str())))
 //! });
-//! let front = HttpFront::new(service, HttpConfig::default());
+//! let transport = HttpTransport::new(service, HttpConfig::default());
 //! let call = http::Request::post("/mcp")
 //!     .header("host", "localhost")
 //!     .header("content-type", "application/json")
@@ -56,7 +56,7 @@
 //!             "io.modelcontextprotocol/clientCapabilities":{}}}}"#,
 //!     )))
 //!     .unwrap();
-//! let response = front.oneshot(call).await.unwrap();
+//! let response = transport.oneshot(call).await.unwrap();
 //! let body = response.into_body().collect().await.unwrap().to_bytes();
 //! assert_eq!(body, r#"{"jsonrpc":"2.0","id":1,"result":"tools/list"}"#);
 //! # }
@@ -96,13 +96,13 @@ pub use self::{body::ResponseBody, config::HttpConfig};
 use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, stateful::Stateful};
 use crate::{
     Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
-    front::modern,
     http_client::read_whole,
     jsonrpc::{Malformed, Message},
+    transport::modern,
 };
 
 /// Serves a stack over Streamable HTTP. See the [module](self).
-pub struct HttpFront<S>(Arc<Shared<S>>);
+pub struct HttpTransport<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
     service: S,
@@ -111,8 +111,8 @@ struct Shared<S> {
     pulse: Pulse,
 }
 
-impl<S: Seam> HttpFront<S> {
-    /// Puts a front before a service.
+impl<S: Seam> HttpTransport<S> {
+    /// Creates a Streamable HTTP transport for `service`.
     #[must_use]
     pub fn new(service: S, config: HttpConfig) -> Self {
         Self(Arc::new(Shared {
@@ -124,7 +124,7 @@ impl<S: Seam> HttpFront<S> {
     }
 }
 
-impl<S> HttpFront<S> {
+impl<S> HttpTransport<S> {
     /// Returns how many sessions are open.
     #[must_use]
     pub fn sessions(&self) -> usize {
@@ -137,21 +137,21 @@ impl<S> HttpFront<S> {
     }
 }
 
-impl<S> Clone for HttpFront<S> {
+impl<S> Clone for HttpTransport<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S> fmt::Debug for HttpFront<S> {
+impl<S> fmt::Debug for HttpTransport<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpFront")
+        f.debug_struct("HttpTransport")
             .field("sessions", &self.sessions())
             .finish_non_exhaustive()
     }
 }
 
-impl<S, B> Service<http::Request<B>> for HttpFront<S>
+impl<S, B> Service<http::Request<B>> for HttpTransport<S>
 where
     S: Seam,
     B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
@@ -167,8 +167,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let front = Arc::clone(&self.0);
-        Box::pin(async move { Ok(front.handle(request).await) })
+        let transport = Arc::clone(&self.0);
+        Box::pin(async move { Ok(transport.handle(request).await) })
     }
 }
 

@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 
 use crate::{ConfigError, Principal};
 
-/// Settings of the stdio front.
+/// Settings of the stdio transport.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StdioConfig {

@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::ConfigError;
 
-/// Settings of the HTTP front. Every value that cannot work is refused when it is set.
+/// Settings of the HTTP transport. Every value that cannot work is refused when it is set.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HttpConfig {

@@ -1,7 +1,7 @@
-//! Everything that the front refuses, with the exact status and code.
+//! Everything that the transport refuses, with the exact status and code.
 #![allow(clippy::too_many_lines, reason = "each test is one table of cases")]
 
-use mcp_core::front::http::HttpConfig;
+use mcp_core::transport::http::HttpConfig;
 
 use crate::{
     raw::{Raw, modern_body},

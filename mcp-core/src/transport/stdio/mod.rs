@@ -27,7 +27,7 @@
 //! # Examples
 //!
 //! ```
-//! use mcp_core::{Error, Json, Request, Response, front::stdio::{StdioConfig, serve}};
+//! use mcp_core::{Error, Json, Request, Response, transport::stdio::{StdioConfig, serve}};
 //! use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 //! use tower::service_fn;
 //!
@@ -364,7 +364,7 @@ impl<S: Seam> Connection<S> {
         });
     }
 
-    /// Answers what is the front's own.
+    /// Answers what is the transport's own.
     async fn own(&mut self, session: Arc<Session>, id: Id, method: Method, params: Option<Object>) {
         let mut cancellation = match self.calls.begin(&id) {
             Ok(cancellation) => cancellation,

@@ -1,4 +1,4 @@
-//! The HTTP front over real sockets, spoken to byte by byte.
+//! The HTTP transport over real sockets, spoken to byte by byte.
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::pulse::Pulse;
-use crate::{Error, ErrorKind, front::outlet::Outlet, sse};
+use crate::{Error, ErrorKind, sse, transport::outlet::Outlet};
 
 /// How many events and bytes of a stream are kept for a client that comes back.
 const KEPT_EVENTS: usize = 256;

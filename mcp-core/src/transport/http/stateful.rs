@@ -19,7 +19,8 @@ use super::{
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Partition, Principal, ProtocolVersion, Response,
     Seam, SessionKey,
-    front::{
+    jsonrpc::{self, Id, Malformed, Message},
+    transport::{
         call::{Calls, Cancelled},
         caller::Caller,
         exchange::Step,
@@ -27,13 +28,12 @@ use crate::{
         session::{Session, is_own},
         standing,
     },
-    jsonrpc::{self, Id, Malformed, Message},
 };
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The front's side of the session era.
+/// The transport's side of the session era.
 pub(super) struct Stateful<'a, S> {
     pub(super) service: &'a S,
     pub(super) config: &'a HttpConfig,

@@ -10,9 +10,9 @@ use axum::{
 };
 use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
-    front::{
+    transport::{
         CallerFacts,
-        http::{HttpConfig, HttpFront},
+        http::{HttpConfig, HttpTransport},
     },
 };
 use serde_json::json;
@@ -120,7 +120,7 @@ async fn answer(request: Request, events: UnboundedSender<String>) -> Result<Res
     }
 }
 
-/// A front at an address, whose clients say who they are.
+/// A transport at an address, whose clients say who they are.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -135,9 +135,9 @@ impl Server {
     pub(crate) async fn with(config: HttpConfig) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let service = service_fn(move |request| answer(request, sender.clone()));
-        let front = HttpFront::new(service, config);
+        let transport = HttpTransport::new(service, config);
         let app = Router::new()
-            .route_service("/mcp", front)
+            .route_service("/mcp", transport)
             .layer(middleware::from_fn(authenticate));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

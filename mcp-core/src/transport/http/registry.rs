@@ -1,4 +1,4 @@
-//! All sessions of a front.
+//! All sessions of a transport.
 
 use std::{
     collections::HashMap,
@@ -135,7 +135,7 @@ impl Drop for Registry {
     }
 }
 
-/// Ends idle sessions for as long as the front exists.
+/// Ends idle sessions for as long as the transport exists.
 async fn sweep(registry: Weak<Registry>, idle: Duration) {
     let mut tick = interval((idle / 4).clamp(Duration::from_millis(250), Duration::from_secs(60)));
     loop {

@@ -1,6 +1,6 @@
-//! Fronts: what clients connect to.
+//! Server transports: Streamable HTTP and stdio.
 //!
-//! A front speaks every revision that its transport has, recognises the era of a client by how it opens, and
+//! Each speaks every revision of the protocol, recognises the era of a client by how it opens, and
 //! turns each call into a [`Request`](crate::Request) for the stack behind it.
 
 #[cfg(any(feature = "http", feature = "stdio"))]

@@ -7,14 +7,14 @@ use futures_util::future::join_all;
 use super::{log::StreamLog, session::HttpSession};
 use crate::{
     Request, Seam,
-    front::{
+    jsonrpc::{Id, Malformed, Message},
+    notifier::Outgoing,
+    transport::{
         call::{Call, Cancelled},
         exchange::{Exchange, Step},
         outlet::{self, Outlet},
         session::Session,
     },
-    jsonrpc::{Id, Malformed, Message},
-    notifier::Outgoing,
 };
 
 /// A call that goes on by itself when whoever waits for it goes away: a broken connection does not cancel

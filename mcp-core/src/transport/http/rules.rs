@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     Error, ErrorKind, Method, Object,
     context::Mirrored,
-    front::modern::{self, Facts},
     protocol::meta,
+    transport::modern::{self, Facts},
 };
 
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");

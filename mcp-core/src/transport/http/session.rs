@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::time::{Duration, Instant};
 
 use super::log::StreamLog;
-use crate::front::session::Session;
+use crate::transport::session::Session;
 
 /// The number of the stream that a GET opens; answers to POSTs count from 1.
 pub(super) const STANDING: u64 = 0;

@@ -1,4 +1,4 @@
-//! The fixture behind the fronts that serve one connection, to rmcp's own client of both eras.
+//! The fixture behind the transports that serve one connection, to rmcp's own client of both eras.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(
     deprecated,
@@ -7,11 +7,11 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use conformance_server::{Fixture, FixtureOptions, front_service};
+use conformance_server::{Fixture, FixtureOptions, transport_service};
 use mcp_core::{
     Principal,
-    front::stdio::{StdioConfig, serve},
     rmcp::RmcpServer,
+    transport::stdio::{StdioConfig, serve},
 };
 use rmcp::{
     ClientHandler, ErrorData, RoleClient, ServiceExt as _,
@@ -40,7 +40,7 @@ const WATCHED: &str = "test://watched-resource";
 
 /// What serves the fixture on a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Front {
+enum Transport {
     Lines,
     Rmcp,
 }
@@ -105,10 +105,10 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(front: Front, era: Era) -> Self {
+    async fn connect(transport: Transport, era: Era) -> Self {
         let fixture = Fixture::new(FixtureOptions::default());
         let (here, there) = tokio::io::duplex(64 << 10);
-        start(front, &fixture, there);
+        start(transport, &fixture, there);
         let (sender, events) = mpsc::unbounded_channel();
         let lifecycle = match era {
             Era::Session => ClientLifecycleMode::Initialize,
@@ -138,14 +138,14 @@ impl Client {
     }
 }
 
-fn start(front: Front, fixture: &Fixture, there: DuplexStream) {
-    let service = front_service(fixture);
-    match front {
-        Front::Lines => {
+fn start(transport: Transport, fixture: &Fixture, there: DuplexStream) {
+    let service = transport_service(fixture);
+    match transport {
+        Transport::Lines => {
             let (reader, writer) = tokio::io::split(there);
             tokio::spawn(serve(service, reader, writer, StdioConfig::default()));
         }
-        Front::Rmcp => {
+        Transport::Rmcp => {
             tokio::spawn(async move {
                 let server = RmcpServer::new(service, Principal::local());
                 let running = server.serve(there).await.unwrap();
@@ -155,12 +155,12 @@ fn start(front: Front, fixture: &Fixture, there: DuplexStream) {
     }
 }
 
-/// Runs a check behind both fronts in both eras.
+/// Runs a check behind both transports in both eras.
 async fn everywhere<F: Future<Output = ()>>(check: impl Fn(Arc<Client>, Era) -> F) {
-    for front in [Front::Lines, Front::Rmcp] {
+    for transport in [Transport::Lines, Transport::Rmcp] {
         for era in [Era::Session, Era::Stateless] {
-            eprintln!("{front:?}, {era:?}");
-            let client = Arc::new(Client::connect(front, era).await);
+            eprintln!("{transport:?}, {era:?}");
+            let client = Arc::new(Client::connect(transport, era).await);
             timeout(Duration::from_secs(30), check(client, era))
                 .await
                 .expect("the check ends");
@@ -249,7 +249,7 @@ async fn many_calls_run_side_by_side() {
 #[tokio::test]
 async fn changes_and_updates_are_told() {
     for era in [Era::Session, Era::Stateless] {
-        let client = Client::connect(Front::Lines, era).await;
+        let client = Client::connect(Transport::Lines, era).await;
         let filter = SubscriptionFilter::builder()
             .tools_list_changed()
             .resource_subscription(WATCHED)

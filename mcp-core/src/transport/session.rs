@@ -20,8 +20,8 @@ use super::{
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
     ProtocolVersion, Request, Response, Seam, SessionKey, TraceContext,
-    front::caller::Caller,
     jsonrpc::{Id, Message},
+    transport::caller::Caller,
 };
 
 /// What a session knows of its client, and what the client has asked for.
@@ -247,7 +247,7 @@ impl Session {
     }
 }
 
-/// Whether the front answers a method of the session era itself.
+/// Whether the transport answers a method of the session era itself.
 pub(super) fn is_own(method: &Method) -> bool {
     matches!(
         *method,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_core::front::http::HttpConfig;
+use mcp_core::transport::http::HttpConfig;
 
 use crate::{raw::Raw, server::Server};
 

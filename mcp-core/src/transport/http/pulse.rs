@@ -1,4 +1,4 @@
-//! One timer for all that waits in a front.
+//! One timer for all that waits in a transport.
 //!
 //! A timer for each request costs a system call where the runtime is otherwise idle, since the runtime has to be
 //! woken to wait less long. All waiting calls share this one instead.
@@ -54,7 +54,7 @@ impl Pulse {
     }
 }
 
-/// Beats for as long as the front exists.
+/// Beats for as long as the transport exists.
 async fn beat(heart: Weak<Heart>) {
     let Some(every) = heart.upgrade().map(|heart| heart.every) else {
         return;

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 /// Results up to this size are copied behind their envelope; larger ones are sent as they are.
 const COPIED: usize = 4 << 10;
 
-/// The body of the front's answers.
+/// The body of the transport's answers.
 pub struct ResponseBody(Kind);
 
 enum Kind {
