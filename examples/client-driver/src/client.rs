@@ -103,7 +103,7 @@ impl Client {
             next: 1,
             standing: None,
         };
-        let opened = match client.is_modern() {
+        let opened = match client.is_stateless() {
             true => client.call("server/discover", Map::new()).await?,
             false => client.initialize().await?,
         };
@@ -205,7 +205,7 @@ impl Client {
     pub async fn call(&mut self, method: &str, params: Map<String, Value>) -> Outcome<Value> {
         let mut round = params.clone();
         for _ in 0..ROUNDS {
-            if self.is_modern() {
+            if self.is_stateless() {
                 round.insert("_meta".to_owned(), self.meta());
             }
             let result = self.exchange(method, round.into()).await?;
@@ -254,7 +254,7 @@ impl Client {
     /// Returns the headers that repeat what the revision wants repeated there.
     fn mirrored(&self, message: &Value) -> Outcome<HeaderMap> {
         let mut headers = HeaderMap::new();
-        if !self.is_modern() {
+        if !self.is_stateless() {
             return Ok(headers);
         }
         let text = |value: &Value| value.as_str().map(mirror::encode);
@@ -282,7 +282,7 @@ impl Client {
         })
     }
 
-    fn is_modern(&self) -> bool {
+    fn is_stateless(&self) -> bool {
         self.version.as_str() >= MODERN
     }
 }

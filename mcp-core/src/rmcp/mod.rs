@@ -117,7 +117,7 @@ impl<H: ServerHandler> RmcpService<H> {
             Some(handler.get_tool(tool)?.input_schema)
         })?;
         match (request.era(), request.session()) {
-            (Era::Modern, _) => stateless::call(self.shared_handler()?, request).await,
+            (Era::Stateless, _) => stateless::call(self.shared_handler()?, request).await,
             (Era::Session, Some(key)) => {
                 let session = self.session(key, &request).await?;
                 session.call(request).await

@@ -145,7 +145,7 @@ impl<S: Seam> RmcpServer<S> {
             .meta
             .protocol_version()
             .map(|version| ProtocolVersion::new(version.as_str()))
-            .filter(|version| version.era() == Era::Modern);
+            .filter(|version| version.era() == Era::Stateless);
         Ok(match (stated, self.info.get()) {
             (Some(version), _) => request
                 .with_principal(self.principal.clone())
@@ -289,7 +289,7 @@ impl<S: Seam> Service<RoleServer> for RmcpServer<S> {
     ) -> Result<ServerResult, ErrorData> {
         let era = match context.protocol_version() {
             Some(version) if version.as_str() >= ProtocolVersion::V_2026_07_28.as_str() => {
-                Era::Modern
+                Era::Stateless
             }
             _ => Era::Session,
         };

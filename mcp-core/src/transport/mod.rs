@@ -13,13 +13,13 @@ pub mod http;
 #[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
 pub(crate) mod initialize;
 #[cfg(any(feature = "http", feature = "stdio"))]
-mod modern;
-#[cfg(any(feature = "http", feature = "stdio"))]
 mod outlet;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod session;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod standing;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod stateless;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 #[cfg(any(feature = "http", feature = "stdio"))]

@@ -28,14 +28,14 @@ fn check<S: Strategy>(strategy: &S, property: &impl AsyncFn(&Server, S::Value)) 
 
 async fn echo(server: &Server, arguments: &str) -> [String; 2] {
     let body = format!(r#""name":"echo","arguments":{arguments}"#);
-    let modern = Raw::modern("tools/call", &body).with("mcp-name", "echo");
+    let stateless = Raw::stateless("tools/call", &body).with("mcp-name", "echo");
     let session = server.open("2025-11-25", None).await;
     let legacy = Raw::in_session(
         &session,
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{body}}}}}"#),
     );
     [
-        modern.send(server.address).await.body,
+        stateless.send(server.address).await.body,
         legacy.send(server.address).await.body,
     ]
 }
@@ -56,7 +56,7 @@ fn arguments_and_results_pass_to_the_byte() {
 fn unknown_members_of_parameters_pass_to_the_byte() {
     check(&(value(), value()), &async |server: &Server, (one, two)| {
         let members = format!(r#""zz":{one},"aa" : {two}"#);
-        let raw = Raw::modern("vendor/params", &members);
+        let raw = Raw::stateless("vendor/params", &members);
         let reply = raw.send(server.address).await;
         let expected = format!(r#""result":{{{members},"_meta":{{"#);
         assert!(
@@ -72,9 +72,15 @@ fn unknown_members_of_parameters_pass_to_the_byte() {
 fn a_result_is_completed_and_else_left_alone() {
     check(&value(), &async |server: &Server, value| {
         let arguments = format!(r#"{{"b":{value}}}"#);
-        let [modern, legacy] = echo(server, &arguments).await;
-        assert!(modern.contains(&format!(r#""b":{value}"#)), "{modern}");
-        assert!(modern.contains(r#""resultType":"complete""#), "{modern}");
+        let [stateless, legacy] = echo(server, &arguments).await;
+        assert!(
+            stateless.contains(&format!(r#""b":{value}"#)),
+            "{stateless}"
+        );
+        assert!(
+            stateless.contains(r#""resultType":"complete""#),
+            "{stateless}"
+        );
         assert_eq!(
             legacy,
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{arguments}}}"#)
@@ -92,7 +98,7 @@ fn an_error_keeps_code_message_and_data() {
     });
     check(&error, &async |server: &Server, error: String| {
         let body = format!(r#""name":"error","arguments":{error}"#);
-        let raw = Raw::modern("tools/call", &body).with("mcp-name", "error");
+        let raw = Raw::stateless("tools/call", &body).with("mcp-name", "error");
         let reply = raw.send(server.address).await;
         assert_eq!(reply.status, 200);
         assert_eq!(
@@ -106,9 +112,9 @@ fn an_error_keeps_code_message_and_data() {
 fn an_id_comes_back_as_it_was_spelt() {
     let id = prop_oneof![string(), "-?(0|[1-9][0-9]{0,30})"];
     check(&id, &async |server: &Server, id| {
-        let body = crate::raw::modern_body("tools/list", "");
+        let body = crate::raw::stateless_body("tools/list", "");
         let body = body.replacen(r#""id":1"#, &format!(r#""id":{id}"#), 1);
-        let raw = Raw::modern("tools/list", "").with_body(body);
+        let raw = Raw::stateless("tools/list", "").with_body(body);
         let reply = raw.send(server.address).await;
         let expected = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"#);
         assert!(reply.body.starts_with(&expected), "{} for {id}", reply.body);

@@ -37,8 +37,8 @@ impl Raw {
     }
 
     /// A well-formed request of revision 2026-07-28.
-    pub(crate) fn modern(method: &str, members: &str) -> Self {
-        Self::post(modern_body(method, members))
+    pub(crate) fn stateless(method: &str, members: &str) -> Self {
+        Self::post(stateless_body(method, members))
             .with("mcp-protocol-version", "2026-07-28")
             .with("mcp-method", method)
     }
@@ -112,7 +112,7 @@ impl Raw {
 }
 
 /// The body of a request of revision 2026-07-28.
-pub(crate) fn modern_body(method: &str, members: &str) -> String {
+pub(crate) fn stateless_body(method: &str, members: &str) -> String {
     let comma = if members.is_empty() { "" } else { "," };
     format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{members}{comma}"_meta":{{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#

@@ -4,7 +4,7 @@
 use mcp_core::transport::http::HttpConfig;
 
 use crate::{
-    raw::{Raw, modern_body},
+    raw::{Raw, stateless_body},
     server::Server,
 };
 
@@ -20,11 +20,11 @@ async fn check(server: &Server, cases: &[(&str, Raw, u16, i64)]) {
 }
 
 fn list() -> Raw {
-    Raw::modern("tools/list", "")
+    Raw::stateless("tools/list", "")
 }
 
 fn call() -> Raw {
-    Raw::modern("tools/call", r#""name":"echo","arguments":{}"#).with("mcp-name", "echo")
+    Raw::stateless("tools/call", r#""name":"echo","arguments":{}"#).with("mcp-name", "echo")
 }
 
 #[tokio::test]
@@ -132,9 +132,9 @@ async fn methods_types_and_hosts() {
 async fn bodies() {
     let server = Server::with(HttpConfig::default().with_body_limit(10_000).unwrap()).await;
     let body = |text: &str| list().with_body(text);
-    let large = modern_body("tools/list", &format!(r#""x":"{}""#, "x".repeat(10_000)));
+    let large = stateless_body("tools/list", &format!(r#""x":"{}""#, "x".repeat(10_000)));
     let deep = format!(r#""x":{}{}"#, "[".repeat(4_000), "]".repeat(4_000));
-    let mut invalid = modern_body("tools/list", r#""x":"?""#).into_bytes();
+    let mut invalid = stateless_body("tools/list", r#""x":"?""#).into_bytes();
     let at = invalid.iter().position(|byte| *byte == b'?').unwrap();
     invalid[at] = 0xff;
     check(
@@ -147,14 +147,14 @@ async fn bodies() {
             ("no message", body("{}"), 400, -32600),
             (
                 "a batch",
-                body(&format!("[{}]", modern_body("tools/list", ""))),
+                body(&format!("[{}]", stateless_body("tools/list", ""))),
                 400,
                 -32600,
             ),
             ("too large", list().with_body(large), 413, -31052),
             (
                 "too deep",
-                list().with_body(modern_body("tools/list", &deep)),
+                list().with_body(stateless_body("tools/list", &deep)),
                 400,
                 -32700,
             ),
@@ -167,19 +167,19 @@ async fn bodies() {
             ),
             (
                 "a parameter twice",
-                list().with_body(modern_body("tools/list", r#""cursor":"a","cursor":"b""#)),
+                list().with_body(stateless_body("tools/list", r#""cursor":"a","cursor":"b""#)),
                 400,
                 -32600,
             ),
             (
                 "another version of JSON-RPC",
-                body(&modern_body("tools/list", "").replace("2.0", "1.0")),
+                body(&stateless_body("tools/list", "").replace("2.0", "1.0")),
                 400,
                 -32600,
             ),
             (
                 "an id that is null",
-                body(&modern_body("tools/list", "").replace(r#""id":1"#, r#""id":null"#)),
+                body(&stateless_body("tools/list", "").replace(r#""id":1"#, r#""id":null"#)),
                 400,
                 -32600,
             ),
@@ -216,10 +216,10 @@ async fn bodies() {
 async fn headers_of_the_stateless_era() {
     let server = Server::start().await;
     let version = "mcp-protocol-version";
-    let unknown = modern_body("tools/list", "").replace("2026-07-28", "2031-01-01");
-    let no_capabilities = modern_body("tools/list", "").replace("clientCapabilities", "x");
+    let unknown = stateless_body("tools/list", "").replace("2026-07-28", "2031-01-01");
+    let no_capabilities = stateless_body("tools/list", "").replace("clientCapabilities", "x");
     let no_meta = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
-    let bad_level = modern_body("tools/list", "").replace(
+    let bad_level = stateless_body("tools/list", "").replace(
         r#""progressToken":"p""#,
         r#""io.modelcontextprotocol/logLevel":"loud""#,
     );
@@ -299,7 +299,7 @@ async fn headers_of_the_stateless_era() {
             ),
             (
                 "a call without a name",
-                Raw::modern("tools/call", r#""arguments":{}"#),
+                Raw::stateless("tools/call", r#""arguments":{}"#),
                 400,
                 -32602,
             ),
@@ -321,14 +321,16 @@ async fn methods_that_are_not_there() {
         "roots/list",
     ] {
         for raw in [
-            Raw::modern(method, ""),
-            Raw::modern(method, r#""uri":"u:x","taskId":"t""#).without("mcp-method"),
+            Raw::stateless(method, ""),
+            Raw::stateless(method, r#""uri":"u:x","taskId":"t""#).without("mcp-method"),
         ] {
             let reply = raw.send(server.address).await;
             assert_eq!((reply.status, reply.code()), (404, -32601), "{method}");
         }
     }
-    let unknown = Raw::modern("vendor/unknown", "").send(server.address).await;
+    let unknown = Raw::stateless("vendor/unknown", "")
+        .send(server.address)
+        .await;
     assert_eq!((unknown.status, unknown.code()), (404, -32601));
 }
 

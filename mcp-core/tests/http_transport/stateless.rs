@@ -7,7 +7,7 @@ use mcp_core::transport::http::HttpConfig;
 use crate::{raw::Raw, server::Server};
 
 fn call(tool: &str) -> Raw {
-    Raw::modern("tools/call", &format!(r#""name":"{tool}""#)).with("mcp-name", tool)
+    Raw::stateless("tools/call", &format!(r#""name":"{tool}""#)).with("mcp-name", tool)
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_long_call_is_kept_alive() {
 #[tokio::test]
 async fn a_subscription_carries_the_clients_id() {
     let server = Server::start().await;
-    let listen = Raw::modern("subscriptions/listen", r#""notifications":{}"#);
+    let listen = Raw::stateless("subscriptions/listen", r#""notifications":{}"#);
     let mut stream = listen.open(server.address).await;
     let event = stream.event().await.unwrap();
     assert!(
@@ -70,7 +70,7 @@ async fn an_error_brings_its_status_and_headers() {
 #[tokio::test]
 async fn nobody_is_anonymous_unless_the_server_has_one_user() {
     let server = Server::start().await;
-    let list = Raw::modern("tools/list", "");
+    let list = Raw::stateless("tools/list", "");
     let reply = list.send(server.address).await;
     assert_eq!(reply.json()["result"]["who"], "Anonymous ");
     let reply = list

@@ -203,16 +203,16 @@ async fn shake_hands(
     settings: &Settings,
     request: &Request,
 ) -> Result<(Era, Response), Error> {
-    if request.era() == Era::Modern
+    if request.era() == Era::Stateless
         && let Ok(Ok(discovered)) = timeout(PROBE, discover(pipe, request)).await
     {
-        return Ok((Era::Modern, discovered));
+        return Ok((Era::Stateless, discovered));
     }
     match initialize(pipe, settings, request).await {
         Ok(discovered) => Ok((Era::Session, discovered)),
         Err(refused) if refused.kind() == ErrorKind::Answered => {
             match discover(pipe, request).await {
-                Ok(discovered) => Ok((Era::Modern, discovered)),
+                Ok(discovered) => Ok((Era::Stateless, discovered)),
                 Err(_) => Err(refused),
             }
         }

@@ -75,7 +75,7 @@ mod registry;
 mod reply;
 mod rules;
 mod session;
-mod stateful;
+mod sessions;
 mod stateless;
 
 use std::{
@@ -93,12 +93,11 @@ use http_body_util::LengthLimitError;
 use tower_service::Service;
 
 pub use self::{body::ResponseBody, config::HttpConfig};
-use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, stateful::Stateful};
+use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, sessions::Sessions};
 use crate::{
     Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
     http_client::read_whole,
     jsonrpc::{Malformed, Message},
-    transport::modern,
 };
 
 /// Serves a stack over Streamable HTTP. See the [module](self).
@@ -180,28 +179,28 @@ impl<S: Seam> Shared<S> {
         let (parts, body) = request.into_parts();
         if let Err((status, message)) = guard::check(&self.config, &parts.uri, &parts.headers) {
             let error = Error::new(ErrorKind::InvalidRequest, message);
-            return reply::refusal(status, &error, Era::Modern);
+            return reply::refusal(status, &error, Era::Stateless);
         }
-        let stateful = Stateful {
+        let sessions = Sessions {
             service: &self.service,
             config: &self.config,
             registry: &self.registry,
             pulse: &self.pulse,
         };
         match parts.method {
-            Method::POST => self.post(&stateful, &parts, body).await,
+            Method::POST => self.post(&sessions, &parts, body).await,
             // Sessions have GET and DELETE; a client of revision 2026-07-28 that tries them is told so.
             Method::GET | Method::DELETE if is_stateless(&parts) => method_not_allowed("POST"),
             Method::GET if !accepts(&parts, "text/event-stream") => {
                 not_acceptable("a GET must accept text/event-stream")
             }
-            Method::GET => stateful.get(&parts),
-            Method::DELETE => stateful.delete(&parts),
+            Method::GET => sessions.get(&parts),
+            Method::DELETE => sessions.delete(&parts),
             _ => method_not_allowed("GET, POST, DELETE"),
         }
     }
 
-    async fn post<B>(&self, stateful: &Stateful<'_, S>, parts: &Parts, body: B) -> HttpResponse
+    async fn post<B>(&self, sessions: &Sessions<'_, S>, parts: &Parts, body: B) -> HttpResponse
     where
         B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
     {
@@ -210,7 +209,7 @@ impl<S: Seam> Shared<S> {
                 ErrorKind::InvalidRequest,
                 "Content-Type must be application/json",
             );
-            return reply::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error, Era::Modern);
+            return reply::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error, Era::Stateless);
         }
         if !accepts_both(parts) {
             return not_acceptable("a POST must accept application/json and text/event-stream");
@@ -227,7 +226,7 @@ impl<S: Seam> Shared<S> {
             };
             return stateless::post(&self.service, parts, message, principal, &self.pulse).await;
         }
-        stateful.post(parts, &body, message).await
+        sessions.post(parts, &body, message).await
     }
 
     async fn collect<B>(&self, body: B) -> Result<Bytes, HttpResponse>
@@ -245,12 +244,16 @@ impl<S: Seam> Shared<S> {
                 Err(reply::refusal(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     &error,
-                    Era::Modern,
+                    Era::Stateless,
                 ))
             }
             Err(_) => {
                 let error = Error::new(ErrorKind::InvalidRequest, "the body broke off");
-                Err(reply::refusal(StatusCode::BAD_REQUEST, &error, Era::Modern))
+                Err(reply::refusal(
+                    StatusCode::BAD_REQUEST,
+                    &error,
+                    Era::Stateless,
+                ))
             }
         }
     }
@@ -262,7 +265,7 @@ fn is_stateless(parts: &Parts) -> bool {
         .headers
         .get(&rules::PROTOCOL_VERSION)
         .and_then(|version| version.to_str().ok())
-        .is_some_and(|version| ProtocolVersion::new(version).era() == Era::Modern)
+        .is_some_and(|version| ProtocolVersion::new(version).era() == Era::Stateless)
 }
 
 /// Whether the body names a revision at all: only requests of the stateless era do.
@@ -271,7 +274,7 @@ fn names_stateless(message: &Result<Message, Malformed>) -> bool {
     else {
         return false;
     };
-    modern::is_named(params.as_ref())
+    crate::transport::stateless::is_named(params.as_ref())
 }
 
 fn is_json(parts: &Parts) -> bool {
@@ -322,5 +325,5 @@ fn method_not_allowed(allow: &'static str) -> HttpResponse {
 
 fn not_acceptable(message: &'static str) -> HttpResponse {
     let error = Error::new(ErrorKind::InvalidRequest, message);
-    reply::refusal(StatusCode::NOT_ACCEPTABLE, &error, Era::Modern)
+    reply::refusal(StatusCode::NOT_ACCEPTABLE, &error, Era::Stateless)
 }

@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, Method, Object,
     context::Mirrored,
     protocol::meta,
-    transport::modern::{self, Facts},
+    transport::stateless::{self, Facts},
 };
 
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -36,7 +36,7 @@ pub(super) fn version_header(headers: &HeaderMap) -> Result<Option<&str>, Error>
 
 /// Checks `MCP-Protocol-Version` against the body and reads the facts that the body's `_meta` states.
 pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result<Facts, Error> {
-    let own = modern::meta_of(params);
+    let own = stateless::meta_of(params);
     let header = version_header(headers)?;
     let body = own.text(meta::PROTOCOL_VERSION);
     let version = match (header, body.as_deref()) {
@@ -48,12 +48,12 @@ pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result
         }
         (None, Some(_)) => return Err(mismatch("the header MCP-Protocol-Version is missing")),
         (Some(header), None) => {
-            modern::known(header)?;
-            return Err(modern::missing(meta::PROTOCOL_VERSION));
+            stateless::known(header)?;
+            return Err(stateless::missing(meta::PROTOCOL_VERSION));
         }
-        (None, None) => return Err(modern::missing(meta::PROTOCOL_VERSION)),
+        (None, None) => return Err(stateless::missing(meta::PROTOCOL_VERSION)),
     };
-    Facts::read(modern::known(version)?, &own)
+    Facts::read(stateless::known(version)?, &own)
 }
 
 /// Checks `Mcp-Method` and `Mcp-Name` against the body.

@@ -18,7 +18,7 @@ use crate::{
     transport::{
         caller::Caller,
         exchange::{Exchange, Step},
-        modern::{self, Origin},
+        stateless::{self, Origin},
         text,
     },
 };
@@ -40,28 +40,28 @@ pub(super) async fn post<S: Seam>(
                 ErrorKind::InvalidRequest,
                 "a client of this revision sends no responses; answer in `inputResponses`",
             );
-            return reply::refusal(StatusCode::BAD_REQUEST, &error, Era::Modern);
+            return reply::refusal(StatusCode::BAD_REQUEST, &error, Era::Stateless);
         }
         Err(malformed) => {
             let error = malformed.error.with_status(StatusCode::BAD_REQUEST);
-            return reply::failure(malformed.id.as_ref(), &error, Era::Modern);
+            return reply::failure(malformed.id.as_ref(), &error, Era::Stateless);
         }
     };
     let request = match admit(parts, &method, params, default_principal) {
         Ok(request) => request,
         Err(error) => {
-            let status = match error.status(Era::Modern) {
+            let status = match error.status(Era::Stateless) {
                 StatusCode::OK => StatusCode::BAD_REQUEST,
                 status => status,
             };
-            return reply::failure(Some(&id), &error.with_status(status), Era::Modern);
+            return reply::failure(Some(&id), &error.with_status(status), Era::Stateless);
         }
     };
     let origin = Origin::new(id, &method);
     let mut exchange = Exchange::start(service, request, false);
     let first = match pulse.within(exchange.next()).await {
         Some(Step::Answer(answer)) => {
-            return reply::answer(&origin.id, origin.answer(answer), Era::Modern);
+            return reply::answer(&origin.id, origin.answer(answer), Era::Stateless);
         }
         Some(Step::Outgoing(outgoing)) => Some(outgoing),
         None => None,
@@ -84,7 +84,7 @@ fn admit(
 ) -> Result<Request, Error> {
     let headers: &HeaderMap = &parts.headers;
     let facts = rules::read_facts(headers, params.as_ref())?;
-    modern::check_method(method)?;
+    stateless::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
     let caller = Caller::of(&parts.extensions);
@@ -123,7 +123,7 @@ fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Sen
                 Some(Step::Answer(answer)) => {
                     state.done = true;
                     let answer = state.origin.answer(answer);
-                    let text = text::answer(&state.origin.id, answer, Era::Modern);
+                    let text = text::answer(&state.origin.id, answer, Era::Stateless);
                     sse::write_event(None, &[&text])
                 }
             };

@@ -74,10 +74,11 @@ use super::{
     call::{Call, Calls, Cancelled},
     exchange::{Exchange, Step},
     initialize::Opening,
-    modern::{self, Facts, Origin},
     outlet::{self, Outlet},
     session::{Session, is_own},
-    standing, text,
+    standing,
+    stateless::{self, Facts, Origin},
+    text,
 };
 use crate::{
     Era, Error, ErrorKind, Json, Method, Notification, Object, Principal, ProtocolVersion, Request,
@@ -273,19 +274,19 @@ impl<S: Seam> Connection<S> {
     fn era(&self) -> Era {
         match self.session.get() {
             Some(_) => Era::Session,
-            None => Era::Modern,
+            None => Era::Stateless,
         }
     }
 
     async fn request(&mut self, id: Id, method: Method, params: Option<Object>) {
-        if modern::is_named(params.as_ref()) {
-            return match self.modern(&id, &method, params) {
+        if stateless::is_named(params.as_ref()) {
+            return match self.stateless(&id, &method, params) {
                 Ok(call) => {
                     let (origin, outbox) = (Origin::new(id, &method), self.outbox.clone());
-                    self.tasks.spawn(run_modern(call, origin, outbox));
+                    self.tasks.spawn(run_stateless(call, origin, outbox));
                 }
                 Err(error) => {
-                    let text = jsonrpc::write_error(Some(&id), &error.to_rpc(Era::Modern));
+                    let text = jsonrpc::write_error(Some(&id), &error.to_rpc(Era::Stateless));
                     self.outbox.push(text.into()).await;
                 }
             };
@@ -314,13 +315,13 @@ impl<S: Seam> Connection<S> {
         }
     }
 
-    fn modern(&self, id: &Id, method: &Method, params: Option<Object>) -> Result<Call, Error> {
-        let own = modern::meta_of(params.as_ref());
+    fn stateless(&self, id: &Id, method: &Method, params: Option<Object>) -> Result<Call, Error> {
+        let own = stateless::meta_of(params.as_ref());
         let version = own
             .text(meta::PROTOCOL_VERSION)
-            .ok_or_else(|| modern::missing(meta::PROTOCOL_VERSION))?;
-        let facts = Facts::read(modern::known(&version)?, &own)?;
-        modern::check_method(method)?;
+            .ok_or_else(|| stateless::missing(meta::PROTOCOL_VERSION))?;
+        let facts = Facts::read(stateless::known(&version)?, &own)?;
+        stateless::check_method(method)?;
         let request = facts.request(method.clone(), params, self.principal.clone())?;
         let cancellation = self.calls.begin(id)?;
         Ok(Call::start(&self.service, request, cancellation, false))
@@ -417,7 +418,7 @@ impl<S: Seam> Connection<S> {
 }
 
 /// Sends what a stateless call sends, and its answer.
-async fn run_modern(mut call: Call, origin: Origin, outbox: Outbox) {
+async fn run_stateless(mut call: Call, origin: Origin, outbox: Outbox) {
     let answer = loop {
         match call.next().await {
             Ok(Step::Outgoing(Outgoing::Notification(notification))) => {
@@ -433,7 +434,7 @@ async fn run_modern(mut call: Call, origin: Origin, outbox: Outbox) {
         }
     };
     drop(call);
-    let text = text::answer(&origin.id, answer, Era::Modern);
+    let text = text::answer(&origin.id, answer, Era::Stateless);
     outbox.push(text.into()).await;
     if origin.subscription {
         let params = Json::composed(format!(r#"{{"requestId":{}}}"#, origin.id));

@@ -34,14 +34,14 @@ const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The transport's side of the session era.
-pub(super) struct Stateful<'a, S> {
+pub(super) struct Sessions<'a, S> {
     pub(super) service: &'a S,
     pub(super) config: &'a HttpConfig,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) pulse: &'a Pulse,
 }
 
-impl<S: Seam> Stateful<'_, S> {
+impl<S: Seam> Sessions<'_, S> {
     /// Answers a POST.
     pub(super) async fn post(
         &self,
