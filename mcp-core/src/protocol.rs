@@ -1,4 +1,4 @@
-//! Facts of the protocol that travel with each request: revision, capabilities, log level, trace context.
+//! Protocol values that travel with each request: revision, capabilities, log level, trace context.
 
 use std::{fmt, sync::Arc};
 

@@ -108,7 +108,7 @@ pub(crate) async fn fetch(service: &BoxSeam, facts: &Request) -> Result<Listing,
 }
 
 async fn call(service: &BoxSeam, facts: &Request, request: Request) -> Result<Json, Error> {
-    let request = request.with_facts_of(facts).without_call();
+    let request = request.with_context_of(facts).without_call();
     let response = service.clone().oneshot(request).await?;
     Ok(response.into_result())
 }

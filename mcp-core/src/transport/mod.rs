@@ -5,6 +5,7 @@
 
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod call;
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod caller;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod exchange;
@@ -24,5 +25,3 @@ mod stateless;
 pub mod stdio;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod text;
-
-pub use self::caller::CallerFacts;

@@ -88,7 +88,7 @@ impl Session {
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
     }
 
-    /// Completes a request with the facts of this session.
+    /// Completes a request with the call context of this session.
     pub(super) fn complete(&self, request: Request) -> Request {
         let caller = self
             .caller

@@ -65,7 +65,7 @@ pub(super) fn known(version: &str) -> Result<ProtocolVersion, Error> {
 
 /// What a stateless request says about its client.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct ClientMeta {
     pub(super) version: ProtocolVersion,
     pub(super) capabilities: ClientCapabilities,
     client_info: Option<Json>,
@@ -73,8 +73,8 @@ pub(super) struct Facts {
     trace: TraceContext,
 }
 
-impl Facts {
-    /// Reads the facts of a request in a revision that [`known`] has let pass.
+impl ClientMeta {
+    /// Reads the client of a request in a revision that [`known`] has let pass.
     pub(super) fn read(version: ProtocolVersion, own: &Object) -> Result<Self, Error> {
         let capabilities = own
             .get(meta::CLIENT_CAPABILITIES)

@@ -9,11 +9,9 @@ use axum::{
     response::Response as HttpResponse,
 };
 use mcp_core::{
-    Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
-    transport::{
-        CallerFacts,
-        http::{HttpConfig, HttpTransport},
-    },
+    AuthContext, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request,
+    Response,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::json;
 use tokio::sync::{
@@ -81,7 +79,7 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
         }
         "scopes" => {
             let scopes: Vec<_> = request.principal().scopes().collect();
-            let fact = request.caller().get::<Fact>().map(|fact| fact.0);
+            let fact = request.auth_context().get::<Fact>().map(|fact| fact.0);
             Ok(Response::new(
                 json!({ "scopes": scopes, "fact": fact }).into(),
             ))
@@ -178,8 +176,8 @@ async fn authenticate(mut request: HttpRequest, next: Next) -> HttpResponse {
         let scopes = request.headers().get("x-scopes");
         if let Some(scopes) = scopes.and_then(|scopes| scopes.to_str().ok()) {
             principal = principal.with_scopes(scopes.split(' '));
-            let facts = CallerFacts::new().with(Fact(scopes.len()));
-            request.extensions_mut().insert(facts);
+            let context = AuthContext::new().with(Fact(scopes.len()));
+            request.extensions_mut().insert(context);
         }
         request.extensions_mut().insert(principal);
     }

@@ -71,7 +71,7 @@ async fn listen_once(
         filter,
     };
     for uri in filter.uris() {
-        let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_facts_of(request);
+        let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_context_of(request);
         match session.exchange(&subscribe).await {
             Ok(_) => {}
             Err(Failed::Expired) => {
@@ -141,7 +141,7 @@ impl Drop for Unsubscribe<'_> {
         runtime.spawn(async move {
             for uri in filter.uris() {
                 if let Ok(request) = with_uri(Method::RESOURCES_UNSUBSCRIBE, uri) {
-                    let request = request.with_facts_of(&session.opener);
+                    let request = request.with_context_of(&session.opener);
                     // A server that is gone has forgotten the subscription.
                     let _ = session.exchange(&request).await;
                 }

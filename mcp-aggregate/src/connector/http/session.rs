@@ -56,7 +56,7 @@ impl Session {
             false => request.capabilities().clone(),
         };
         let opener = Request::new(Method::INITIALIZE, None)?
-            .with_facts_of(request)
+            .with_context_of(request)
             .without_call();
         let params = handshake::opening(request, &capabilities);
         let id = wire.next_id();
@@ -90,7 +90,7 @@ impl Session {
     pub(super) async fn exchange(self: &Arc<Self>, request: &Request) -> Result<Response, Failed> {
         let mut ticket = self.inbox.admit(request).map_err(|_| Failed::Expired)?;
         let mut request = request.clone();
-        request.remove_client_facts();
+        request.remove_client_meta();
         ticket.rename_progress(&mut request);
         let id = Id::number(ticket.id());
         let body = jsonrpc::write_request(&id, request.method(), request.params());

@@ -222,7 +222,7 @@ async fn shake_hands(
 
 async fn discover(pipe: &Pipe, request: &Request) -> Result<Response, Error> {
     let mut probe =
-        Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
+        Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_context_of(request);
     meta::complete(&mut probe);
     let answer = pipe.call(probe.without_call()).await?;
     match meta::is_discovery(&answer) {
@@ -245,7 +245,7 @@ async fn initialize(
     };
     let params = handshake::opening(request, &capabilities);
     let initialize = Request::from_object(Method::INITIALIZE, Some(params))?
-        .with_facts_of(request)
+        .with_context_of(request)
         .without_call();
     let discovered = handshake::opened(&pipe.call(initialize).await?)?;
     pipe.notify(Notification::new(Method::INITIALIZED, None))

@@ -105,7 +105,7 @@ pub fn headers(data: &[u8]) {
     else {
         return;
     };
-    let _ = rules::read_facts(&headers, params.as_ref());
+    let _ = rules::read_client(&headers, params.as_ref());
     let _ = rules::param_headers(&headers);
     if rules::check_mirrors(&headers, &method, params.as_ref()).is_ok() {
         let said = |name: &str| {

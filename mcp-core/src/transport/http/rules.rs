@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, Method, Object,
     context::Mirrored,
     protocol::meta,
-    transport::stateless::{self, Facts},
+    transport::stateless::{self, ClientMeta},
 };
 
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -34,8 +34,11 @@ pub(super) fn version_header(headers: &HeaderMap) -> Result<Option<&str>, Error>
     }
 }
 
-/// Checks `MCP-Protocol-Version` against the body and reads the facts that the body's `_meta` states.
-pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result<Facts, Error> {
+/// Checks `MCP-Protocol-Version` against the body and reads the client that the body's `_meta` states.
+pub(super) fn read_client(
+    headers: &HeaderMap,
+    params: Option<&Object>,
+) -> Result<ClientMeta, Error> {
     let own = stateless::meta_of(params);
     let header = version_header(headers)?;
     let body = own.text(meta::PROTOCOL_VERSION);
@@ -53,7 +56,7 @@ pub(super) fn read_facts(headers: &HeaderMap, params: Option<&Object>) -> Result
         }
         (None, None) => return Err(stateless::missing(meta::PROTOCOL_VERSION)),
     };
-    Facts::read(stateless::known(version)?, &own)
+    ClientMeta::read(stateless::known(version)?, &own)
 }
 
 /// Checks `Mcp-Method` and `Mcp-Name` against the body.
@@ -163,15 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_read_from_a_complete_request() {
-        let facts = read_facts(
+    fn client_meta_is_read_from_a_complete_request() {
+        let client = read_client(
             &headers(&[(PROTOCOL_VERSION, VERSION)]),
             Some(&params(&full_meta())),
         )
         .unwrap();
-        assert_eq!(facts.version, ProtocolVersion::V_2026_07_28);
-        assert!(facts.capabilities.has("sampling"));
-        assert_eq!(facts.log_level, Some(LogLevel::Error));
+        assert_eq!(client.version, ProtocolVersion::V_2026_07_28);
+        assert!(client.capabilities.has("sampling"));
+        assert_eq!(client.log_level, Some(LogLevel::Error));
     }
 
     #[test]
@@ -201,10 +204,10 @@ mod tests {
             ),
         ] {
             let pairs: Vec<_> = header.iter().map(|h| (PROTOCOL_VERSION, *h)).collect();
-            let error = read_facts(&headers(&pairs), Some(&params(meta))).unwrap_err();
+            let error = read_client(&headers(&pairs), Some(&params(meta))).unwrap_err();
             assert_eq!(error.kind(), kind, "{header:?} {meta}");
         }
-        assert!(read_facts(&HeaderMap::new(), None).is_err());
+        assert!(read_client(&HeaderMap::new(), None).is_err());
     }
 
     #[test]

@@ -83,13 +83,13 @@ fn admit(
     default_principal: fn() -> Principal,
 ) -> Result<Request, Error> {
     let headers: &HeaderMap = &parts.headers;
-    let facts = rules::read_facts(headers, params.as_ref())?;
+    let client = rules::read_client(headers, params.as_ref())?;
     stateless::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
     let caller = Caller::of(&parts.extensions);
     let principal = caller.principal.clone().unwrap_or_else(default_principal);
-    let request = facts.request(method.clone(), params, principal)?;
+    let request = client.request(method.clone(), params, principal)?;
     Ok(caller.state(request).with_mirrored(mirrored))
 }
 

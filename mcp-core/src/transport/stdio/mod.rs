@@ -77,7 +77,7 @@ use super::{
     outlet::{self, Outlet},
     session::{Session, is_own},
     standing,
-    stateless::{self, Facts, Origin},
+    stateless::{self, ClientMeta, Origin},
     text,
 };
 use crate::{
@@ -320,9 +320,9 @@ impl<S: Seam> Connection<S> {
         let version = own
             .text(meta::PROTOCOL_VERSION)
             .ok_or_else(|| stateless::missing(meta::PROTOCOL_VERSION))?;
-        let facts = Facts::read(stateless::known(&version)?, &own)?;
+        let client = ClientMeta::read(stateless::known(&version)?, &own)?;
         stateless::check_method(method)?;
-        let request = facts.request(method.clone(), params, self.principal.clone())?;
+        let request = client.request(method.clone(), params, self.principal.clone())?;
         let cancellation = self.calls.begin(id)?;
         Ok(Call::start(&self.service, request, cancellation, false))
     }
