@@ -31,8 +31,8 @@ pub struct Client {
     next: u64,
     /// Whether addresses are opened when a server asks for it.
     opens: bool,
-    /// Reads the standing stream of the session.
-    standing: Option<AbortOnDropHandle<()>>,
+    /// Reads the standalone stream of the session.
+    standalone: Option<AbortOnDropHandle<()>>,
 }
 
 /// A server's answer that is an error.
@@ -101,7 +101,7 @@ impl Client {
             capabilities: Value::Null,
             mirrors: HashMap::new(),
             next: 1,
-            standing: None,
+            standalone: None,
         };
         let opened = match client.is_stateless() {
             true => client.call("server/discover", Map::new()).await?,
@@ -124,14 +124,14 @@ impl Client {
         Ok(opened)
     }
 
-    /// Opens the standing stream, on which a server may ask what belongs to no call.
+    /// Opens the standalone stream, on which a server may ask what belongs to no call.
     async fn listen(&mut self) -> Outcome<()> {
         let wire = self.wire.clone();
         let stream = wire
             .send(Method::GET, Bytes::new(), HeaderMap::new())
             .await?;
         if stream.status().is_success() {
-            self.standing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            self.standalone = Some(AbortOnDropHandle::new(tokio::spawn(async move {
                 // It ends with the session.
                 let _ = wire.follow(stream.into_body(), None).await;
             })));
@@ -141,7 +141,7 @@ impl Client {
 
     /// Ends the session, if there is one.
     pub async fn close(&mut self) {
-        self.standing = None;
+        self.standalone = None;
         if self.wire.session.is_some() {
             let ended = self
                 .wire

@@ -18,7 +18,7 @@ mod outlet;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod session;
 #[cfg(any(feature = "http", feature = "stdio"))]
-mod standing;
+mod standalone;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod stateless;
 #[cfg(feature = "stdio")]

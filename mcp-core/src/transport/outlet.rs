@@ -66,7 +66,7 @@ pub(super) async fn run_batched<S: Seam>(
     session: &Arc<Session>,
     message: Result<Message, Malformed>,
     outlet: &impl Outlet,
-    standing: &Arc<impl Outlet>,
+    standalone: &Arc<impl Outlet>,
 ) -> Option<Bytes> {
     let (id, method, params) = match message {
         Ok(Message::Request(id, method, params)) => (id, method, params),
@@ -81,7 +81,7 @@ pub(super) async fn run_batched<S: Seam>(
         }
     };
     if is_own(&method) {
-        let answer = session.answer(service, &method, params, standing).await;
+        let answer = session.answer(service, &method, params, standalone).await;
         return Some(text::answer(&id, answer, Era::Session).into());
     }
     match session.call(service, &id, method, params) {

@@ -15,7 +15,7 @@ use super::{
     exchange::Exchange,
     initialize::{self, Opening},
     outlet::Outlet,
-    standing,
+    standalone,
 };
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
@@ -180,13 +180,13 @@ impl Session {
         service: &S,
         method: &Method,
         params: Option<Object>,
-        standing: &Arc<impl Outlet>,
+        standalone: &Arc<impl Outlet>,
     ) -> Result<Response, Error> {
         match *method {
             Method::PING => Ok(Response::empty()),
             Method::SET_LEVEL => self.set_level(service, params).await,
             Method::RESOURCES_SUBSCRIBE => {
-                standing::subscribe(service, self, &uri(params.as_ref())?, standing).await
+                standalone::subscribe(service, self, &uri(params.as_ref())?, standalone).await
             }
             Method::RESOURCES_UNSUBSCRIBE => {
                 self.unsubscribe(&uri(params.as_ref())?);

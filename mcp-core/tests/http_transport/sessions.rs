@@ -19,7 +19,7 @@ fn call(session: &str, id: u32, tool: &str) -> Raw {
     )
 }
 
-fn standing(session: &str) -> Raw {
+fn standalone(session: &str) -> Raw {
     Raw::new("GET")
         .with("accept", "text/event-stream")
         .with("mcp-session-id", session)
@@ -55,7 +55,7 @@ async fn a_stream_that_broke_is_resumed_where_it_broke() {
     drop(stream);
     assert_eq!(server.event().await, "finished");
     for (from, seen) in [(&first, 1), (&priming, 0)] {
-        let resume = standing(&session).with("last-event-id", from);
+        let resume = standalone(&session).with("last-event-id", from);
         let reply = resume.send(server.address).await;
         let events = reply.events();
         let progress: Vec<_> = events
@@ -166,10 +166,10 @@ async fn batches_belong_to_one_revision() {
 }
 
 #[tokio::test]
-async fn the_standing_stream_tells_of_changes() {
+async fn the_standalone_stream_tells_of_changes() {
     let server = Server::start().await;
     let session = server.open("2025-11-25", None).await;
-    let mut stream = standing(&session).open(server.address).await;
+    let mut stream = standalone(&session).open(server.address).await;
     let (id, changed) = next(&mut stream).await;
     assert_eq!(changed["method"], "notifications/tools/list_changed");
     assert_eq!(id, "0_0");

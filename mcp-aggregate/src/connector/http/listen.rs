@@ -150,7 +150,7 @@ impl Drop for Unsubscribe<'_> {
     }
 }
 
-/// Reads the standing stream of a session for as long as the session lasts.
+/// Reads the standalone stream of a session for as long as the session lasts.
 fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
     session.stream(|| {
         let (slot, session) = (Arc::downgrade(slot), Arc::downgrade(session));
@@ -165,7 +165,7 @@ async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standing(last.as_deref()).await {
+        match session.standalone(last.as_deref()).await {
             Ok(reply) if reply.is_events() => {
                 pause = AGAIN.0;
                 drop(session);

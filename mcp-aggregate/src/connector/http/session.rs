@@ -39,7 +39,7 @@ pub(super) struct Session {
     pub(super) discovered: Response,
     /// A request with the facts of the client that the session was opened for.
     pub(super) opener: Request,
-    /// The task that reads the standing stream.
+    /// The task that reads the standalone stream.
     stream: Mutex<Option<AbortHandle>>,
     over: AtomicBool,
 }
@@ -74,7 +74,7 @@ impl Session {
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
         let session = Self {
             wire: Arc::clone(wire),
-            inbox: Inbox::with_standing_stream(),
+            inbox: Inbox::with_standalone_stream(),
             headers,
             discovered,
             opener,
@@ -194,7 +194,7 @@ impl Session {
         self.reply(self.inbox.deliver(message, cause));
     }
 
-    /// Takes a message that has arrived on the standing stream.
+    /// Takes a message that has arrived on the standalone stream.
     pub(super) fn deliver_apart(&self, message: Message) {
         self.reply(self.inbox.deliver_apart(message));
     }
@@ -235,8 +235,8 @@ impl Session {
         }
     }
 
-    /// Opens the standing stream, as far as its head.
-    pub(super) async fn standing(&self, last: Option<&str>) -> Result<Reply, Refused> {
+    /// Opens the standalone stream, as far as its head.
+    pub(super) async fn standalone(&self, last: Option<&str>) -> Result<Reply, Refused> {
         let mut headers = self.headers.clone();
         let last = last.and_then(|id| HeaderValue::try_from(id).ok());
         headers.extend(last.map(|id| (LAST_EVENT_ID, id)));
@@ -249,7 +249,7 @@ impl Session {
         is_expired(refused, &self.headers)
     }
 
-    /// Takes the handle of the task that reads the standing stream, unless there is one.
+    /// Takes the handle of the task that reads the standalone stream, unless there is one.
     pub(super) fn stream(&self, start: impl FnOnce() -> AbortHandle) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.over.load(Ordering::Acquire) {

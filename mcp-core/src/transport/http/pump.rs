@@ -96,9 +96,9 @@ pub(super) async fn batch<S: Seam>(
     messages: Vec<Result<Message, Malformed>>,
     log: &StreamLog,
 ) {
-    let standing = session.standing();
+    let standalone = session.standalone();
     let runs = messages.into_iter().map(|message| async move {
-        let run = outlet::run_batched(service, &session.session, message, log, standing);
+        let run = outlet::run_batched(service, &session.session, message, log, standalone);
         if let Some(answer) = run.await {
             log.push(answer).await;
         }

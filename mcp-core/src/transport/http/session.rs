@@ -11,7 +11,7 @@ use super::log::StreamLog;
 use crate::transport::session::Session;
 
 /// The number of the stream that a GET opens; answers to POSTs count from 1.
-pub(super) const STANDING: u64 = 0;
+pub(super) const STANDALONE: u64 = 0;
 
 /// How many finished streams are kept for clients that come back, and how long.
 const KEPT_STREAMS: usize = 16;
@@ -22,7 +22,7 @@ pub(super) struct HttpSession {
     epoch: Instant,
     /// Milliseconds since the epoch.
     last_seen: AtomicU64,
-    standing: Arc<StreamLog>,
+    standalone: Arc<StreamLog>,
     /// Streams of answers, and when they were found to be finished.
     streams: Mutex<Vec<(Arc<StreamLog>, Option<Instant>)>>,
 }
@@ -33,7 +33,7 @@ impl HttpSession {
             session,
             epoch: Instant::now(),
             last_seen: AtomicU64::new(0),
-            standing: StreamLog::new(STANDING),
+            standalone: StreamLog::new(STANDALONE),
             streams: Mutex::default(),
         })
     }
@@ -50,7 +50,7 @@ impl HttpSession {
 
     /// Returns since when the client has not been heard of; `None` while it waits for something.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let busy = !self.session.calls.is_empty() || self.standing.is_connected();
+        let busy = !self.session.calls.is_empty() || self.standalone.is_connected();
         let last_seen = Duration::from_millis(self.last_seen.load(Ordering::Relaxed));
         (!busy).then(|| self.epoch + last_seen)
     }
@@ -77,14 +77,14 @@ impl HttpSession {
     }
 
     /// Returns the stream that a GET reads.
-    pub(super) fn standing(&self) -> &Arc<StreamLog> {
-        &self.standing
+    pub(super) fn standalone(&self) -> &Arc<StreamLog> {
+        &self.standalone
     }
 
     /// Finds the stream that a client wants to go on reading.
     pub(super) fn stream(&self, id: u64) -> Option<Arc<StreamLog>> {
-        if id == STANDING {
-            return Some(Arc::clone(&self.standing));
+        if id == STANDALONE {
+            return Some(Arc::clone(&self.standalone));
         }
         let streams = self.lock();
         let found = streams.iter().find(|(log, _)| log.id() == id)?;
@@ -97,6 +97,6 @@ impl HttpSession {
         for (log, _) in std::mem::take(&mut *self.lock()) {
             log.finish();
         }
-        self.standing.finish();
+        self.standalone.finish();
     }
 }

@@ -14,7 +14,7 @@ use super::{
     registry::Registry,
     reply::{self, HttpResponse},
     rules,
-    session::{HttpSession, STANDING},
+    session::{HttpSession, STANDALONE},
 };
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Partition, Principal, ProtocolVersion, Response,
@@ -26,7 +26,7 @@ use crate::{
         exchange::Step,
         initialize::Opening,
         session::{Session, is_own},
-        standing,
+        standalone,
     },
 };
 
@@ -87,7 +87,7 @@ impl<S: Seam> Sessions<'_, S> {
         }
     }
 
-    /// Opens the standing stream, or goes on with a stream that broke.
+    /// Opens the standalone stream, or goes on with a stream that broke.
     pub(super) fn get(&self, parts: &Parts) -> HttpResponse {
         let session = match self.find(parts) {
             Ok(session) => session,
@@ -100,9 +100,9 @@ impl<S: Seam> Sessions<'_, S> {
                 None => return bad_request("Last-Event-ID was not issued here"),
             },
         };
-        let (stream, from) = wanted.unwrap_or((STANDING, From::Unread));
-        if stream == STANDING {
-            standing::listen(self.service, &session.session, session.standing());
+        let (stream, from) = wanted.unwrap_or((STANDALONE, From::Unread));
+        if stream == STANDALONE {
+            standalone::listen(self.service, &session.session, session.standalone());
         }
         let Some(log) = session.stream(stream) else {
             return bad_request("the stream of Last-Event-ID is no longer kept");
@@ -204,7 +204,7 @@ impl<S: Seam> Sessions<'_, S> {
         }
         let own = &session.session;
         let answer = own
-            .answer(self.service, &method, params, session.standing())
+            .answer(self.service, &method, params, session.standalone())
             .await;
         reply::answer(&id, answer, Era::Session)
     }

@@ -76,7 +76,7 @@ use super::{
     initialize::Opening,
     outlet::{self, Outlet},
     session::{Session, is_own},
-    standing,
+    standalone,
     stateless::{self, ClientMeta, Origin},
     text,
 };
@@ -241,7 +241,7 @@ impl<S: Seam> Connection<S> {
             Ok(Message::Notification(Method::INITIALIZED, _)) => {
                 if let Some(session) = self.session.get() {
                     let outbox = Arc::new(self.outbox.clone());
-                    standing::listen(&self.service, session, &outbox);
+                    standalone::listen(&self.service, session, &outbox);
                 }
             }
             Ok(message) => self.receive(message),
@@ -373,8 +373,8 @@ impl<S: Seam> Connection<S> {
         };
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
-            let standing = Arc::new(outbox.clone());
-            let work = session.answer(&service, &method, params, &standing);
+            let standalone = Arc::new(outbox.clone());
+            let work = session.answer(&service, &method, params, &standalone);
             let answer = cancellation.unless(work).await;
             drop(cancellation);
             if let Ok(answer) = answer {
@@ -403,9 +403,9 @@ impl<S: Seam> Connection<S> {
         };
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
-            let standing = Arc::new(outbox.clone());
+            let standalone = Arc::new(outbox.clone());
             let runs = messages.into_iter().map(|message| {
-                outlet::run_batched(&service, &session, message, &outbox, &standing)
+                outlet::run_batched(&service, &session, message, &outbox, &standalone)
             });
             let answers = futures_util::future::join_all(runs).await;
             let answers: Vec<_> = answers.into_iter().flatten().collect();
