@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mcp_core::front::http::fuzz::events(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mcp_core::transport::http::fuzz::events(data));

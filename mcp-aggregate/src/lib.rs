@@ -1,7 +1,7 @@
 //! Many MCP servers behind one endpoint.
 //!
 //! A [`Gateway`] puts [`Upstream`]s of every kind (Streamable HTTP, child processes, rmcp servers in this process,
-//! any service of the seam) behind one service, which the fronts of `mcp-core` serve. What passes through is kept
+//! any service of the seam) behind one service, which the transports of `mcp-core` serve. What passes through is kept
 //! byte for byte, but for the names that the [`NamingPolicy`] gives to tools and prompts, and task ids.
 //!
 //! # Features
@@ -17,7 +17,7 @@
 //!
 //! ```no_run
 //! use mcp_aggregate::{Gateway, Upstream};
-//! use mcp_core::front::http::HttpConfig;
+//! use mcp_core::transport::http::HttpConfig;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let gateway = Gateway::builder("gw")

@@ -65,7 +65,7 @@ pub(crate) enum SharedLists {
 impl SharedLists {
     /// Returns whether clients of an era are all offered the same.
     pub(crate) fn cover(self, era: Era) -> bool {
-        self == Self::Always || (self == Self::Modern && era == Era::Modern)
+        self == Self::Always || (self == Self::Modern && era == Era::Stateless)
     }
 }
 
@@ -157,7 +157,7 @@ impl Upstream {
     ) -> Result<Self, ConfigError> {
         // The gateway's own calls have no client that states its facts, which rmcp wants stated.
         let state = |mut request: mcp_core::Request| {
-            if request.era() == Era::Modern && !request.is_notification() {
+            if request.era() == Era::Stateless && !request.is_notification() {
                 crate::connector::meta::complete(&mut request);
             }
             request

@@ -19,10 +19,10 @@ use mcp_auth::{
 };
 use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, EntryKind, Partition, Principal,
-    front::http::{HttpConfig, HttpFront},
     http_client::GuardedClient,
     secret::{Secret, SecretName, SecretScope, SecretStore},
     store::Namespace,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::json;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -180,11 +180,11 @@ async fn whole<B: http_body::Body>(answer: Result<Response<B>, Infallible>) {
     assert!(read.is_ok());
 }
 
-/// A call through the front, with and without the layer before it.
-fn through_the_front(c: &mut Criterion) {
+/// A call through the transport, with and without the layer before it.
+fn through_the_transport(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let (auth, key) = gate();
-    let front = HttpFront::new(
+    let transport = HttpTransport::new(
         service_fn(|_: mcp_core::Request| async {
             Ok::<_, mcp_core::Error>(mcp_core::Response::empty())
         }),
@@ -192,21 +192,24 @@ fn through_the_front(c: &mut Criterion) {
     );
     let header = format!("Bearer {}", key.secret());
     let request = || call(&header);
-    c.bench_function("through the front/without the layer", |b| {
+    c.bench_function("through the transport/without the layer", |b| {
         b.to_async(&runtime).iter_batched(
-            || (front.clone(), request()),
-            |(mut front, request)| async move { whole(front.call(request).await).await },
+            || (transport.clone(), request()),
+            |(mut transport, request)| async move { whole(transport.call(request).await).await },
             criterion::BatchSize::SmallInput,
         );
     });
-    let layered = auth.layer().layer(front.clone());
-    c.bench_function("through the front/with the layer, token seen before", |b| {
-        b.to_async(&runtime).iter_batched(
-            || (layered.clone(), request()),
-            |(mut layered, request)| async move { whole(layered.call(request).await).await },
-            criterion::BatchSize::SmallInput,
-        );
-    });
+    let layered = auth.layer().layer(transport.clone());
+    c.bench_function(
+        "through the transport/with the layer, token seen before",
+        |b| {
+            b.to_async(&runtime).iter_batched(
+                || (layered.clone(), request()),
+                |(mut layered, request)| async move { whole(layered.call(request).await).await },
+                criterion::BatchSize::SmallInput,
+            );
+        },
+    );
 }
 
 fn rbac(c: &mut Criterion) {
@@ -347,7 +350,7 @@ criterion_group!(
     benches,
     resource_server,
     new_token,
-    through_the_front,
+    through_the_transport,
     rbac,
     vault,
     audit

@@ -16,8 +16,8 @@ use mcp_auth::{
 };
 use mcp_core::{
     EntryKind, Error, ErrorKind, Request, Response, UpstreamId,
-    front::http::{HttpConfig, HttpFront},
     secret::Secret,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -48,7 +48,7 @@ impl Server {
             next.run(request)
         };
         let app = Router::new()
-            .route_service("/mcp", HttpFront::new(service, HttpConfig::default()))
+            .route_service("/mcp", HttpTransport::new(service, HttpConfig::default()))
             .layer(middleware::from_fn(note));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -152,9 +152,9 @@ async fn world() -> World {
         .build()
         .unwrap()
         .start();
-    let front = running.http(HttpConfig::default());
+    let transport = running.http(HttpConfig::default());
     let app = Router::new()
-        .route_service("/mcp", front)
+        .route_service("/mcp", transport)
         .layer(auth.layer());
     tokio::spawn(async move { axum::serve(listener, app).await });
     World {

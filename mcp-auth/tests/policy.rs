@@ -187,8 +187,13 @@ async fn a_refused_call_says_its_rule_and_is_not_made() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    assert_eq!(error.status(Era::Modern).as_u16(), 403);
-    assert!(error.to_rpc(Era::Modern).as_str().contains("rbac:default"));
+    assert_eq!(error.status(Era::Stateless).as_u16(), 403);
+    assert!(
+        error
+            .to_rpc(Era::Stateless)
+            .as_str()
+            .contains("rbac:default")
+    );
     let broken = through(Arc::new(Broken), tool(&user("alice", &[]), "x")).await;
     assert!(broken.is_err(), "no decision is a refusal");
 }

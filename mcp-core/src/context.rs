@@ -3,8 +3,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    Asker, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, SessionKey,
-    ToolAnnotations, TraceContext, UpstreamId, Visibility, front::CallerFacts,
+    Asker, AuthContext, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, SessionKey,
+    ToolAnnotations, TraceContext, UpstreamId, Visibility,
 };
 
 /// When the answer to a request stops being of use.
@@ -31,7 +31,7 @@ impl Deadline {
     }
 }
 
-/// The facts about a call that every layer may ask for. Shared by clones of a request.
+/// The call context that every layer may ask for. Shared by clones of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct CallContext {
     pub(crate) principal: Principal,
@@ -47,7 +47,7 @@ pub(crate) struct CallContext {
     pub(crate) annotations: Option<ToolAnnotations>,
     pub(crate) visibility: Visibility,
     pub(crate) mirrored: Option<Mirrored>,
-    pub(crate) caller: CallerFacts,
+    pub(crate) auth_context: AuthContext,
 }
 
 /// Parameters that HTTP headers mirror (`Mcp-Param-*`): header name without the prefix, decoded value.
@@ -69,7 +69,7 @@ impl Default for CallContext {
             annotations: None,
             visibility: Visibility::all(),
             mirrored: None,
-            caller: CallerFacts::new(),
+            auth_context: AuthContext::new(),
         }
     }
 }

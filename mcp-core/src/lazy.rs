@@ -140,7 +140,7 @@ impl<T> Receiver<T> {
     }
 
     /// Refuses what is sent from now on.
-    #[allow(dead_code, reason = "the fronts use it, and they are features")]
+    #[allow(dead_code, reason = "the transports use it, and they are features")]
     pub(crate) fn close(&mut self) {
         self.take();
         match &mut self.channel {

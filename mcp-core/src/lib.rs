@@ -1,16 +1,16 @@
-//! The vocabulary and front doors of an MCP service on tower and rmcp.
+//! The vocabulary and server transports of an MCP service on tower and rmcp.
 //!
 //! Everything is a `tower::Service` from [`Request`] to [`Response`] with the error [`Error`]: an rmcp server,
 //! an upstream, a whole gateway. A layer written once works on all of them. This crate holds that seam, the
 //! types that travel over it, the traits through which the sibling crates meet, and behind features the
-//! fronts that serve a stack to clients and the adapters to and from rmcp.
+//! transports that serve a stack to clients and the adapters to and from rmcp.
 //!
 //! # Features
 //!
 //! | Name | Adds | Default |
 //! |---|---|---|
-//! | `http` | Streamable HTTP front | no |
-//! | `stdio` | stdio front | no |
+//! | `http` | Streamable HTTP transport | no |
+//! | `stdio` | stdio transport | no |
 //! | `rmcp` | adapters from and to rmcp, typed views | no |
 //! | `http-client` | guarded HTTP client | no |
 //! | `tls-aws-lc` | rustls with aws-lc-rs for the client | no |
@@ -24,6 +24,7 @@
 mod annotations;
 mod asker;
 mod audit;
+mod auth_context;
 mod budget;
 mod change;
 pub mod clock;
@@ -31,7 +32,6 @@ mod config;
 mod context;
 mod credential;
 mod error;
-pub mod front;
 pub mod http_client;
 mod json;
 pub mod jsonrpc;
@@ -56,6 +56,7 @@ pub mod sse;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
+pub mod transport;
 mod upstream;
 mod visibility;
 
@@ -64,6 +65,7 @@ pub use self::{
     annotations::ToolAnnotations,
     asker::{Ask, Asker},
     audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
+    auth_context::AuthContext,
     budget::{Account, Amount, Budget, MemoryBudget, Reservation},
     change::{
         CatalogueChange, Change, ChangeEvent, ChangeFeed, ChangeStream, ChangedEntry,

@@ -88,7 +88,7 @@ impl Notification {
 
 /// A bounded, ordered sink for the notifications that belong to one request.
 ///
-/// The front drains it before it writes the answer, so the client sees everything in the order in which it
+/// The transport drains it before it writes the answer, so the client sees everything in the order in which it
 /// was sent. Clones share the sink. [`Notifier::none`], the default, discards.
 ///
 /// A caller that attaches a notifier must poll the call and the [`NotificationStream`] together: a call that
@@ -307,7 +307,7 @@ impl NotificationStream {
     }
 
     /// Returns the next notification or question.
-    #[allow(dead_code, reason = "the fronts use it, and they are features")]
+    #[allow(dead_code, reason = "the transports use it, and they are features")]
     pub(crate) fn receiver(&mut self) -> &mut lazy::Receiver<Outgoing> {
         &mut self.0
     }

@@ -12,7 +12,7 @@ use crate::SessionKey;
 /// Who makes a call.
 ///
 /// Two principals are the same when kind, tenant, issuer and subject are. Scopes and the chain of actors are
-/// facts about one call and do not count.
+/// properties of one call and do not count.
 ///
 /// # Security
 ///

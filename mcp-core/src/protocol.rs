@@ -1,4 +1,4 @@
-//! Facts of the protocol that travel with each request: revision, capabilities, log level, trace context.
+//! Protocol values that travel with each request: revision, capabilities, log level, trace context.
 
 use std::{fmt, sync::Arc};
 
@@ -22,7 +22,7 @@ enum Revision {
 )]
 pub enum Era {
     /// 2026-07-28 and later: each request describes itself.
-    Modern,
+    Stateless,
     /// 2025-11-25 and earlier: `initialize` opens a session.
     Session,
 }
@@ -82,7 +82,7 @@ impl ProtocolVersion {
     #[must_use]
     pub fn era(&self) -> Era {
         if self.as_str() >= Self::V_2026_07_28.as_str() {
-            Era::Modern
+            Era::Stateless
         } else {
             Era::Session
         }

@@ -4,11 +4,10 @@ use http::Extensions;
 use serde::Serialize;
 
 use crate::{
-    Asker, ClientCapabilities, Deadline, Era, Error, ErrorKind, Json, LogLevel, Method, Notifier,
-    Object, Principal, ProtocolVersion, SessionKey, ToolAnnotations, TraceContext, UpstreamId,
-    Visibility,
+    Asker, AuthContext, ClientCapabilities, Deadline, Era, Error, ErrorKind, Json, LogLevel,
+    Method, Notifier, Object, Principal, ProtocolVersion, SessionKey, ToolAnnotations,
+    TraceContext, UpstreamId, Visibility,
     context::{CallContext, SharedContext},
-    front::CallerFacts,
     protocol::meta,
 };
 
@@ -173,10 +172,10 @@ impl Request {
         self.params_mut().set("_meta", meta.into());
     }
 
-    /// Takes out of `_meta` what a client of revision 2026-07-28 says there about itself in each request. For a server of
-    /// the session era, which was told when its session was opened, and which may take a request that says it for one of
-    /// the other era.
-    pub fn remove_client_facts(&mut self) {
+    /// Removes from `_meta` what a client of revision 2026-07-28 states about itself in each request. For a server of
+    /// the session era, which learned it from `initialize`, and which may take a request that states it for one of the
+    /// stateless era.
+    pub fn remove_client_meta(&mut self) {
         let Some(mut own) = self.meta() else { return };
         if !own.contains(meta::PROTOCOL_VERSION) {
             return;
@@ -226,10 +225,10 @@ impl Request {
         &mut self.extensions
     }
 
-    /// Takes over the facts of another call: who calls, its session, its client, its deadline. The sink of
+    /// Copies the call context of another call: caller, session, client, deadline. The sink of
     /// notifications stays.
     #[must_use]
-    pub fn with_facts_of(mut self, other: &Self) -> Self {
+    pub fn with_context_of(mut self, other: &Self) -> Self {
         self.context = Arc::clone(&other.context);
         self
     }
@@ -252,7 +251,7 @@ impl Request {
     }
 }
 
-/// Facts about the call.
+/// The call context.
 impl Request {
     /// Returns who calls. Default is [`Principal::anonymous`].
     #[must_use]
@@ -262,8 +261,8 @@ impl Request {
 
     /// Returns what an authentication layer knows about the caller besides the principal. Default is nothing.
     #[must_use]
-    pub fn caller(&self) -> &CallerFacts {
-        &self.context.caller
+    pub fn auth_context(&self) -> &AuthContext {
+        &self.context.auth_context
     }
 
     /// Returns the revision that the client speaks. Default is the newest.
@@ -351,7 +350,7 @@ impl Request {
 
 macro_rules! setters {
     ($($(#[$doc:meta])* $setter:ident($field:ident: $type:ty) $value:expr;)*) => {
-        /// Setting facts about the call.
+        /// Setters of the call context.
         impl Request {
             $(
                 $(#[$doc])*
@@ -368,8 +367,8 @@ macro_rules! setters {
 setters! {
     /// Sets who calls.
     with_principal(principal: Principal) principal;
-    /// Sets what an authentication layer knows about the caller.
-    with_caller(caller: CallerFacts) caller;
+    /// Sets what an authentication layer knows about the caller besides the principal.
+    with_auth_context(auth_context: AuthContext) auth_context;
     /// Sets the revision that the client speaks.
     with_version(version: ProtocolVersion) version;
     /// Sets what the client can do.
@@ -459,17 +458,17 @@ mod tests {
 
     #[test]
     fn what_a_stateless_client_says_of_itself_is_taken_out_and_nothing_else() {
-        let facts = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
+        let client = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
         for (before, after) in [
-            (format!(r#"{{"a":1,"_meta":{{{facts}}}}}"#), r#"{"a":1}"#),
+            (format!(r#"{{"a":1,"_meta":{{{client}}}}}"#), r#"{"a":1}"#),
             (
-                format!(r#"{{"_meta":{{"x":1.0,{facts},"progressToken":"t"}}}}"#),
+                format!(r#"{{"_meta":{{"x":1.0,{client},"progressToken":"t"}}}}"#),
                 r#"{"_meta":{"x":1.0,"progressToken":"t"}}"#,
             ),
             (r#"{"_meta":{"x":1}}"#.to_owned(), r#"{"_meta":{"x":1}}"#),
         ] {
             let mut request = request(Method::TOOLS_LIST, &before).unwrap();
-            request.remove_client_facts();
+            request.remove_client_meta();
             assert_eq!(request.params().unwrap().to_json().as_str(), after);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mcp_core::front::http::fuzz;
+use mcp_core::transport::http::fuzz;
 
 fn run(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");

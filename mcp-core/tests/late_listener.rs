@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use mcp_core::{
     Error, Method, Notification, Request, Response,
-    front::stdio::{StdioConfig, serve},
+    transport::stdio::{StdioConfig, serve},
 };
 use serde_json::{Value, json};
 use tokio::{

@@ -1,4 +1,4 @@
-//! The stdio front, spoken to line by line.
+//! The stdio transport, spoken to line by line.
 #![cfg(feature = "stdio")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use mcp_core::{
     BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
     Stack,
-    front::stdio::{StdioConfig, serve},
+    transport::stdio::{StdioConfig, serve},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -189,7 +189,7 @@ impl Client {
     }
 }
 
-fn modern(id: u32, method: &str, params: &str) -> String {
+fn stateless(id: u32, method: &str, params: &str) -> String {
     let comma = if params.is_empty() { "" } else { "," };
     format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}{comma}"_meta":{{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
@@ -212,13 +212,13 @@ async fn bytes_are_kept_in_both_directions() {
     );
     let mut client = Client::connect(StdioConfig::default());
     let params = r#""name":"echo","arguments":{"resultType":"x","n":1.0}"#;
-    client.send(&modern(2, "tools/call", params)).await;
+    client.send(&stateless(2, "tools/call", params)).await;
     assert_eq!(
         client.line().await,
         r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"x","n":1.0}}"#
     );
     client
-        .send(&modern(3, "tools/call", r#""name":"error""#))
+        .send(&stateless(3, "tools/call", r#""name":"error""#))
         .await;
     assert_eq!(
         client.line().await,
@@ -235,7 +235,7 @@ async fn progress_comes_in_order_before_the_result() {
             "tools/call",
             r#""name":"progress","_meta":{"progressToken":"p"}"#,
         ),
-        modern(2, "tools/call", r#""name":"progress""#),
+        stateless(2, "tools/call", r#""name":"progress""#),
     ] {
         client.send(&request).await;
         for done in 1..=100 {
@@ -254,7 +254,7 @@ async fn calls_run_side_by_side_and_both_eras_share_a_connection() {
         .send(&legacy(1, "tools/call", r#""name":"wait""#))
         .await;
     client
-        .send(&modern(2, "tools/call", r#""name":"wait""#))
+        .send(&stateless(2, "tools/call", r#""name":"wait""#))
         .await;
     assert_eq!(client.event().await, "started wait");
     assert_eq!(client.event().await, "started wait");
@@ -263,7 +263,7 @@ async fn calls_run_side_by_side_and_both_eras_share_a_connection() {
         client.line().await,
         r#"{"jsonrpc":"2.0","id":3,"result":{}}"#
     );
-    client.send(&modern(4, "tools/list", "")).await;
+    client.send(&stateless(4, "tools/list", "")).await;
     let answer = client.receive().await;
     assert_eq!(answer["result"]["resultType"], "complete");
     assert_eq!(answer["result"]["principal"], "Local");
@@ -274,7 +274,7 @@ async fn a_cancelled_call_is_dropped_and_not_answered() {
     let mut client = Client::session("2025-11-25").await;
     for (id, call) in [
         (1, legacy(1, "tools/call", r#""name":"wait""#)),
-        (2, modern(2, "tools/call", r#""name":"wait""#)),
+        (2, stateless(2, "tools/call", r#""name":"wait""#)),
     ] {
         client.send(&call).await;
         assert_eq!(client.event().await, "started wait");
@@ -293,7 +293,7 @@ async fn a_cancelled_call_is_dropped_and_not_answered() {
 async fn a_stateless_client_cancels_without_a_session() {
     let mut client = Client::connect(StdioConfig::default());
     client
-        .send(&modern(1, "tools/call", r#""name":"wait""#))
+        .send(&stateless(1, "tools/call", r#""name":"wait""#))
         .await;
     assert_eq!(client.event().await, "started wait");
     client
@@ -349,7 +349,7 @@ async fn a_question_that_nobody_waits_for_is_withdrawn() {
 async fn a_stateless_call_cannot_ask() {
     let mut client = Client::connect(StdioConfig::default());
     client
-        .send(&modern(1, "tools/call", r#""name":"ask""#))
+        .send(&stateless(1, "tools/call", r#""name":"ask""#))
         .await;
     assert_eq!(client.receive().await["error"]["code"], -32021);
 }
@@ -386,7 +386,7 @@ async fn a_subscription_carries_the_clients_id_and_ends_when_it_is_cancelled() {
     let mut client = Client::connect(StdioConfig::default());
     let filter = r#""notifications":{"toolsListChanged":true}"#;
     client
-        .send(&modern(7, "subscriptions/listen", filter))
+        .send(&stateless(7, "subscriptions/listen", filter))
         .await;
     for method in [
         "notifications/subscriptions/acknowledged",
@@ -408,7 +408,7 @@ async fn a_subscription_that_the_stack_ends_is_answered_and_cancelled() {
     let mut client = Client::connect(StdioConfig::default());
     let filter = r#""notifications":{"resourceSubscriptions":["end:"]}"#;
     client
-        .send(&modern(8, "subscriptions/listen", filter))
+        .send(&stateless(8, "subscriptions/listen", filter))
         .await;
     client.receive().await;
     client.receive().await;
@@ -473,8 +473,8 @@ async fn batches_are_for_revision_2025_03_26() {
 #[tokio::test]
 async fn what_is_not_a_message_is_refused() {
     let mut client = Client::connect(StdioConfig::default().with_line_limit(500).unwrap());
-    let unknown = modern(9, "tools/list", "").replace("2026-07-28", "2031-01-01");
-    let incomplete = modern(10, "tools/list", "").replace("clientCapabilities", "other");
+    let unknown = stateless(9, "tools/list", "").replace("2026-07-28", "2031-01-01");
+    let incomplete = stateless(10, "tools/list", "").replace("clientCapabilities", "other");
     let long = "x".repeat(2_000);
     for (line, code, id) in [
         ("{", -32700, Value::Null),
@@ -495,10 +495,10 @@ async fn what_is_not_a_message_is_refused() {
         (&long, -31052, Value::Null),
         (&legacy(3, "tools/list", ""), -32602, json!(3)),
         (&legacy(4, "initialize", ""), -32602, json!(4)),
-        (&modern(5, "initialize", ""), -32601, json!(5)),
-        (&modern(6, "ping", ""), -32601, json!(6)),
-        (&modern(7, "tasks/result", ""), -32601, json!(7)),
-        (&modern(8, "tools/call", ""), -32602, json!(8)),
+        (&stateless(5, "initialize", ""), -32601, json!(5)),
+        (&stateless(6, "ping", ""), -32601, json!(6)),
+        (&stateless(7, "tasks/result", ""), -32601, json!(7)),
+        (&stateless(8, "tools/call", ""), -32602, json!(8)),
         (&unknown, -32022, json!(9)),
         (&incomplete, -32602, json!(10)),
     ] {
@@ -538,11 +538,11 @@ async fn calls_are_bounded_and_ids_are_told_apart() {
     let config = StdioConfig::default().with_max_calls(NonZeroUsize::MIN);
     let mut client = Client::connect(config);
     client
-        .send(&modern(1, "tools/call", r#""name":"wait""#))
+        .send(&stateless(1, "tools/call", r#""name":"wait""#))
         .await;
-    client.send(&modern(1, "tools/list", "")).await;
+    client.send(&stateless(1, "tools/list", "")).await;
     assert_eq!(client.receive().await["error"]["code"], -32600);
-    client.send(&modern(2, "tools/list", "")).await;
+    client.send(&stateless(2, "tools/list", "")).await;
     assert_eq!(client.receive().await["error"]["code"], -31030);
 }
 
@@ -554,7 +554,7 @@ async fn a_call_that_panics_is_answered() {
         .await;
     assert_eq!(client.receive().await["error"]["code"], -32603);
     client
-        .send(&modern(2, "tools/call", r#""name":"panic""#))
+        .send(&stateless(2, "tools/call", r#""name":"panic""#))
         .await;
     assert_eq!(client.receive().await["error"]["code"], -32603);
 }
@@ -588,6 +588,6 @@ async fn the_end_of_the_input_ends_everything() {
 async fn the_principal_is_the_one_that_was_set() {
     let config = StdioConfig::default().with_principal(Principal::anonymous());
     let mut client = Client::connect(config);
-    client.send(&modern(1, "tools/list", "")).await;
+    client.send(&stateless(1, "tools/list", "")).await;
     assert_eq!(client.receive().await["result"]["principal"], "Anonymous");
 }

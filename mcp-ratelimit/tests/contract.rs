@@ -131,7 +131,7 @@ where
     let error = assert_ready_err!(call.poll());
     assert_eq!(error.kind(), ErrorKind::Answered);
     assert_eq!(
-        error.to_rpc(mcp_core::Era::Modern).as_str(),
+        error.to_rpc(mcp_core::Era::Stateless).as_str(),
         object.as_str()
     );
 }

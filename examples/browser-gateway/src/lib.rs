@@ -23,7 +23,8 @@ use mcp_captcha::{
     VendorClient,
 };
 use mcp_core::{
-    Amount, front::http::HttpConfig, http_client::GuardedClient, secret::Secret, store::Namespace,
+    Amount, http_client::GuardedClient, secret::Secret, store::Namespace,
+    transport::http::HttpConfig,
 };
 use url::Url;
 
@@ -113,13 +114,13 @@ pub async fn build(settings: Settings, state: &State) -> Outcome<App> {
     browsers.warm_up().await?;
     let running = gateway(&settings, state, &browsers, captcha, sites)?;
     running.settled(Duration::from_secs(30)).await;
-    let mut front = HttpConfig::default();
+    let mut config = HttpConfig::default();
     if let Some(host) = settings.url.host_str() {
-        front = front.with_allowed_host(host)?;
+        config = config.with_allowed_host(host)?;
     }
     let auth = authentication(&settings, state)?;
     let router = Router::new()
-        .route_service("/mcp", running.http(front))
+        .route_service("/mcp", running.http(config))
         .layer(auth.layer());
     Ok(App {
         router,

@@ -13,8 +13,8 @@ use mcp_auth::{
     vault::{ValueKey, Vault},
 };
 use mcp_core::{
-    CredentialProvider, Principal, UpstreamId, front::http::HttpConfig, http_client::GuardedClient,
-    secret::Secret, store::MemoryStore,
+    CredentialProvider, Principal, UpstreamId, http_client::GuardedClient, secret::Secret,
+    store::MemoryStore, transport::http::HttpConfig,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -76,9 +76,9 @@ pub async fn run(
         .build()?
         .start();
     let pages = ConsentPages::new(manager, Arc::new(LinkGuard::new()), base.clone(), [7; 32])?;
-    let front = running.http(HttpConfig::default().single_user());
+    let transport = running.http(HttpConfig::default().single_user());
     let app = Router::new()
-        .route_service("/mcp", front)
+        .route_service("/mcp", transport)
         .merge(pages.router());
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let url = base.join("/mcp")?;

@@ -31,8 +31,8 @@ pub struct Client {
     next: u64,
     /// Whether addresses are opened when a server asks for it.
     opens: bool,
-    /// Reads the standing stream of the session.
-    standing: Option<AbortOnDropHandle<()>>,
+    /// Reads the standalone stream of the session.
+    standalone: Option<AbortOnDropHandle<()>>,
 }
 
 /// A server's answer that is an error.
@@ -101,9 +101,9 @@ impl Client {
             capabilities: Value::Null,
             mirrors: HashMap::new(),
             next: 1,
-            standing: None,
+            standalone: None,
         };
-        let opened = match client.is_modern() {
+        let opened = match client.is_stateless() {
             true => client.call("server/discover", Map::new()).await?,
             false => client.initialize().await?,
         };
@@ -124,14 +124,14 @@ impl Client {
         Ok(opened)
     }
 
-    /// Opens the standing stream, on which a server may ask what belongs to no call.
+    /// Opens the standalone stream, on which a server may ask what belongs to no call.
     async fn listen(&mut self) -> Outcome<()> {
         let wire = self.wire.clone();
         let stream = wire
             .send(Method::GET, Bytes::new(), HeaderMap::new())
             .await?;
         if stream.status().is_success() {
-            self.standing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            self.standalone = Some(AbortOnDropHandle::new(tokio::spawn(async move {
                 // It ends with the session.
                 let _ = wire.follow(stream.into_body(), None).await;
             })));
@@ -141,7 +141,7 @@ impl Client {
 
     /// Ends the session, if there is one.
     pub async fn close(&mut self) {
-        self.standing = None;
+        self.standalone = None;
         if self.wire.session.is_some() {
             let ended = self
                 .wire
@@ -205,7 +205,7 @@ impl Client {
     pub async fn call(&mut self, method: &str, params: Map<String, Value>) -> Outcome<Value> {
         let mut round = params.clone();
         for _ in 0..ROUNDS {
-            if self.is_modern() {
+            if self.is_stateless() {
                 round.insert("_meta".to_owned(), self.meta());
             }
             let result = self.exchange(method, round.into()).await?;
@@ -254,7 +254,7 @@ impl Client {
     /// Returns the headers that repeat what the revision wants repeated there.
     fn mirrored(&self, message: &Value) -> Outcome<HeaderMap> {
         let mut headers = HeaderMap::new();
-        if !self.is_modern() {
+        if !self.is_stateless() {
             return Ok(headers);
         }
         let text = |value: &Value| value.as_str().map(mirror::encode);
@@ -282,7 +282,7 @@ impl Client {
         })
     }
 
-    fn is_modern(&self) -> bool {
+    fn is_stateless(&self) -> bool {
         self.version.as_str() >= MODERN
     }
 }

@@ -13,7 +13,7 @@ use std::{error::Error, time::Duration};
 
 use axum::Router;
 use mcp_aggregate::{Bare, Gateway, Upstream};
-use mcp_core::front::http::HttpConfig;
+use mcp_core::transport::http::HttpConfig;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
@@ -88,10 +88,10 @@ pub async fn run(server: &str, version: &str, plan: &Plan) -> Outcome<Used> {
         .build()?
         .start();
     running.settled(Duration::from_secs(10)).await;
-    let front = running.http(HttpConfig::default().single_user());
+    let transport = running.http(HttpConfig::default().single_user());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
-    let app = Router::new().route_service("/mcp", front);
+    let app = Router::new().route_service("/mcp", transport);
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let used = async {
         let mut client = Client::open(&url, version).await?;

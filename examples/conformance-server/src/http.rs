@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use mcp_core::{
     BoxSeam, Stack,
-    front::http::{HttpConfig, HttpFront},
     rmcp::RmcpService,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
@@ -93,14 +93,14 @@ pub fn router(fixture: &Fixture, options: &HttpOptions) -> Router {
 
 /// Makes `fixture` a service of `mcp-core`, with a handler for each session.
 #[must_use]
-pub fn front_service(fixture: &Fixture) -> BoxSeam {
+pub fn transport_service(fixture: &Fixture) -> BoxSeam {
     let fixture = fixture.clone();
     let service = RmcpService::per_session(move || Ok(fixture.handler()));
     Stack::new(service).boxed()
 }
 
-/// Serves `fixture` at `/mcp` through the front of `mcp-core`.
-pub fn front_router(fixture: &Fixture) -> Router {
-    let front = HttpFront::new(front_service(fixture), HttpConfig::default());
-    Router::new().route_service("/mcp", front)
+/// Serves `fixture` at `/mcp` through the transport of `mcp-core`.
+pub fn transport_router(fixture: &Fixture) -> Router {
+    let transport = HttpTransport::new(transport_service(fixture), HttpConfig::default());
+    Router::new().route_service("/mcp", transport)
 }

@@ -5,9 +5,10 @@ use std::{error::Error, io::Write as _, net::SocketAddr, num::NonZeroUsize};
 use axum::{Router, serve::ListenerExt as _};
 use clap::Parser;
 use conformance_server::{
-    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, front_router, front_service, router,
+    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router, transport_router,
+    transport_service,
 };
-use mcp_core::front::stdio::{StdioConfig, serve_process};
+use mcp_core::transport::stdio::{StdioConfig, serve_process};
 use rmcp::{ServiceExt as _, transport::stdio};
 use tokio::net::TcpListener;
 
@@ -26,9 +27,9 @@ struct Arguments {
     /// Serve without sessions.
     #[arg(long)]
     stateless: bool,
-    /// Serve through the fronts of mcp-core instead of rmcp's own.
+    /// Serve through the transports of mcp-core instead of rmcp's own.
     #[arg(long, conflicts_with_all = ["stateless", "json"])]
-    front: bool,
+    mcp_core: bool,
     /// Answer with JSON instead of an event stream; implies --stateless.
     #[arg(long)]
     json: bool,
@@ -38,8 +39,8 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let fixture = Fixture::new(FixtureOptions::default().with_page_size(arguments.page_size));
-    if arguments.stdio && arguments.front {
-        return Ok(serve_process(front_service(&fixture), StdioConfig::default()).await?);
+    if arguments.stdio && arguments.mcp_core {
+        return Ok(serve_process(transport_service(&fixture), StdioConfig::default()).await?);
     }
     if arguments.stdio {
         let service = fixture.handler().serve(stdio()).await?;
@@ -53,8 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if arguments.json {
         options = options.with_replies(Replies::Json);
     }
-    let app = match arguments.front {
-        true => front_router(&fixture),
+    let app = match arguments.mcp_core {
+        true => transport_router(&fixture),
         false => router(&fixture, &options),
     };
     serve_http(app, arguments.listen, options).await

@@ -9,7 +9,7 @@ use axum::Router;
 use mcp_aggregate::{
     Bare, Gateway, GatewayBuilder, Running, SessionScope, Upstream, connector::stdio::Command,
 };
-use mcp_core::{ConfigError, front::http::HttpConfig};
+use mcp_core::{ConfigError, transport::http::HttpConfig};
 
 pub use self::notes::Notes;
 

@@ -7,7 +7,9 @@ mod units;
 use std::time::Duration;
 
 use axum::Router;
-use mcp_core::{ConfigError, Seam, front::http::HttpConfig, front::http::HttpFront, rmcp::serve};
+use mcp_core::{
+    ConfigError, Seam, rmcp::serve, transport::http::HttpConfig, transport::http::HttpTransport,
+};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
@@ -38,6 +40,6 @@ pub fn layered(calls_per_minute: u32) -> Result<impl Seam, ConfigError> {
 
 /// Serves a service of the seam at `/mcp`.
 pub fn app(service: impl Seam) -> Router {
-    let front = HttpFront::new(service, HttpConfig::default());
-    Router::new().route_service("/mcp", front)
+    let transport = HttpTransport::new(service, HttpConfig::default());
+    Router::new().route_service("/mcp", transport)
 }

@@ -27,10 +27,10 @@ use mcp_auth::{
 };
 use mcp_core::{
     CredentialProvider, Principal, UpstreamId,
-    front::http::HttpConfig,
     http_client::{GuardedClient, HttpClient},
     secret::Secret,
     store::MemoryStore,
+    transport::http::HttpConfig,
 };
 use serde_json::json;
 use tokio::net::TcpListener;

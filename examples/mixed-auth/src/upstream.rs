@@ -7,8 +7,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_auth::server::{JwtScheme, ResourceServer};
 use mcp_core::{
     Error, ErrorKind, PrincipalKind, Request, Response,
-    front::http::{HttpConfig, HttpFront},
     http_client::HttpClient,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -78,9 +78,9 @@ impl Upstream {
     pub async fn start(issuer: Option<&str>, http: Arc<dyn HttpClient>) -> Outcome<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url: Url = format!("http://{}/mcp", listener.local_addr()?).parse()?;
-        let front = HttpFront::new(service_fn(answer), HttpConfig::default());
+        let transport = HttpTransport::new(service_fn(answer), HttpConfig::default());
         let seen: Arc<Mutex<Vec<Shown>>> = Arc::default();
-        let mut app = Router::new().route_service("/mcp", front);
+        let mut app = Router::new().route_service("/mcp", transport);
         if let Some(issuer) = issuer {
             let auth = ResourceServer::builder(url.as_str())
                 .authorization_server(issuer)

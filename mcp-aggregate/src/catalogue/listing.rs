@@ -148,7 +148,7 @@ fn late(kind: ListKind) -> Error {
 }
 
 async fn call(service: &BoxSeam, facts: &Request, request: Request) -> Result<Json, Error> {
-    let request = request.with_facts_of(facts).without_call();
+    let request = request.with_context_of(facts).without_call();
     let response = service.clone().oneshot(request).await?;
     Ok(response.into_result())
 }

@@ -191,9 +191,9 @@ impl Running {
     #[must_use]
     pub fn http(
         &self,
-        config: mcp_core::front::http::HttpConfig,
-    ) -> mcp_core::front::http::HttpFront<BoxSeam> {
-        mcp_core::front::http::HttpFront::new(self.service(), config)
+        config: mcp_core::transport::http::HttpConfig,
+    ) -> mcp_core::transport::http::HttpTransport<BoxSeam> {
+        mcp_core::transport::http::HttpTransport::new(self.service(), config)
     }
 
     /// Returns a service over HTTP that reports health.

@@ -80,7 +80,7 @@ impl Router {
             })?),
         };
         let snapshot = self.0.snapshot(request).await;
-        let modern = request.era() == Era::Modern;
+        let modern = request.era() == Era::Stateless;
         let page = snapshot.page(kind, cursor.as_deref(), request.visibility(), modern)?;
         Ok(Response::prepared(page))
     }
@@ -262,7 +262,7 @@ impl Router {
     }
 
     async fn task(&self, mut request: Request) -> Result<Response, Error> {
-        if request.era() == Era::Modern && !request.capabilities().has_extension(TASKS) {
+        if request.era() == Era::Stateless && !request.capabilities().has_extension(TASKS) {
             return Err(Error::new(
                 ErrorKind::MissingCapability,
                 "the request does not declare the tasks extension that it uses",

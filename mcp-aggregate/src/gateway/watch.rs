@@ -208,7 +208,7 @@ fn listener(facts: &Request, due: Arc<Notify>) -> Result<(Request, NotificationS
         .into(),
     );
     let listen = Request::from_object(Method::SUBSCRIPTIONS_LISTEN, Some(params))?
-        .with_facts_of(facts)
+        .with_context_of(facts)
         .with_notifier(notifier);
     Ok((listen, stream))
 }

@@ -8,7 +8,7 @@ use std::{
 use mcp_aggregate::Running;
 use mcp_core::{
     Principal,
-    front::stdio::{StdioConfig, serve},
+    transport::stdio::{StdioConfig, serve},
 };
 use serde_json::{Value, json};
 use tokio::{

@@ -6,7 +6,7 @@ mod client;
 mod fidelity;
 mod fixture;
 mod hostile;
-#[path = "../../../mcp-core/tests/http_front/json_text.rs"]
+#[path = "../../../mcp-core/tests/http_transport/json_text.rs"]
 mod json_text;
 mod names;
 mod restart;

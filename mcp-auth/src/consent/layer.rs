@@ -170,7 +170,7 @@ impl Shared {
             if !can_open(&request) || request.notifier().sent() > 0 {
                 return Err(error);
             }
-            if request.era() == Era::Modern {
+            if request.era() == Era::Stateless {
                 return match may_ask(request.method()) {
                     true => self.question(consent, &request),
                     false => Err(error),

@@ -106,7 +106,7 @@ impl AuthenticateLayer {
                 false,
             ));
         }
-        let identity = request.caller().get::<VerifiedIdentity>();
+        let identity = request.auth_context().get::<VerifiedIdentity>();
         let client = identity.and_then(|own| own.identity().client.as_deref());
         let id = manager
             .ticket(principal, &arguments.provider, &arguments.scopes, client)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
-use mcp_core::front::CallerFacts;
+use mcp_core::AuthContext;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -154,7 +154,7 @@ fn admit(parts: &mut http::request::Parts, identity: Option<VerifiedIdentity>) {
         parts.extensions.insert(identity.principal().clone());
         let facts = parts
             .extensions
-            .remove::<CallerFacts>()
+            .remove::<AuthContext>()
             .unwrap_or_default()
             .with(identity.clone());
         parts.extensions.insert(facts);

@@ -20,9 +20,9 @@ use mcp_auth::{
 use mcp_core::{
     CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal, CredentialRetry,
     Error, Method, Principal, Request, Response, UpstreamId,
-    front::http::{HttpConfig, HttpFront},
     secret::Secret,
     store::{MemoryStore, Namespace, StateStore, StorePrefix},
+    transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -83,9 +83,9 @@ async fn behind_a_gate(strategy: Arc<dyn CredentialProvider>) -> (String, Secret
         ))
         .build()
         .unwrap();
-    let front = HttpFront::new(service, HttpConfig::default());
+    let transport = HttpTransport::new(service, HttpConfig::default());
     let app = Router::new()
-        .route_service("/mcp", front)
+        .route_service("/mcp", transport)
         .layer(auth.layer());
     tokio::spawn(async move { axum::serve(listener, app).await });
     (

@@ -100,7 +100,7 @@ async fn check_10_and_11_missing_scopes_are_asked_for_all_at_once() {
         .server
         .resource()
         .insufficient_scope(&["files:write".to_owned()]);
-    for era in [Era::Modern, Era::Session] {
+    for era in [Era::Stateless, Era::Session] {
         assert_eq!(error.status(era), StatusCode::FORBIDDEN);
     }
     let challenge = &Challenge::of_headers(error.headers())[0];

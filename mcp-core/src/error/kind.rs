@@ -39,7 +39,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind => StatusCode::$status,)* }
             }
 
-            fn modern_code(self) -> RpcCode {
+            fn stateless_code(self) -> RpcCode {
                 match self { $(Self::$kind => RpcCode::$code,)* }
             }
         }
@@ -113,7 +113,7 @@ impl ErrorKind {
                 RpcCode::INVALID_REQUEST
             }
             (Self::MissingCapability, Era::Session) => RpcCode::INVALID_PARAMS,
-            _ => self.modern_code(),
+            _ => self.stateless_code(),
         }
     }
 }

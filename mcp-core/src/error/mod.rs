@@ -228,7 +228,7 @@ impl Error {
         }
         match era {
             Era::Session => StatusCode::OK,
-            Era::Modern => match &self.0.rpc {
+            Era::Stateless => match &self.0.rpc {
                 Some(rpc) => RpcCode::new(rpc.code).status(),
                 None => self.0.kind.status(),
             },

@@ -4,7 +4,7 @@ use super::*;
 fn an_answered_error_keeps_every_byte() {
     let text = r#"{ "data" : {"n":1.0}, "code":-32099 ,"message":"no","extra":1}"#;
     let error = Error::from_rpc(Json::parse(text).unwrap());
-    assert_eq!(error.to_rpc(Era::Modern).as_str(), text);
+    assert_eq!(error.to_rpc(Era::Stateless).as_str(), text);
     assert_eq!(error.to_rpc(Era::Session).as_str(), text);
     assert_eq!(error.kind(), ErrorKind::Answered);
     assert_eq!(error.message(), "no");
@@ -26,7 +26,7 @@ fn our_codes_lie_outside_the_reserved_range() {
         ErrorKind::Unavailable,
         ErrorKind::ConsentRequired,
     ] {
-        let code = Error::new(kind, "").code(Era::Modern).get();
+        let code = Error::new(kind, "").code(Era::Stateless).get();
         assert!(!(-32768..=-32000).contains(&code), "{kind:?}");
     }
 }
@@ -35,7 +35,7 @@ fn our_codes_lie_outside_the_reserved_range() {
 fn codes_follow_the_era() {
     let error = Error::new(ErrorKind::ResourceNotFound, "no such resource");
     assert_eq!(error.code(Era::Session), RpcCode::RESOURCE_NOT_FOUND);
-    assert_eq!(error.code(Era::Modern), RpcCode::INVALID_PARAMS);
+    assert_eq!(error.code(Era::Stateless), RpcCode::INVALID_PARAMS);
     assert_eq!(error.status(Era::Session), StatusCode::OK);
 }
 
@@ -62,9 +62,9 @@ fn the_data_says_when_to_come_back() {
     let error = Error::new(ErrorKind::RateLimited, "slow \"down\"")
         .with_retry_after(Duration::from_millis(1500))
         .with_upstream(UpstreamId::new("crm").unwrap());
-    let rpc: serde_json::Value = error.to_rpc(Era::Modern).decode().unwrap();
+    let rpc: serde_json::Value = error.to_rpc(Era::Stateless).decode().unwrap();
     assert_eq!(rpc["message"], "slow \"down\"");
     assert_eq!(rpc["data"]["retryAfterMs"], 1500);
     assert_eq!(rpc["data"]["upstream"], "crm");
-    assert_eq!(error.status(Era::Modern), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(error.status(Era::Stateless), StatusCode::TOO_MANY_REQUESTS);
 }

@@ -131,7 +131,7 @@ impl Inbox {
     /// Creates an empty inbox for a server that has a stream of its own for what belongs to no call: log messages on
     /// it go to the listener, if there is one.
     #[must_use]
-    pub fn with_standing_stream() -> Self {
+    pub fn with_standalone_stream() -> Self {
         Self(Mutex::new(State {
             unaddressed: Unaddressed::ToListeners,
             ..State::default()

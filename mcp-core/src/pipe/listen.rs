@@ -114,8 +114,8 @@ pub async fn listen(
     for uri in filter.uris() {
         let mut params = Object::default();
         params.set("uri", Json::string(uri));
-        let subscribe =
-            Request::from_object(Method::RESOURCES_SUBSCRIBE, Some(params))?.with_facts_of(request);
+        let subscribe = Request::from_object(Method::RESOURCES_SUBSCRIBE, Some(params))?
+            .with_context_of(request);
         let mut subscribing = call(subscribe);
         tokio::select! {
             biased;
@@ -158,7 +158,7 @@ impl Pipe {
     ///
     /// As [`Pipe::call`].
     pub async fn call_session_era(&self, mut request: Request) -> Result<Response, Error> {
-        request.remove_client_facts();
+        request.remove_client_meta();
         if request.is_notification() {
             let params = request.params().map(Object::to_json);
             let notification = Notification::new(request.method().clone(), params);

@@ -89,7 +89,7 @@ pub fn opening_level(request: &Request, discovered: &Response) -> Option<Request
     let mut params = Object::default();
     params.set("level", Json::string(level.as_str()));
     let set = Request::from_object(Method::SET_LEVEL, Some(params)).ok()?;
-    Some(set.with_facts_of(request).without_call())
+    Some(set.with_context_of(request).without_call())
 }
 
 /// A conversation over one stream of messages in each direction. Clones share it.

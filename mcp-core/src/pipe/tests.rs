@@ -305,7 +305,7 @@ async fn list_changes_reach_every_listener_and_updates_only_theirs() {
 }
 
 #[tokio::test]
-async fn log_messages_of_the_standing_stream_go_to_its_listener() {
+async fn log_messages_of_the_standalone_stream_go_to_its_listener() {
     let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#;
     let inbox = Inbox::new();
     let session = SessionKey::new("s");

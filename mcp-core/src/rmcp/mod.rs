@@ -1,6 +1,6 @@
 //! Adapters between rmcp and the seam, in both directions.
 //!
-//! [`serve`] turns any rmcp `ServerHandler` into a service of the seam, so that layers go around it and a front
+//! [`serve`] turns any rmcp `ServerHandler` into a service of the seam, so that layers go around it and a transport
 //! serves it. [`RmcpServer`] turns any service of the seam into something that rmcp's stdio and custom transports
 //! can serve.
 //!
@@ -117,14 +117,14 @@ impl<H: ServerHandler> RmcpService<H> {
             Some(handler.get_tool(tool)?.input_schema)
         })?;
         match (request.era(), request.session()) {
-            (Era::Modern, _) => stateless::call(self.shared_handler()?, request).await,
+            (Era::Stateless, _) => stateless::call(self.shared_handler()?, request).await,
             (Era::Session, Some(key)) => {
                 let session = self.session(key, &request).await?;
                 session.call(request).await
             }
             (Era::Session, None) => Err(Error::new(
                 ErrorKind::Internal,
-                "a call of the session era has no session: a front must set one",
+                "a call of the session era has no session: a transport must set one",
             )),
         }
     }

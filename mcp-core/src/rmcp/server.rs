@@ -19,9 +19,9 @@ use crate::{
     Asker, ClientCapabilities, Era, Error, ErrorKind, Json, LogLevel, Method, Notification,
     Notifier, Object, Principal, ProtocolVersion, Request, Response, Seam, SessionKey,
     TraceContext,
-    front::initialize::{self, Opening},
     notifier::Outgoing,
     protocol::meta,
+    transport::initialize::{self, Opening},
 };
 
 /// How many notifications of one call may wait for the transport.
@@ -29,11 +29,11 @@ const WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 /// Serves a service of the seam over rmcp's stdio and custom transports: one value for each connection.
 ///
-/// Over HTTP use [`HttpFront`](crate::front::http::HttpFront): rmcp's HTTP service accepts nothing but a
+/// Over HTTP use [`HttpTransport`](crate::transport::http::HttpTransport): rmcp's HTTP service accepts nothing but a
 /// `ServerHandler`.
 ///
 /// Results pass through `serde_json::Value` on this path, since rmcp's transports encode them: members keep their
-/// values, but not their order or the spelling of numbers. [`stdio`](crate::front::stdio) keeps every byte.
+/// values, but not their order or the spelling of numbers. [`stdio`](crate::transport::stdio) keeps every byte.
 ///
 /// # Examples
 ///
@@ -58,11 +58,11 @@ pub struct RmcpServer<S> {
     principal: Principal,
     session: SessionKey,
     level: std::sync::Mutex<Option<LogLevel>>,
-    info: std::sync::OnceLock<ClientFacts>,
+    info: std::sync::OnceLock<ConnectedClient>,
 }
 
 #[derive(Clone)]
-struct ClientFacts {
+struct ConnectedClient {
     version: ProtocolVersion,
     capabilities: ClientCapabilities,
     client_info: Option<Json>,
@@ -112,15 +112,15 @@ impl<S: Seam> RmcpServer<S> {
     async fn initialize(&self, params: &InitializeRequestParams) -> Result<ServerResult, Error> {
         let params = Object::try_from(Json::encode(params)?)?;
         let opening = Opening::read(Some(&params))?;
-        let facts = ClientFacts {
+        let client = ConnectedClient {
             version: opening.version,
             capabilities: opening.capabilities,
             client_info: opening.client_info,
         };
-        let facts = self.info.get_or_init(|| facts).clone();
+        let client = self.info.get_or_init(|| client).clone();
         let discover = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?;
-        let discovered = self.oneshot(self.facts(discover, &facts)).await?;
-        let answer: InitializeResult = initialize::answer(&facts.version, &discovered).decode()?;
+        let discovered = self.oneshot(self.complete(discover, &client)).await?;
+        let answer: InitializeResult = initialize::answer(&client.version, &discovered).decode()?;
         Ok(ServerResult::InitializeResult(answer))
     }
 
@@ -145,7 +145,7 @@ impl<S: Seam> RmcpServer<S> {
             .meta
             .protocol_version()
             .map(|version| ProtocolVersion::new(version.as_str()))
-            .filter(|version| version.era() == Era::Modern);
+            .filter(|version| version.era() == Era::Stateless);
         Ok(match (stated, self.info.get()) {
             (Some(version), _) => request
                 .with_principal(self.principal.clone())
@@ -156,7 +156,7 @@ impl<S: Seam> RmcpServer<S> {
                         .map(ClientCapabilities::new)
                         .unwrap_or_default(),
                 ),
-            (None, Some(facts)) => self.facts(request, facts),
+            (None, Some(client)) => self.complete(request, client),
             (None, None) => {
                 return Err(Error::new(
                     ErrorKind::InvalidRequest,
@@ -166,18 +166,18 @@ impl<S: Seam> RmcpServer<S> {
         })
     }
 
-    fn facts(&self, request: Request, facts: &ClientFacts) -> Request {
+    fn complete(&self, request: Request, client: &ConnectedClient) -> Request {
         let level = *self
             .level
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let request = request
             .with_principal(self.principal.clone())
-            .with_version(facts.version.clone())
-            .with_capabilities(facts.capabilities.clone())
+            .with_version(client.version.clone())
+            .with_capabilities(client.capabilities.clone())
             .with_session(self.session.clone())
             .with_log_level(level);
-        match &facts.client_info {
+        match &client.client_info {
             Some(info) => request.with_client_info(info.clone()),
             None => request,
         }
@@ -289,7 +289,7 @@ impl<S: Seam> Service<RoleServer> for RmcpServer<S> {
     ) -> Result<ServerResult, ErrorData> {
         let era = match context.protocol_version() {
             Some(version) if version.as_str() >= ProtocolVersion::V_2026_07_28.as_str() => {
-                Era::Modern
+                Era::Stateless
             }
             _ => Era::Session,
         };
@@ -303,7 +303,7 @@ impl<S: Seam> Service<RoleServer> for RmcpServer<S> {
         notification: ClientNotification,
         _: NotificationContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let Some(facts) = self.info.get() else {
+        let Some(client) = self.info.get() else {
             return Ok(());
         };
         let passed = match &notification {
@@ -315,7 +315,7 @@ impl<S: Seam> Service<RoleServer> for RmcpServer<S> {
         let message = passed.map_err(|error| internal(error.into()))?;
         let method = Method::new(&message.text("method").unwrap_or_default());
         let request = Request::notification(method, message.get("params")).map_err(internal)?;
-        self.oneshot(self.facts(request, facts))
+        self.oneshot(self.complete(request, client))
             .await
             .map(drop)
             .map_err(internal)

@@ -52,7 +52,7 @@ impl Session {
             Some(info.clone()),
             CancellationToken::new(),
         );
-        let initialize = Request::encode(Method::INITIALIZE, &info)?.with_facts_of(request);
+        let initialize = Request::encode(Method::INITIALIZE, &info)?.with_context_of(request);
         let answer = pipe.call(initialize).await?;
         if let Some(initialized) = convert::client_notification(Method::INITIALIZED.as_str(), None)
         {

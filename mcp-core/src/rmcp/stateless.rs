@@ -120,7 +120,7 @@ async fn forward(request: &Request, message: TxJsonRpcMessage<RoleServer>) -> Re
         Some(Message::Notification(method, params)) => {
             let mut notification = Notification::new(method, params.map(Into::into));
             if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
-                // The front writes the client's own id here.
+                // The transport writes the client's own id here.
                 notification = notification.with_meta(meta::SUBSCRIPTION_ID, None);
             }
             request.notifier().notify(notification).await

@@ -122,7 +122,7 @@ fn a_refusal_says_when_to_come_back() {
         "{}",
         error.message()
     );
-    let rpc = error.to_rpc(mcp_core::Era::Modern);
+    let rpc = error.to_rpc(mcp_core::Era::Stateless);
     assert_eq!(
         rpc.member("data")
             .unwrap()

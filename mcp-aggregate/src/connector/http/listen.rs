@@ -71,7 +71,7 @@ async fn listen_once(
         filter,
     };
     for uri in filter.uris() {
-        let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_facts_of(request);
+        let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_context_of(request);
         match session.exchange(&subscribe).await {
             Ok(_) => {}
             Err(Failed::Expired) => {
@@ -141,7 +141,7 @@ impl Drop for Unsubscribe<'_> {
         runtime.spawn(async move {
             for uri in filter.uris() {
                 if let Ok(request) = with_uri(Method::RESOURCES_UNSUBSCRIBE, uri) {
-                    let request = request.with_facts_of(&session.opener);
+                    let request = request.with_context_of(&session.opener);
                     // A server that is gone has forgotten the subscription.
                     let _ = session.exchange(&request).await;
                 }
@@ -150,7 +150,7 @@ impl Drop for Unsubscribe<'_> {
     }
 }
 
-/// Reads the standing stream of a session for as long as the session lasts.
+/// Reads the standalone stream of a session for as long as the session lasts.
 fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
     session.stream(|| {
         let (slot, session) = (Arc::downgrade(slot), Arc::downgrade(session));
@@ -165,7 +165,7 @@ async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standing(last.as_deref()).await {
+        match session.standalone(last.as_deref()).await {
             Ok(reply) if reply.is_events() => {
                 pause = AGAIN.0;
                 drop(session);

@@ -103,7 +103,7 @@ impl HttpConnector {
     /// Makes a call of a client whose era is not known to be spoken here.
     async fn find_out(self, request: Request) -> Result<Response, Error> {
         match self.probe(&request).await {
-            Ok(Era::Modern) => self.call_modern(request).await,
+            Ok(Era::Stateless) => self.call_modern(request).await,
             Ok(Era::Session) => self.call_session(request).await,
             Err(error) => Err(self.named(error)),
         }
@@ -123,7 +123,7 @@ impl HttpConnector {
             return Some(Era::Session);
         }
         let modern = self.0.modern.get()?;
-        Some(if modern { Era::Modern } else { Era::Session })
+        Some(if modern { Era::Stateless } else { Era::Session })
     }
 
     /// Finds out whether the server is modern. Callers that come meanwhile wait.
@@ -137,7 +137,7 @@ impl HttpConnector {
                 modern
             }
         };
-        Ok(if modern { Era::Modern } else { Era::Session })
+        Ok(if modern { Era::Stateless } else { Era::Session })
     }
 
     async fn call_modern(self, request: Request) -> Result<Response, Error> {
@@ -162,7 +162,7 @@ impl HttpConnector {
     async fn after_failure(&self, failed: Failed, request: Request) -> Result<Response, Error> {
         match failed {
             Failed::NotSession(error) => {
-                if self.probe(&request).await? == Era::Modern {
+                if self.probe(&request).await? == Era::Stateless {
                     self.0.sessions.set(Some(false));
                     return modern::call(&self.0.wire, request).await;
                 }
@@ -297,7 +297,7 @@ impl Service<Request> for HttpConnector {
         let connector = self.clone();
         // Told apart here, so that no call is larger than its own way needs.
         match self.era_for(&request) {
-            Some(Era::Modern) => Box::pin(connector.call_modern(request)),
+            Some(Era::Stateless) => Box::pin(connector.call_modern(request)),
             Some(Era::Session) => Box::pin(connector.call_session(request)),
             None => Box::pin(connector.find_out(request)),
         }

@@ -19,7 +19,7 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// Finds out whether the server speaks the revision.
 pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error> {
-    let probe = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
+    let probe = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_context_of(request);
     match exchange(wire, probe).await {
         Ok(answer) => Ok(meta::is_discovery(&answer)),
         Err(refused) if error::is_modern(refused.status, &refused.error) => Ok(true),

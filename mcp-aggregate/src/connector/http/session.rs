@@ -39,7 +39,7 @@ pub(super) struct Session {
     pub(super) discovered: Response,
     /// A request with the facts of the client that the session was opened for.
     pub(super) opener: Request,
-    /// The task that reads the standing stream.
+    /// The task that reads the standalone stream.
     stream: Mutex<Option<AbortHandle>>,
     over: AtomicBool,
 }
@@ -56,7 +56,7 @@ impl Session {
             false => request.capabilities().clone(),
         };
         let opener = Request::new(Method::INITIALIZE, None)?
-            .with_facts_of(request)
+            .with_context_of(request)
             .without_call();
         let params = handshake::opening(request, &capabilities);
         let id = wire.next_id();
@@ -72,7 +72,7 @@ impl Session {
         let discovered = handshake::opened(&answer)?;
         let mut headers = vec![(PROTOCOL_VERSION, handshake::settled(&answer)?)];
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
-        let inbox = Arc::new(Inbox::with_standing_stream());
+        let inbox = Arc::new(Inbox::with_standalone_stream());
         inbox.set_client(request.session().filter(|_| !shared).cloned());
         let session = Self {
             wire: Arc::clone(wire),
@@ -92,7 +92,7 @@ impl Session {
     pub(super) async fn exchange(self: &Arc<Self>, request: &Request) -> Result<Response, Failed> {
         let mut ticket = self.inbox.admit(request).map_err(|_| Failed::Expired)?;
         let mut request = request.clone();
-        request.remove_client_facts();
+        request.remove_client_meta();
         ticket.rename_progress(&mut request);
         let id = Id::number(ticket.id());
         let body = jsonrpc::write_request(&id, request.method(), request.params());
@@ -196,7 +196,7 @@ impl Session {
         self.reply(self.inbox.deliver(message, cause));
     }
 
-    /// Takes a message that has arrived on the standing stream.
+    /// Takes a message that has arrived on the standalone stream.
     pub(super) fn deliver_apart(&self, message: Message) {
         self.reply(self.inbox.deliver_apart(message));
     }
@@ -246,8 +246,8 @@ impl Session {
         }
     }
 
-    /// Opens the standing stream, as far as its head.
-    pub(super) async fn standing(&self, last: Option<&str>) -> Result<Reply, Refused> {
+    /// Opens the standalone stream, as far as its head.
+    pub(super) async fn standalone(&self, last: Option<&str>) -> Result<Reply, Refused> {
         let mut headers = self.headers.clone();
         let last = last.and_then(|id| HeaderValue::try_from(id).ok());
         headers.extend(last.map(|id| (LAST_EVENT_ID, id)));
@@ -260,7 +260,7 @@ impl Session {
         is_expired(refused, &self.headers)
     }
 
-    /// Takes the handle of the task that reads the standing stream, unless there is one.
+    /// Takes the handle of the task that reads the standalone stream, unless there is one.
     pub(super) fn stream(&self, start: impl FnOnce() -> AbortHandle) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.over.load(Ordering::Acquire) {

@@ -53,7 +53,8 @@ impl Slot {
         let session = Arc::new(Session::open(wire, request, shared).await?);
         let level = match self.level().clone() {
             Some(set) => Some(
-                Request::from_object(Method::SET_LEVEL, Some(set))?.with_facts_of(&session.opener),
+                Request::from_object(Method::SET_LEVEL, Some(set))?
+                    .with_context_of(&session.opener),
             ),
             None if shared => None,
             None => opening_level(&session.opener, &session.discovered),

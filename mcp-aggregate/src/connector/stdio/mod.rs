@@ -160,7 +160,7 @@ impl StdioConnector {
                     Method::DISCOVER => Ok(process.discovered()),
                     _ => process.pipe().call_session_era(request).await,
                 },
-                Era::Modern => {
+                Era::Stateless => {
                     if request.is_notification() {
                         return Ok(Response::empty());
                     }

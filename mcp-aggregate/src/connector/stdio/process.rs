@@ -251,9 +251,9 @@ async fn shake_hands(
     settings: &Settings,
     request: &Request,
 ) -> Result<(Era, Response), Error> {
-    if request.era() == Era::Modern {
+    if request.era() == Era::Stateless {
         match timeout(PROBE, discover(pipe, request)).await {
-            Ok(Ok(discovered)) => return Ok((Era::Modern, discovered)),
+            Ok(Ok(discovered)) => return Ok((Era::Stateless, discovered)),
             // A process that has ended cannot be asked otherwise.
             Ok(Err(error)) if pipe.inbox().closed().is_some() => return Err(error),
             _ => {}
@@ -263,7 +263,7 @@ async fn shake_hands(
         Ok(discovered) => Ok((Era::Session, discovered)),
         Err(refused) if refused.kind() == ErrorKind::Answered => {
             match discover(pipe, request).await {
-                Ok(discovered) => Ok((Era::Modern, discovered)),
+                Ok(discovered) => Ok((Era::Stateless, discovered)),
                 Err(_) => Err(refused),
             }
         }
@@ -273,7 +273,7 @@ async fn shake_hands(
 
 async fn discover(pipe: &Pipe, request: &Request) -> Result<Response, Error> {
     let mut probe =
-        Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_facts_of(request);
+        Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_context_of(request);
     meta::complete(&mut probe);
     let answer = pipe.call(probe.without_call()).await?;
     match meta::is_discovery(&answer) {
@@ -296,7 +296,7 @@ async fn initialize(
     };
     let params = handshake::opening(request, &capabilities);
     let initialize = Request::from_object(Method::INITIALIZE, Some(params))?
-        .with_facts_of(request)
+        .with_context_of(request)
         .without_call();
     let discovered = handshake::opened(&pipe.call(initialize).await?)?;
     pipe.notify(Notification::new(Method::INITIALIZED, None))

@@ -234,7 +234,7 @@ impl MasterOauth {
 /// The caller's token, for its issuer and nobody else.
 fn inbound(need: &CredentialNeed<'_>) -> Result<Secret, Error> {
     need.request
-        .and_then(|request| request.caller().get::<VerifiedIdentity>())
+        .and_then(|request| request.auth_context().get::<VerifiedIdentity>())
         .filter(|identity| identity.principal() == need.principal)
         .and_then(VerifiedIdentity::token)
         .map(|token| token.for_exchange().clone())

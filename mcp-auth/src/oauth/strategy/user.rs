@@ -74,7 +74,7 @@ impl UserOauth {
             None => {
                 let identity = need
                     .request
-                    .and_then(|request| request.caller().get::<VerifiedIdentity>());
+                    .and_then(|request| request.auth_context().get::<VerifiedIdentity>());
                 let client = identity.and_then(|own| own.identity().client.as_deref());
                 let id = self
                     .manager

@@ -1,0 +1,183 @@
+//! The way of notifications and questions to the client of a session.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{
+    call::{Call, Cancelled},
+    exchange::{Exchange, Step},
+    session::{Session, is_own},
+    text,
+};
+use crate::{
+    Era, Error, Method, Notification, Object, Seam,
+    jsonrpc::{self, Id, Malformed, Message},
+    notifier::{Outgoing, Question},
+};
+
+/// Takes messages for a client, in order.
+pub(super) trait Outlet: Send + Sync + 'static {
+    /// Sends a message that may not be lost, however long it has to wait.
+    fn push(&self, message: Bytes) -> impl Future<Output = ()> + Send;
+
+    /// Sends a message of a call once the client has read enough of the earlier ones. A client that does not
+    /// read for 10 s ends the call.
+    fn push_paced(&self, message: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Sends what a call sends, and returns the text of its answer.
+pub(super) async fn run(
+    session: &Arc<Session>,
+    mut call: Call,
+    id: &Id,
+    first: Option<Outgoing>,
+    outlet: &impl Outlet,
+) -> Result<Bytes, Cancelled> {
+    let mut writer = Writer::new(session, outlet);
+    let mut first = first.map(Step::Outgoing);
+    loop {
+        let step = match first.take() {
+            Some(step) => Ok(step),
+            None => writer.with_withdrawals(call.next()).await,
+        };
+        let answer = match step {
+            Ok(Step::Answer(answer)) => Ok(answer),
+            Ok(Step::Outgoing(outgoing)) => match writer.write(outgoing).await {
+                Ok(()) => continue,
+                Err(error) => Ok(Err(error)),
+            },
+            Err(cancelled) => Err(cancelled),
+        };
+        // What the call has asked is over with it.
+        drop(call);
+        writer.finish().await;
+        let answer = answer?;
+        return Ok(text::answer(id, answer, Era::Session).into());
+    }
+}
+
+/// Runs one message of a batch and returns the text of its answer, if it gets one.
+pub(super) async fn run_batched<S: Seam>(
+    service: &S,
+    session: &Arc<Session>,
+    message: Result<Message, Malformed>,
+    outlet: &impl Outlet,
+    standalone: &Arc<impl Outlet>,
+) -> Option<Bytes> {
+    let (id, method, params) = match message {
+        Ok(Message::Request(id, method, params)) => (id, method, params),
+        Ok(other) => {
+            let notification = session.receive(other)?;
+            // Nobody waits for an answer, so nobody learns of an error.
+            let _ = Exchange::start(service, notification, false).answer().await;
+            return None;
+        }
+        Err(Malformed { id, error, .. }) => {
+            return Some(jsonrpc::write_error(id.as_ref(), &error.to_rpc(Era::Session)).into());
+        }
+    };
+    if is_own(&method) {
+        let answer = session.answer(service, &method, params, standalone).await;
+        return Some(text::answer(&id, answer, Era::Session).into());
+    }
+    match session.call(service, &id, method, params) {
+        Ok(call) => run(session, call, &id, None, outlet).await.ok(),
+        Err(error) => Some(text::answer(&id, Err(error), Era::Session).into()),
+    }
+}
+
+/// Writes notifications and questions.
+pub(super) struct Writer<'a, O> {
+    session: &'a Arc<Session>,
+    outlet: &'a O,
+    /// Questions that are out, so that one that nobody waits for any more is withdrawn.
+    questions: FuturesUnordered<BoxFuture<'static, u64>>,
+}
+
+impl<'a, O: Outlet> Writer<'a, O> {
+    pub(super) fn new(session: &'a Arc<Session>, outlet: &'a O) -> Self {
+        Self {
+            session,
+            outlet,
+            questions: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) async fn write(&mut self, outgoing: Outgoing) -> Result<(), Error> {
+        let message = match outgoing {
+            Outgoing::Notification(notification) => notification.to_message().into_bytes(),
+            Outgoing::Question(question) => self.ask(question).into(),
+        };
+        self.outlet.push_paced(message).await
+    }
+
+    /// Passes a question's answer on to whoever asked, and notes when they stop waiting.
+    fn ask(&mut self, question: Question) -> Vec<u8> {
+        let Question {
+            method,
+            params,
+            answer: mut asker,
+        } = question;
+        let (sender, answered) = oneshot::channel();
+        let number = self.session.ask(sender);
+        self.questions.push(Box::pin(async move {
+            tokio::select! {
+                answer = answered => {
+                    if let Ok(answer) = answer {
+                        let _ = asker.send(answer);
+                    }
+                }
+                () = asker.closed() => {}
+            }
+            number
+        }));
+        let params = params.and_then(|params| Object::try_from(params).ok());
+        jsonrpc::write_request(&Id::number(number), &method, params.as_ref())
+    }
+
+    /// Awaits a step and meanwhile tells the client which questions are withdrawn.
+    pub(super) async fn with_withdrawals<T>(&mut self, step: impl Future<Output = T>) -> T {
+        tokio::pin!(step);
+        loop {
+            tokio::select! {
+                biased;
+                Some(number) = self.questions.next() => self.withdraw(number).await,
+                step = &mut step => return step,
+            }
+        }
+    }
+
+    /// Takes a question back, unless the client has answered it.
+    async fn withdraw(&mut self, number: u64) {
+        if !self.session.withdraw(number) {
+            return;
+        }
+        let params = json!({
+            "requestId": number,
+            "reason": "the server no longer needs the answer",
+        });
+        let cancelled = Notification::new(Method::CANCELLED, Some(params.into()));
+        self.outlet.push(cancelled.to_message().into_bytes()).await;
+    }
+
+    /// Takes the questions back that nobody waits for any more, at the end of a call. One that somebody waits for may
+    /// belong to another call of the session, and lives on.
+    async fn finish(mut self) {
+        while let Some(Some(number)) = self.questions.next().now_or_never() {
+            self.withdraw(number).await;
+        }
+        if self.questions.is_empty() {
+            return;
+        }
+        let (session, mut questions) = (Arc::clone(self.session), self.questions);
+        tokio::spawn(async move {
+            while let Some(number) = questions.next().await {
+                session.withdraw(number);
+            }
+        });
+    }
+}

@@ -1,0 +1,328 @@
+//! A session of the session era, whatever it is carried by.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::{sync::oneshot, task::AbortHandle};
+
+use super::{
+    call::{Call, Calls},
+    exchange::Exchange,
+    initialize::{self, Opening},
+    outlet::Outlet,
+    standalone,
+};
+use crate::{
+    ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
+    ProtocolVersion, Request, Response, Seam, SessionKey, TraceContext,
+    jsonrpc::{Id, Message},
+    transport::caller::Caller,
+};
+
+/// What a session knows of its client, and what the client has asked for.
+pub(super) struct Session {
+    pub(super) key: SessionKey,
+    pub(super) principal: Principal,
+    /// What the newest request of the session knows about its caller.
+    caller: Mutex<Caller>,
+    pub(super) version: ProtocolVersion,
+    pub(super) calls: Arc<Calls>,
+    capabilities: ClientCapabilities,
+    client_info: Option<Json>,
+    next: AtomicU64,
+    /// Whether list changes are listened for.
+    listened: AtomicBool,
+    /// Whether a tool was called before.
+    acted: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    log_level: Option<LogLevel>,
+    /// Questions that the client has not answered.
+    questions: HashMap<u64, oneshot::Sender<Result<Json, Error>>>,
+    listener: Option<AbortHandle>,
+    subscriptions: HashMap<Box<str>, AbortHandle>,
+}
+
+impl Session {
+    pub(super) fn new(
+        key: SessionKey,
+        principal: Principal,
+        opening: Opening,
+        calls: Arc<Calls>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            principal,
+            caller: Mutex::default(),
+            version: opening.version,
+            calls,
+            capabilities: opening.capabilities,
+            client_info: opening.client_info,
+            next: AtomicU64::new(1),
+            listened: AtomicBool::new(false),
+            acted: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a number that no other stream or question of this session has.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes note of who makes a request of the session: the same principal, maybe with another credential.
+    #[cfg(feature = "http")]
+    pub(super) fn heard_from(&self, caller: Caller) {
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
+    }
+
+    /// Completes a request with the call context of this session.
+    pub(super) fn complete(&self, request: Request) -> Request {
+        let caller = self
+            .caller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.complete_for(request, &caller)
+    }
+
+    fn complete_for(&self, request: Request, caller: &Caller) -> Request {
+        let mut request = request
+            .with_principal(self.principal.clone())
+            .with_version(self.version.clone())
+            .with_capabilities(self.capabilities.clone())
+            .with_session(self.key.clone())
+            .with_log_level(self.lock().log_level);
+        if let Some(info) = &self.client_info {
+            request = request.with_client_info(info.clone());
+        }
+        caller.state(request)
+    }
+
+    /// Asks the stack what it is and composes the answer to `initialize`.
+    pub(super) async fn open<S: Seam>(&self, service: &S) -> Result<Json, Error> {
+        let discover = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?;
+        let discovered = Exchange::start(service, self.complete(discover), false)
+            .answer()
+            .await?;
+        Ok(initialize::answer(&self.version, &discovered))
+    }
+
+    /// Ends everything that belongs to the session.
+    pub(super) fn close(&self) {
+        self.key.close();
+        self.calls.clear();
+        let state = std::mem::take(&mut *self.lock());
+        for handle in state.subscriptions.into_values().chain(state.listener) {
+            handle.abort();
+        }
+    }
+}
+
+/// What the client sends.
+impl Session {
+    /// Starts a call for the stack, made by whoever the session was last heard from.
+    pub(super) fn call<S: Seam>(
+        &self,
+        service: &S,
+        id: &Id,
+        method: Method,
+        params: Option<Object>,
+    ) -> Result<Call, Error> {
+        let caller = self
+            .caller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.call_by(&caller, service, id, method, params)
+    }
+
+    /// Starts a call for the stack.
+    pub(super) fn call_by<S: Seam>(
+        &self,
+        caller: &Caller,
+        service: &S,
+        id: &Id,
+        method: Method,
+        params: Option<Object>,
+    ) -> Result<Call, Error> {
+        let trace = params
+            .as_ref()
+            .and_then(|params| params.get("_meta"))
+            .and_then(|meta| Object::try_from(meta).ok())
+            .map(|meta| TraceContext::from_meta(&meta))
+            .unwrap_or_default();
+        let request = self
+            .complete_for(Request::from_object(method, params)?, caller)
+            .with_trace(trace);
+        let cancellation = self.calls.begin(id)?;
+        if *request.method() == Method::TOOLS_CALL && !self.listened.load(Ordering::Acquire) {
+            self.acted.store(true, Ordering::Release);
+        }
+        Ok(Call::start(service, request, cancellation, true))
+    }
+
+    /// Answers what [`is_own`] names.
+    pub(super) async fn answer<S: Seam>(
+        self: &Arc<Self>,
+        service: &S,
+        method: &Method,
+        params: Option<Object>,
+        standalone: &Arc<impl Outlet>,
+    ) -> Result<Response, Error> {
+        match *method {
+            Method::PING => Ok(Response::empty()),
+            Method::SET_LEVEL => self.set_level(service, params).await,
+            Method::RESOURCES_SUBSCRIBE => {
+                standalone::subscribe(service, self, &uri(params.as_ref())?, standalone).await
+            }
+            Method::RESOURCES_UNSUBSCRIBE => {
+                self.unsubscribe(&uri(params.as_ref())?);
+                Ok(Response::empty())
+            }
+            Method::INITIALIZE => Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "the session is initialized already",
+            )),
+            _ => Err(Error::new(
+                ErrorKind::MethodNotFound,
+                format!("{method} does not exist in this session's revision"),
+            )),
+        }
+    }
+
+    async fn set_level<S: Seam>(
+        &self,
+        service: &S,
+        params: Option<Object>,
+    ) -> Result<Response, Error> {
+        let level = params
+            .as_ref()
+            .and_then(|params| params.text("level"))
+            .and_then(|level| LogLevel::new(&level))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidParams,
+                    "`params.level` is not one of the eight levels",
+                )
+            })?;
+        let request = self.complete(Request::from_object(Method::SET_LEVEL, params)?);
+        let answer = Exchange::start(service, request, false).answer().await?;
+        self.lock().log_level = Some(level);
+        Ok(answer)
+    }
+
+    /// Takes a message that wants no answer. A notification that is for the stack is returned.
+    pub(super) fn receive(&self, message: Message) -> Option<Request> {
+        match message {
+            Message::Response(id, response) => self.answered(&id, Ok(response.into_result())),
+            Message::Error(Some(id), error) => self.answered(&id, Err(error)),
+            Message::Error(None, _)
+            | Message::Request(..)
+            | Message::Notification(Method::INITIALIZED, _) => {}
+            Message::Notification(Method::CANCELLED, params) => {
+                let id = params.and_then(|params| params.get("requestId"));
+                if let Some(id) = id.and_then(Id::new) {
+                    self.calls.cancel(&id);
+                }
+            }
+            Message::Notification(method, params) => {
+                let request = Request::notification(method, params.map(Json::from)).ok()?;
+                return Some(self.complete(request));
+            }
+        }
+        None
+    }
+}
+
+/// Whether the transport answers a method of the session era itself.
+pub(super) fn is_own(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::INITIALIZE
+            | Method::PING
+            | Method::SET_LEVEL
+            | Method::RESOURCES_SUBSCRIBE
+            | Method::RESOURCES_UNSUBSCRIBE
+            | Method::DISCOVER
+            | Method::SUBSCRIPTIONS_LISTEN
+    )
+}
+
+/// Questions to the client.
+impl Session {
+    /// Notes a question and returns the number that its answer will carry.
+    pub(super) fn ask(&self, answer: oneshot::Sender<Result<Json, Error>>) -> u64 {
+        let number = self.number();
+        self.lock().questions.insert(number, answer);
+        number
+    }
+
+    /// Takes the client's answer to a question. An answer that nobody waits for is ignored.
+    fn answered(&self, id: &Id, answer: Result<Json, Error>) {
+        let Some(number) = id.as_number() else { return };
+        if let Some(waiting) = self.lock().questions.remove(&number) {
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// Takes a question back. Returns whether it was still open.
+    pub(super) fn withdraw(&self, number: u64) -> bool {
+        self.lock().questions.remove(&number).is_some()
+    }
+}
+
+/// What the session listens to.
+impl Session {
+    /// Takes the handle of the task that listens for list changes, unless there is one already.
+    pub(super) fn listen(&self, start: impl FnOnce() -> AbortHandle) {
+        let mut state = self.lock();
+        if state.listener.is_none() && !self.key.is_closed() {
+            state.listener = Some(start());
+        }
+    }
+
+    /// Notes that list changes are listened for from now on. Returns whether a tool was called before, which may have
+    /// changed a list that nobody listened for.
+    pub(super) fn heeds(&self) -> bool {
+        self.listened.store(true, Ordering::Release);
+        self.acted.load(Ordering::Acquire)
+    }
+
+    /// Keeps the handle of a subscription; one to the same resource ends.
+    pub(super) fn subscribed(&self, uri: &str, handle: AbortHandle) {
+        let mut state = self.lock();
+        if self.key.is_closed() {
+            handle.abort();
+        } else if let Some(earlier) = state.subscriptions.insert(uri.into(), handle) {
+            earlier.abort();
+        }
+    }
+
+    fn unsubscribe(&self, uri: &str) {
+        if let Some(subscription) = self.lock().subscriptions.remove(uri) {
+            subscription.abort();
+        }
+    }
+}
+
+fn uri(params: Option<&Object>) -> Result<String, Error> {
+    params.and_then(|params| params.text("uri")).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidParams,
+            "`params.uri` is missing or not a string",
+        )
+    })
+}

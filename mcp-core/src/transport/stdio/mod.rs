@@ -1,0 +1,459 @@
+//! Serves a stack over lines of JSON, to one client of any revision: on standard input and output, a pipe, or a
+//! socket.
+//!
+//! The era is recognised per message: `initialize` opens a session for this connection, and a request whose
+//! `_meta` names a revision stands for itself.
+//!
+//! # What is refused
+//!
+//! 1. A line that is not JSON: -32700. One that is not a JSON-RPC message: -32600. Both with the id where one could
+//!    be read, and `null` otherwise.
+//! 2. A line over the limit: -31052, with id `null`.
+//! 3. An id that a request in progress has: -32600. More requests at once than allowed: -31030.
+//! 4. A request that is neither of a session nor names its revision, and one that lacks a required member of
+//!    `_meta`: -32602. An unknown revision: -32022. A method of another era: -32601.
+//!
+//! # What is answered
+//!
+//! Requests are answered as they are done, each after the notifications that belong to it. `notifications/cancelled`
+//! drops a request, which then gets no answer. When the stack ends a subscription, its answer is followed by
+//! `notifications/cancelled` with its id (revision 2026-07-28, cancellation).
+//!
+//! # The end
+//!
+//! The end of the input drops every call and ends the session. Answers that are ready are still written, for 5 s at
+//! most.
+//!
+//! # Examples
+//!
+//! ```
+//! use mcp_core::{Error, Json, Request, Response, transport::stdio::{StdioConfig, serve}};
+//! use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+//! use tower::service_fn;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let service = service_fn(|request: Request| async move {
+//!     Ok::<_, Error>(Response::new(Json::string(request.method().as_str())))
+//! });
+//! let (server, client) = tokio::io::duplex(1024);
+//! let (reader, writer) = tokio::io::split(server);
+//! tokio::spawn(serve(service, reader, writer, StdioConfig::default()));
+//!
+//! let mut client = BufReader::new(client);
+//! client.write_all(concat!(
+//!     r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"#,
+//!     r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+//!     r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+//!     "\n",
+//! ).as_bytes()).await?;
+//! let mut answer = String::new();
+//! client.read_line(&mut answer).await?;
+//! assert_eq!(answer.trim(), r#"{"jsonrpc":"2.0","id":1,"result":"tools/list"}"#);
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinSet,
+    time::{Duration, timeout},
+};
+
+pub use self::config::StdioConfig;
+use super::{
+    call::{Call, Calls, Cancelled},
+    exchange::{Exchange, Step},
+    initialize::Opening,
+    outlet::{self, Outlet},
+    session::{Session, is_own},
+    standalone,
+    stateless::{self, ClientMeta, Origin},
+    text,
+};
+use crate::{
+    Era, Error, ErrorKind, Json, Method, Notification, Object, Principal, ProtocolVersion, Request,
+    Response, Seam, SessionKey,
+    jsonrpc::{self, Id, Malformed, Message},
+    lines::{self, Line, Lines},
+    notifier::Outgoing,
+    protocol::meta,
+};
+
+/// How many messages may wait to be written.
+const WAITING: usize = 64;
+
+/// How long a client that does not read holds its call up.
+const STALL: Duration = Duration::from_secs(10);
+
+/// How long answers that are ready may take to be written after the end of the input.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Serves a stack on the standard input and output of this process until the input ends.
+///
+/// Nothing else may write to standard output meanwhile.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_process<S: Seam>(service: S, config: StdioConfig) -> io::Result<()> {
+    serve(service, tokio::io::stdin(), tokio::io::stdout(), config).await
+}
+
+/// Serves a stack to one client until the input ends.
+///
+/// # Errors
+///
+/// Reading or writing failed. A client that has closed its end is no error.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops every call and ends the session.
+pub async fn serve<S: Seam>(
+    service: S,
+    reader: impl AsyncRead + Send + Unpin,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    config: StdioConfig,
+) -> io::Result<()> {
+    let (sender, messages) = mpsc::channel(WAITING);
+    let mut writing = JoinSet::new();
+    writing.spawn(lines::write(writer, messages));
+    let mut lines = Lines::new(reader, config.line_limit);
+    let mut connection = Connection::start(service, config, Outbox(sender));
+    let mut end = loop {
+        tokio::select! {
+            line = lines.next() => match line {
+                Ok(Some(line)) => connection.take(line).await,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            },
+            Some(_) = connection.tasks.join_next(), if !connection.tasks.is_empty() => {}
+            Some(written) = writing.join_next() => {
+                break written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+            }
+        }
+    };
+    connection.end().await;
+    if let Ok(Some(Ok(written))) = timeout(LAST_WORDS, writing.join_next()).await {
+        end = end.and(written);
+    }
+    match end {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        end => end,
+    }
+}
+
+/// Where messages for the client wait to be written.
+#[derive(Clone)]
+struct Outbox(mpsc::Sender<Bytes>);
+
+impl Outlet for Outbox {
+    async fn push(&self, message: Bytes) {
+        // A client that is gone needs no message.
+        let _ = self.0.send(message).await;
+    }
+
+    async fn push_paced(&self, message: Bytes) -> Result<(), Error> {
+        match self.0.send_timeout(message, STALL).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::new(
+                ErrorKind::Cancelled,
+                "the client of this call is gone",
+            )),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::new(
+                ErrorKind::Stalled,
+                "the client did not read for 10 s; the call was ended",
+            )),
+        }
+    }
+}
+
+/// One client.
+struct Connection<S> {
+    service: S,
+    principal: Principal,
+    calls: Arc<Calls>,
+    session: Arc<OnceLock<Arc<Session>>>,
+    outbox: Outbox,
+    /// Notifications of the client on their way to the stack, in order.
+    notifications: mpsc::Sender<Request>,
+    /// Ends with the connection.
+    tasks: JoinSet<()>,
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.get() {
+            session.close();
+        }
+    }
+}
+
+impl<S: Seam> Connection<S> {
+    fn start(service: S, config: StdioConfig, outbox: Outbox) -> Self {
+        let (notifications, mut arriving) = mpsc::channel(WAITING);
+        let mut tasks = JoinSet::new();
+        let stack = service.clone();
+        tasks.spawn(async move {
+            while let Some(notification) = arriving.recv().await {
+                // Nobody waits for an answer, so nobody learns of an error.
+                let _ = Exchange::start(&stack, notification, false).answer().await;
+            }
+        });
+        Self {
+            service,
+            principal: config.principal,
+            calls: Calls::new(config.calls.get()),
+            session: Arc::default(),
+            outbox,
+            notifications,
+            tasks,
+        }
+    }
+
+    /// Drops all calls. What is written already stays to be read.
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    async fn take(&mut self, line: Line) {
+        let Line::Whole(line) = line else {
+            let error = Error::new(
+                ErrorKind::TooLarge,
+                "the line is longer than allowed; send less in one message",
+            );
+            return self.refuse(None, &error).await;
+        };
+        if line.trim_ascii_start().starts_with(b"[") {
+            return self.batch(&line).await;
+        }
+        match Message::parse(&line) {
+            Ok(Message::Request(id, method, params)) => self.request(id, method, params).await,
+            Ok(Message::Notification(Method::INITIALIZED, _)) => {
+                if let Some(session) = self.session.get() {
+                    let outbox = Arc::new(self.outbox.clone());
+                    standalone::listen(&self.service, session, &outbox);
+                }
+            }
+            Ok(message) => self.receive(message),
+            Err(Malformed { id, error, .. }) => self.refuse(id.as_ref(), &error).await,
+        }
+    }
+
+    /// Takes a message that wants no answer.
+    fn receive(&self, message: Message) {
+        let Some(session) = self.session.get() else {
+            if let Message::Notification(Method::CANCELLED, Some(params)) = message
+                && let Some(id) = params.get("requestId").and_then(Id::new)
+            {
+                self.calls.cancel(&id);
+            }
+            return;
+        };
+        if let Some(notification) = session.receive(message)
+            && self.notifications.try_send(notification).is_err()
+        {
+            tracing::warn!("the stack takes no notifications; one of the client's is dropped");
+        }
+    }
+
+    async fn refuse(&self, id: Option<&Id>, error: &Error) {
+        let text = jsonrpc::write_error(id, &error.to_rpc(self.era()));
+        self.outbox.push(text.into()).await;
+    }
+
+    fn era(&self) -> Era {
+        match self.session.get() {
+            Some(_) => Era::Session,
+            None => Era::Stateless,
+        }
+    }
+
+    async fn request(&mut self, id: Id, method: Method, params: Option<Object>) {
+        if stateless::is_named(params.as_ref()) {
+            return match self.stateless(&id, &method, params) {
+                Ok(call) => {
+                    let (origin, outbox) = (Origin::new(id, &method), self.outbox.clone());
+                    self.tasks.spawn(run_stateless(call, origin, outbox));
+                }
+                Err(error) => {
+                    let text = jsonrpc::write_error(Some(&id), &error.to_rpc(Era::Stateless));
+                    self.outbox.push(text.into()).await;
+                }
+            };
+        }
+        let session = self.session.get().cloned();
+        match (session, method) {
+            (None, Method::INITIALIZE) => self.initialize(id, params.as_ref()).await,
+            // A client may look whether the server is there before it opens a session.
+            (None, Method::PING) => self.answer(&id, Ok(Response::empty())).await,
+            (None, _) => self.refuse(Some(&id), &neither()).await,
+            (Some(session), method) if is_own(&method) => {
+                self.own(session, id, method, params).await;
+            }
+            (Some(session), method) => match session.call(&self.service, &id, method, params) {
+                Ok(call) => {
+                    let outbox = self.outbox.clone();
+                    self.tasks.spawn(async move {
+                        let run = outlet::run(&session, call, &id, None, &outbox);
+                        if let Ok(answer) = run.await {
+                            outbox.push(answer).await;
+                        }
+                    });
+                }
+                Err(error) => self.refuse(Some(&id), &error).await,
+            },
+        }
+    }
+
+    fn stateless(&self, id: &Id, method: &Method, params: Option<Object>) -> Result<Call, Error> {
+        let own = stateless::meta_of(params.as_ref());
+        let version = own
+            .text(meta::PROTOCOL_VERSION)
+            .ok_or_else(|| stateless::missing(meta::PROTOCOL_VERSION))?;
+        let client = ClientMeta::read(stateless::known(&version)?, &own)?;
+        stateless::check_method(method)?;
+        let request = client.request(method.clone(), params, self.principal.clone())?;
+        let cancellation = self.calls.begin(id)?;
+        Ok(Call::start(&self.service, request, cancellation, false))
+    }
+
+    async fn answer(&self, id: &Id, answer: Result<Response, Error>) {
+        let text = text::answer(id, answer, Era::Session);
+        self.outbox.push(text.into()).await;
+    }
+
+    /// Opens the session of this connection.
+    async fn initialize(&mut self, id: Id, params: Option<&Object>) {
+        let opening = match Opening::read(params) {
+            Ok(opening) => opening,
+            Err(error) => return self.refuse(Some(&id), &error).await,
+        };
+        let mut cancellation = match self.calls.begin(&id) {
+            Ok(cancellation) => cancellation,
+            Err(error) => return self.refuse(Some(&id), &error).await,
+        };
+        let key = SessionKey::new(&format!("stdio-{}", number()));
+        let calls = Arc::clone(&self.calls);
+        let session = Session::new(key, self.principal.clone(), opening, calls);
+        let (service, outbox) = (self.service.clone(), self.outbox.clone());
+        let place = Arc::clone(&self.session);
+        self.tasks.spawn(async move {
+            let Ok(opened) = cancellation.unless(session.open(&service)).await else {
+                return;
+            };
+            let answer = match opened {
+                Ok(_) if place.set(session).is_err() => Err(Error::new(
+                    ErrorKind::InvalidRequest,
+                    "the session is initialized already",
+                )),
+                opened => opened.map(Response::new),
+            };
+            // The client may use the id again as soon as it has the answer.
+            drop(cancellation);
+            let text = text::answer(&id, answer, Era::Session);
+            outbox.push(text.into()).await;
+        });
+    }
+
+    /// Answers what is the transport's own.
+    async fn own(&mut self, session: Arc<Session>, id: Id, method: Method, params: Option<Object>) {
+        let mut cancellation = match self.calls.begin(&id) {
+            Ok(cancellation) => cancellation,
+            Err(error) => return self.refuse(Some(&id), &error).await,
+        };
+        let (service, outbox) = (self.service.clone(), self.outbox.clone());
+        self.tasks.spawn(async move {
+            let standalone = Arc::new(outbox.clone());
+            let work = session.answer(&service, &method, params, &standalone);
+            let answer = cancellation.unless(work).await;
+            drop(cancellation);
+            if let Ok(answer) = answer {
+                let text = text::answer(&id, answer, Era::Session);
+                outbox.push(text.into()).await;
+            }
+        });
+    }
+
+    /// Runs the messages of a batch side by side and answers them in one line (revision 2025-03-26; later ones have
+    /// no batches).
+    async fn batch(&mut self, line: &Bytes) {
+        let session = self.session.get();
+        let session = session.filter(|session| session.version == ProtocolVersion::V_2025_03_26);
+        let session = session.cloned();
+        let messages = match Message::parse_batch(line) {
+            Ok(messages) => messages,
+            Err(malformed) => return self.refuse(None, &malformed.error).await,
+        };
+        let Some(session) = session else {
+            let error = Error::new(
+                ErrorKind::InvalidRequest,
+                "batches exist in sessions of revision 2025-03-26 only; send one message",
+            );
+            return self.refuse(None, &error).await;
+        };
+        let (service, outbox) = (self.service.clone(), self.outbox.clone());
+        self.tasks.spawn(async move {
+            let standalone = Arc::new(outbox.clone());
+            let runs = messages.into_iter().map(|message| {
+                outlet::run_batched(&service, &session, message, &outbox, &standalone)
+            });
+            let answers = futures_util::future::join_all(runs).await;
+            let answers: Vec<_> = answers.into_iter().flatten().collect();
+            if !answers.is_empty() {
+                let text = [b"[", answers.join(&b","[..]).as_slice(), b"]"].concat();
+                outbox.push(text.into()).await;
+            }
+        });
+    }
+}
+
+/// Sends what a stateless call sends, and its answer.
+async fn run_stateless(mut call: Call, origin: Origin, outbox: Outbox) {
+    let answer = loop {
+        match call.next().await {
+            Ok(Step::Outgoing(Outgoing::Notification(notification))) => {
+                let message = origin.notification(notification).to_message();
+                if let Err(error) = outbox.push_paced(message.into_bytes()).await {
+                    break Err(error);
+                }
+            }
+            // There is no asker on a stateless call: nobody can have put a question.
+            Ok(Step::Outgoing(Outgoing::Question(_))) => {}
+            Ok(Step::Answer(answer)) => break origin.answer(answer),
+            Err(Cancelled) => return,
+        }
+    };
+    drop(call);
+    let text = text::answer(&origin.id, answer, Era::Stateless);
+    outbox.push(text.into()).await;
+    if origin.subscription {
+        let params = Json::composed(format!(r#"{{"requestId":{}}}"#, origin.id));
+        let ended = Notification::new(Method::CANCELLED, Some(params));
+        outbox.push(ended.to_message().into_bytes()).await;
+    }
+}
+
+/// Returns a number that no other connection of this process has.
+fn number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The refusal of a request that shows no era.
+fn neither() -> Error {
+    Error::new(
+        ErrorKind::InvalidMeta,
+        "open a session with initialize, or name the revision in `_meta`",
+    )
+}
