@@ -31,6 +31,7 @@ pub mod clock;
 mod config;
 mod context;
 mod credential;
+mod erased;
 mod error;
 pub mod http_client;
 mod json;
@@ -49,6 +50,7 @@ mod request;
 mod response;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
+mod schema;
 mod seam;
 pub mod secret;
 mod session;
@@ -77,6 +79,7 @@ pub use self::{
         Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
         CredentialRefusal, CredentialRetry,
     },
+    erased::{BoxSeam, BoxSeamFuture},
     error::{Error, ErrorClass, ErrorKind, RpcCode},
     json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, Object},
     method::Method,
@@ -86,7 +89,8 @@ pub use self::{
     protocol::{ClientCapabilities, Era, LogLevel, ProtocolVersion, TraceContext, meta},
     request::Request,
     response::{Response, ResultType},
-    seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
+    schema::{SchemaSource, ToolSchemas},
+    seam::{Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
     session::SessionKey,
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},

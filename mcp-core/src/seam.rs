@@ -8,11 +8,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tower::util::BoxCloneSyncService;
 use tower_layer::{Identity, Layer};
 use tower_service::Service;
 
-use crate::{Error, Request, Response};
+use crate::{BoxSeam, Error, Request, Response};
 
 /// A service of the seam: an rmcp server, an upstream, a whole gateway.
 ///
@@ -30,9 +29,6 @@ impl<S> Seam for S where
         + 'static
 {
 }
-
-/// A service of the seam whose type has been erased. Each call boxes one future.
-pub type BoxSeam = BoxCloneSyncService<Request, Response, Error>;
 
 /// A service of the seam and the layers around it. The first [`Stack::layer`] is the outermost.
 ///

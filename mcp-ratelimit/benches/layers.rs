@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use mcp_core::{Error, Json, Method, Principal, Request, Response, Seam, Stack, ToolAnnotations};
+use mcp_core::{
+    Error, Json, Method, Principal, Request, Response, SchemaSource, Seam, Stack, ToolAnnotations,
+    ToolSchemas,
+};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     cache::CacheLayer,
@@ -22,7 +25,7 @@ use mcp_ratelimit::{
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
-    validate::{SchemaSource, ToolSchemas, ValidateLayer},
+    validate::ValidateLayer,
 };
 use tower::{Layer, service_fn};
 

@@ -9,7 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mcp_core::store::{MemoryStore, Namespace};
-use mcp_core::{Account, Amount, Error, ErrorKind, IntoSeam, Method, Request, Response};
+use mcp_core::{
+    Account, Amount, Error, ErrorKind, IntoSeam, Method, Request, Response, SchemaSource,
+    ToolSchemas,
+};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     budget::{BudgetLayer, BudgetPlan, Period, StoreBudget},
@@ -23,7 +26,7 @@ use mcp_ratelimit::{
     rate_limit::{Limit, Overflow, Quota, RateLimitLayer},
     retry::{LoopGuardLayer, RetryLayer},
     timeout::TimeoutLayer,
-    validate::{SchemaSource, ToolSchemas, ValidateLayer},
+    validate::ValidateLayer,
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service};

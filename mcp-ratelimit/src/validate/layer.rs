@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use jsonschema::Validator;
-use mcp_core::{Error, ErrorKind, Json, Request, Response};
+use mcp_core::{Error, ErrorKind, Json, Request, Response, SchemaSource};
 use pin_project_lite::pin_project;
 use serde_json::Value;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::SchemaSource;
 use super::schema::{Compiled, Shelf};
 
 /// How many faults one error names.

@@ -8,15 +8,15 @@
 //! 3. Schemas are JSON Schema 2020-12. References to other documents are not followed, and patterns run in time
 //!    linear in the text. A schema that cannot be used is logged and checks nothing.
 //!
-//! Schemas come from a [`SchemaSource`] and are compiled once for each generation of its catalogue. Put this
+//! Schemas come from a [`SchemaSource`](mcp_core::SchemaSource) and are compiled once for each generation of its catalogue. Put this
 //! layer inside of policy and outside of anything that costs something.
 //!
 //! # Examples
 //!
 //! ```
 //! use std::sync::Arc;
-//! use mcp_core::{Error, ErrorKind, Json, Method, Request, Response, Stack};
-//! use mcp_ratelimit::validate::{SchemaSource, ToolSchemas, ValidateLayer};
+//! use mcp_core::{Error, ErrorKind, Json, Method, Request, Response, SchemaSource, Stack, ToolSchemas};
+//! use mcp_ratelimit::validate::ValidateLayer;
 //! use tower::{ServiceExt, service_fn};
 //!
 //! #[derive(Debug)]
@@ -50,4 +50,3 @@ mod schema;
 mod tests;
 
 pub use self::layer::{ResponseFuture, Validate, ValidateLayer};
-pub use self::schema::{SchemaSource, ToolSchemas};

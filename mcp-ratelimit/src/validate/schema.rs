@@ -2,46 +2,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
-use mcp_core::{Json, Request};
+use mcp_core::{Json, Request, SchemaSource};
 use serde_json::Value;
 
 /// How many tools' schemas are held compiled.
 const MOST: usize = 10_000;
 const MAX_SCHEMA: usize = 512 * 1024;
 const PATTERN_SIZE: usize = 1 << 20;
-
-/// What a catalogue knows about a tool's data.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ToolSchemas {
-    /// The generation of the catalogue; schemas are compiled once for each.
-    pub generation: u64,
-    /// `inputSchema`.
-    pub input: Option<Json>,
-    /// `outputSchema`.
-    pub output: Option<Json>,
-}
-
-impl ToolSchemas {
-    /// Joins what is known.
-    #[must_use]
-    pub const fn new(generation: u64, input: Option<Json>, output: Option<Json>) -> Self {
-        Self {
-            generation,
-            input,
-            output,
-        }
-    }
-}
-
-/// Finds the schemas of the tool that a request calls.
-pub trait SchemaSource: std::fmt::Debug + Send + Sync + 'static {
-    /// Returns what is known; `None` for a tool that is not.
-    fn schemas(&self, request: &Request) -> Option<ToolSchemas>;
-
-    /// Returns the generation of the catalogue, cheaply: nothing else is asked until it changes.
-    fn generation(&self) -> u64;
-}
 
 /// Both schemas of a tool, ready for use.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mcp_core::{Error, ErrorKind, Json, Method, Request, Response};
+use mcp_core::{Error, ErrorKind, Json, Method, Request, Response, SchemaSource, ToolSchemas};
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{SchemaSource, ToolSchemas, ValidateLayer};
+use super::ValidateLayer;
 
 #[derive(Debug)]
 struct Source {
