@@ -25,6 +25,7 @@ mod annotations;
 mod asker;
 mod audit;
 mod auth_context;
+mod bounds;
 mod budget;
 mod change;
 pub mod clock;
@@ -56,6 +57,7 @@ pub mod sse;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod timing;
 pub mod transport;
 mod upstream;
 mod visibility;
@@ -66,12 +68,13 @@ pub use self::{
     asker::{Ask, Asker},
     audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
     auth_context::AuthContext,
+    bounds::Bounds,
     budget::{Account, Amount, Budget, MemoryBudget, Reservation},
     change::{
         CatalogueChange, Change, ChangeEvent, ChangeFeed, ChangeStream, ChangedEntry,
         MemoryChangeFeed,
     },
-    config::ConfigError,
+    config::{ConfigCheck, ConfigError, ConfigErrors},
     context::Deadline,
     credential::{
         Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
@@ -87,7 +90,8 @@ pub use self::{
     request::Request,
     response::{Response, ResultType},
     seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
-    session::SessionKey,
+    session::{OnClose, SessionKey},
+    timing::Timing,
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},
 };
