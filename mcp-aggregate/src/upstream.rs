@@ -88,11 +88,8 @@ impl Upstream {
     /// The id or the address is malformed.
     #[cfg(feature = "http")]
     pub fn http(id: &str, url: &str) -> Result<Self, ConfigError> {
-        let parsed = url::Url::parse(url).map_err(|_| ConfigError::Allowed {
-            what: "url",
-            value: url.to_owned(),
-            remedy: "give an absolute http or https address",
-        })?;
+        let parsed = url::Url::parse(url)
+            .map_err(|_| ConfigError::new("url", url, "give an absolute http or https address"))?;
         let builder = crate::connector::http::HttpConnector::builder(UpstreamId::new(id)?, parsed);
         Self::new(id, Source::Http(Box::new(builder)))
     }

@@ -39,10 +39,12 @@ use tower_service::Service;
 pub fn cors<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<CorsLayer, ConfigError> {
     let mut allowed = Vec::new();
     for origin in origins {
-        let bad = || ConfigError::Allowed {
-            what: "origin",
-            value: origin.chars().take(256).collect(),
-            remedy: "scheme://host, with a port where it is not the usual one",
+        let bad = || {
+            ConfigError::new(
+                "origin",
+                origin,
+                "scheme://host, with a port where it is not the usual one",
+            )
         };
         let url = url::Url::parse(origin).map_err(|_| bad())?;
         let exact = url.origin().ascii_serialization() == origin;

@@ -132,13 +132,15 @@ impl BrowserConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if the address is not one of an HTTP proxy.
+    /// [`ConfigError`] if the address is not one of an HTTP proxy.
     pub fn with_proxy(mut self, name: &str, url: &str) -> Result<Self, ConfigError> {
         let target = Target::of_url(url).filter(|target| target.secure == Some(false));
-        let target = target.ok_or_else(|| ConfigError::Option {
-            option: "proxy",
-            value: url.chars().take(256).collect(),
-            remedy: "give http://host:port of a proxy that tunnels with CONNECT",
+        let target = target.ok_or_else(|| {
+            ConfigError::new(
+                "proxy",
+                url,
+                "give http://host:port of a proxy that tunnels with CONNECT",
+            )
         })?;
         self.proxies.insert(name.to_owned(), target);
         Ok(self)

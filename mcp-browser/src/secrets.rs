@@ -50,10 +50,12 @@ impl Secrets {
         name: &str,
         origins: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, ConfigError> {
-        let secret = SecretName::new(name).map_err(|_| ConfigError::Option {
-            option: "secret",
-            value: name.chars().take(64).collect(),
-            remedy: "a name of 1 to 256 bytes without control characters",
+        let secret = SecretName::new(name).map_err(|_| {
+            ConfigError::new(
+                "secret",
+                name,
+                "a name of 1 to 256 bytes without control characters",
+            )
         })?;
         self.grants.insert(secret, OriginPolicy::only(origins)?);
         Ok(self)

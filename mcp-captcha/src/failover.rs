@@ -59,17 +59,17 @@ impl Failover {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if there is none, or two have one name.
+    /// [`ConfigError`] if there is none, or two have one name.
     pub fn new(solvers: Vec<Arc<dyn Solver>>, preference: Preference) -> Result<Self, ConfigError> {
         let mut names: Vec<&str> = solvers.iter().map(|solver| solver.name()).collect();
         names.sort_unstable();
         let twice = names.windows(2).any(|pair| pair[0] == pair[1]);
         if names.is_empty() || twice {
-            return Err(ConfigError::Option {
-                option: "solvers",
-                value: names.join(", "),
-                remedy: "give at least one, each with a name of its own",
-            });
+            return Err(ConfigError::new(
+                "solvers",
+                names.join(", "),
+                "give at least one, each with a name of its own",
+            ));
         }
         Ok(Self {
             name: names.join("+"),

@@ -18,7 +18,7 @@ impl Polling {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if a value is zero.
+    /// [`ConfigError`] if a value is zero.
     pub fn new(
         first: Duration,
         every: Duration,
@@ -27,11 +27,11 @@ impl Polling {
     ) -> Result<Self, ConfigError> {
         let zero = every.is_zero() || limit.is_zero() || queries == 0;
         if zero {
-            return Err(ConfigError::Option {
-                option: "polling",
-                value: format!("every {every:?}, {queries} queries, {limit:?}"),
-                remedy: "give an interval, a count and a limit above zero",
-            });
+            return Err(ConfigError::new(
+                "polling",
+                format!("every {every:?}, {queries} queries, {limit:?}"),
+                "give an interval, a count and a limit above zero",
+            ));
         }
         Ok(Self::fixed(first, every, queries, limit))
     }

@@ -38,24 +38,16 @@ impl Sites {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] if one is not an `http` or `https` origin.
+    /// [`ConfigError`] if one is not an `http` or `https` origin.
     pub fn only<'a>(sites: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
         let sites = sites.into_iter().map(|text| {
-            let (scheme, host, port) = split(text).filter(|_| !has_path(text)).ok_or_else(|| ConfigError::Allowed {
-                what: "origin",
-                value: text.chars().take(256).collect(),
-                remedy: "an http or https origin such as https://shop.example or https://*.shop.example",
-            })?;
+            let (scheme, host, port) = split(text).filter(|_| !has_path(text)).ok_or_else(|| ConfigError::new("origin", text, "an http or https origin such as https://shop.example or https://*.shop.example"))?;
             let (host, below) = match host.strip_prefix("*.") {
                 Some(rest) => (format!(".{rest}"), true),
                 None => (host, false),
             };
             if host.contains('*') || host.len() < 2 {
-                return Err(ConfigError::Allowed {
-                    what: "origin",
-                    value: text.chars().take(256).collect(),
-                    remedy: "a star only as the first label, with a name behind it",
-                });
+                return Err(ConfigError::new("origin", text, "a star only as the first label, with a name behind it"));
             }
             Ok(Site { scheme, host, below, port })
         });

@@ -25,6 +25,7 @@ mod annotations;
 mod asker;
 mod audit;
 mod auth_context;
+mod bounds;
 mod budget;
 mod change;
 pub mod clock;
@@ -58,6 +59,7 @@ pub mod sse;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod timing;
 pub mod transport;
 mod upstream;
 mod visibility;
@@ -68,12 +70,13 @@ pub use self::{
     asker::{Ask, Asker},
     audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
     auth_context::AuthContext,
+    bounds::Bounds,
     budget::{Account, Amount, Budget, MemoryBudget, Reservation},
     change::{
         CatalogueChange, Change, ChangeEvent, ChangeFeed, ChangeStream, ChangedEntry,
         MemoryChangeFeed,
     },
-    config::ConfigError,
+    config::{ConfigCheck, ConfigError, ConfigErrors},
     context::Deadline,
     credential::{
         Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
@@ -91,7 +94,8 @@ pub use self::{
     response::{Response, ResultType},
     schema::{SchemaSource, ToolSchemas},
     seam::{Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
-    session::SessionKey,
+    session::{OnClose, SessionKey},
+    timing::Timing,
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},
 };

@@ -11,11 +11,15 @@ impl UpstreamId {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::UpstreamId`] for a name that is empty, too long, or has any other character.
+    /// [`ConfigError`] for a name that is empty, too long, or has any other character.
     pub fn new(name: &str) -> Result<Self, ConfigError> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || name.len() > 32 || !name.bytes().all(allowed) {
-            return Err(ConfigError::UpstreamId(name.to_owned()));
+            return Err(ConfigError::new(
+                "id",
+                name,
+                "use 1 to 32 of the characters a-z, 0-9 and '-'",
+            ));
         }
         Ok(Self(name.into()))
     }

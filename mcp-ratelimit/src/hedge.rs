@@ -63,14 +63,14 @@ impl HedgeLayer {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for a share outside of 0 to 1.
+    /// [`ConfigError`] for a share outside of 0 to 1.
     pub fn with_share(mut self, share: f32) -> Result<Self, ConfigError> {
         if !(0.0..=1.0).contains(&share) {
-            return Err(ConfigError::Option {
-                option: "hedge share",
-                value: share.to_string(),
-                remedy: "use a share from 0 to 1",
-            });
+            return Err(ConfigError::new(
+                "hedge_share",
+                share,
+                "use a share from 0 to 1",
+            ));
         }
         self.budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 1, share));
         Ok(self)

@@ -147,7 +147,7 @@ impl GatewayBuilder {
         let mut upstreams = Vec::with_capacity(self.upstreams.len());
         for upstream in self.upstreams {
             if !seen.insert(upstream.id().clone()) {
-                return Err(ConfigError::DuplicateUpstream(upstream.id().to_string()));
+                return Err(ConfigError::duplicate_upstream(upstream.id()));
             }
             upstreams.push(upstream.connect()?);
         }

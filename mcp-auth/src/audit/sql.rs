@@ -128,10 +128,12 @@ impl SqlAudit {
         on_failure: OnFailure,
     ) -> Result<Self, ConfigError> {
         // The address is left out of the error: it may hold the password.
-        let bad = |_| ConfigError::Option {
-            option: "address",
-            value: "[redacted]".to_owned(),
-            remedy: "give postgres://user:password@host/database",
+        let bad = |_| {
+            ConfigError::new(
+                "address",
+                "[redacted]",
+                "give postgres://user:password@host/database",
+            )
         };
         let mut config: Config = address.parse().map_err(bad)?;
         if tls.is_some() {

@@ -69,11 +69,11 @@ impl ConsentPages {
     ) -> Result<Self, ConfigError> {
         let expected = under(&base, "callback");
         if *manager.redirect() != expected {
-            return Err(ConfigError::Option {
-                option: "redirect",
-                value: net::shown(manager.redirect()),
-                remedy: "give the manager the address of the consent pages with /callback",
-            });
+            return Err(ConfigError::new(
+                "redirect",
+                net::shown(manager.redirect()),
+                "give the manager the address of the consent pages with /callback",
+            ));
         }
         Ok(Self {
             shared: Arc::new(Shared {

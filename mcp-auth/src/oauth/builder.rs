@@ -94,11 +94,7 @@ impl ManagerBuilder {
     /// The redirect address is neither `https` nor on this machine, or the client's document is not at an `https`
     /// address with a path.
     pub fn build(self) -> Result<Manager, ConfigError> {
-        let bad = |option, url: &Url, remedy| ConfigError::Option {
-            option,
-            value: net::shown(url),
-            remedy,
-        };
+        let bad = |option, url: &Url, remedy| ConfigError::new(option, net::shown(url), remedy);
         let redirect = &self.config.redirect;
         if !net::is_secure(redirect) || redirect.fragment().is_some() {
             let remedy = "give an https address, or an http one of this machine";

@@ -168,11 +168,11 @@ impl ResourceServerBuilder {
     /// The address is not `https` (or `http` on this machine), no issuer was named, or no scheme was given.
     pub fn build(self) -> Result<ResourceServer, ConfigError> {
         if self.schemes.is_empty() {
-            return Err(ConfigError::Option {
-                option: "scheme",
-                value: "none".to_owned(),
-                remedy: "give at least one scheme, for instance a JwtScheme",
-            });
+            return Err(ConfigError::new(
+                "scheme",
+                "none",
+                "give at least one scheme, for instance a JwtScheme",
+            ));
         }
         let resource = ProtectedResource::new(
             &self.resource,

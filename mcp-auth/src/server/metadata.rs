@@ -29,11 +29,7 @@ impl ProtectedResource {
         base_scopes: Vec<String>,
         more: Map<String, Value>,
     ) -> Result<Self, ConfigError> {
-        let bad = |remedy| ConfigError::Option {
-            option: "resource",
-            value: resource.chars().take(256).collect(),
-            remedy,
-        };
+        let bad = |remedy| ConfigError::new("resource", resource, remedy);
         let url = Url::parse(resource).map_err(|_| bad("give an absolute address"))?;
         if !net::is_secure(&url) || url.fragment().is_some() || url.query().is_some() {
             return Err(bad(
@@ -41,11 +37,11 @@ impl ProtectedResource {
             ));
         }
         if servers.is_empty() {
-            return Err(ConfigError::Option {
-                option: "authorization_server",
-                value: "none".to_owned(),
-                remedy: "name at least one issuer (RFC 9728; MCP demands one)",
-            });
+            return Err(ConfigError::new(
+                "authorization_server",
+                "none",
+                "name at least one issuer (RFC 9728; MCP demands one)",
+            ));
         }
         let path = url.path().trim_end_matches('/').to_owned();
         let mut metadata_url = url.clone();

@@ -95,11 +95,7 @@ impl AwsSecrets {
         credentials: AwsCredentials,
         http: Arc<dyn HttpClient>,
     ) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::Option {
-            option: "region",
-            value: region.chars().take(64).collect(),
-            remedy: "give a name such as eu-central-1",
-        };
+        let bad = || ConfigError::new("region", region, "give a name such as eu-central-1");
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if region.is_empty() || region.len() > 64 || !region.bytes().all(plain) {
             return Err(bad());

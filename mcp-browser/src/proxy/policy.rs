@@ -121,11 +121,7 @@ impl fmt::Display for Target {
 
 impl Pattern {
     fn parse(text: &str) -> Result<Self, ConfigError> {
-        let fail = |remedy| ConfigError::Allowed {
-            what: "origin",
-            value: text.chars().take(256).collect(),
-            remedy,
-        };
+        let fail = |remedy| ConfigError::new("origin", text, remedy);
         // The star is not part of a name: it stands for one while the address is read.
         let below = text.contains("://*.");
         let readable = text.replacen("://*.", "://", 1);
@@ -179,7 +175,7 @@ impl OriginPolicy {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] if one is malformed.
+    /// [`ConfigError`] if one is malformed.
     pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, ConfigError> {
         Ok(Self(Arc::new(Rules {
             allow: Some(patterns(origins)?),
@@ -191,7 +187,7 @@ impl OriginPolicy {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] if one is malformed.
+    /// [`ConfigError`] if one is malformed.
     pub fn allow_private<'a>(
         mut self,
         origins: impl IntoIterator<Item = &'a str>,
@@ -205,7 +201,7 @@ impl OriginPolicy {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] if one is malformed.
+    /// [`ConfigError`] if one is malformed.
     pub fn deny<'a>(
         mut self,
         origins: impl IntoIterator<Item = &'a str>,

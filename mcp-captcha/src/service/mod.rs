@@ -119,17 +119,17 @@ impl VendorClient {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if it is not an absolute `http` or `https` address.
+    /// [`ConfigError`] if it is not an absolute `http` or `https` address.
     pub fn with_base_url(self, base: &str) -> Result<Self, ConfigError> {
         let valid = base.parse::<http::Uri>().is_ok_and(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
         });
         if !valid {
-            return Err(ConfigError::Option {
-                option: "base_url",
-                value: base.chars().take(256).collect(),
-                remedy: "give an absolute http or https address without a query",
-            });
+            return Err(ConfigError::new(
+                "base_url",
+                base,
+                "give an absolute http or https address without a query",
+            ));
         }
         let base = format!("{}/", base.trim_end_matches('/'));
         Ok(self.change(|config| config.base = base))
@@ -139,15 +139,15 @@ impl VendorClient {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if that is sooner or more often than the vendor states, at the vendor's address.
+    /// [`ConfigError`] if that is sooner or more often than the vendor states, at the vendor's address.
     pub fn with_polling(self, polling: Polling) -> Result<Self, ConfigError> {
         let profile = self.0.config.profile;
         if self.0.config.base == profile.base && !polling.is_gentler_than(&profile.polling) {
-            return Err(ConfigError::Option {
-                option: "polling",
-                value: format!("{polling:?}"),
-                remedy: "ask no sooner and no more often than the service states",
-            });
+            return Err(ConfigError::new(
+                "polling",
+                format!("{polling:?}"),
+                "ask no sooner and no more often than the service states",
+            ));
         }
         Ok(self.change(|config| config.polling = Some(polling)))
     }

@@ -20,11 +20,7 @@ pub struct BreakerConfig {
 }
 
 fn wrong(option: &'static str, value: impl std::fmt::Display, remedy: &'static str) -> ConfigError {
-    ConfigError::Option {
-        option,
-        value: format!("{value}"),
-        remedy,
-    }
+    ConfigError::new(option, value, remedy)
 }
 
 fn rate(option: &'static str, rate: f64) -> Result<f64, ConfigError> {
@@ -73,10 +69,10 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for zero.
+    /// [`ConfigError`] for zero.
     pub fn with_consecutive_failures(mut self, failures: Option<u32>) -> Result<Self, ConfigError> {
         self.consecutive = failures
-            .map(|failures| count("consecutive failures", failures))
+            .map(|failures| count("consecutive_failures", failures))
             .transpose()?;
         Ok(self)
     }
@@ -86,10 +82,10 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for a share outside of 0 to 1, for 0, and for no calls.
+    /// [`ConfigError`] for a share outside of 0 to 1, for 0, and for no calls.
     pub fn with_failure_rate(mut self, share: f64, min_calls: u32) -> Result<Self, ConfigError> {
-        self.failure_rate = rate("failure rate", share)?;
-        self.min_calls = count("minimum of calls", min_calls)?;
+        self.failure_rate = rate("failure_rate", share)?;
+        self.min_calls = count("min_calls", min_calls)?;
         Ok(self)
     }
 
@@ -97,10 +93,10 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for a share outside of 0 to 1, for 0, and for a time outside of 1 ms to 30 days.
+    /// [`ConfigError`] for a share outside of 0 to 1, for 0, and for a time outside of 1 ms to 30 days.
     pub fn with_slow_calls(mut self, slow_call: Duration, share: f64) -> Result<Self, ConfigError> {
-        self.slow_call = Some(time("slow call", slow_call)?);
-        self.slow_rate = rate("slow call rate", share)?;
+        self.slow_call = Some(time("slow_call", slow_call)?);
+        self.slow_rate = rate("slow_call_rate", share)?;
         Ok(self)
     }
 
@@ -108,7 +104,7 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] outside of 1 ms to 30 days.
+    /// [`ConfigError`] outside of 1 ms to 30 days.
     pub fn with_window(mut self, window: Duration) -> Result<Self, ConfigError> {
         self.window = time("window", window)?;
         Ok(self)
@@ -118,17 +114,17 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] outside of 1 ms to 30 days, or when `most` is less than `first`.
+    /// [`ConfigError`] outside of 1 ms to 30 days, or when `most` is less than `first`.
     pub fn with_reset_timeout(
         mut self,
         first: Duration,
         most: Duration,
     ) -> Result<Self, ConfigError> {
-        self.reset = time("reset timeout", first)?;
-        self.max_reset = time("longest reset timeout", most)?;
+        self.reset = time("reset", first)?;
+        self.max_reset = time("max_reset", most)?;
         if most < first {
             return Err(wrong(
-                "longest reset timeout",
+                "max_reset",
                 format!("{most:?}"),
                 "use at least the first one",
             ));
@@ -140,7 +136,7 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] outside of 0 to 1.
+    /// [`ConfigError`] outside of 0 to 1.
     pub fn with_jitter(mut self, share: f64) -> Result<Self, ConfigError> {
         self.jitter = if share == 0.0 {
             0.0
@@ -154,7 +150,7 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for zero.
+    /// [`ConfigError`] for zero.
     pub fn with_probes(mut self, probes: u32) -> Result<Self, ConfigError> {
         self.probes = count("probes", probes)?;
         Ok(self)
@@ -164,9 +160,9 @@ impl BreakerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] outside of 1 ms to 30 days.
+    /// [`ConfigError`] outside of 1 ms to 30 days.
     pub fn with_probe_lease(mut self, lease: Duration) -> Result<Self, ConfigError> {
-        self.lease = time("probe lease", lease)?;
+        self.lease = time("lease", lease)?;
         Ok(self)
     }
 }

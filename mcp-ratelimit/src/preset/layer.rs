@@ -37,7 +37,7 @@ impl Preset {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] that names the setting, its value and what to give instead.
+    /// [`ConfigError`] that names the setting, its value and what to give instead.
     pub fn new(name: &str, config: &ProviderConfig) -> Result<Self, ConfigError> {
         let quota = Quota::per_minute(config.requests_per_minute)?.with_burst(config.burst)?;
         let overflow = Overflow::Wait {
@@ -63,11 +63,7 @@ impl Preset {
         ] {
             if value == 0 {
                 let (value, remedy) = (value.to_string(), "allow calls some time");
-                return Err(ConfigError::Option {
-                    option,
-                    value,
-                    remedy,
-                });
+                return Err(ConfigError::new(option, value, remedy));
             }
         }
         Ok(Self {

@@ -34,14 +34,14 @@ impl Adaptive {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if `least` is zero or above `most`, or `slow` is zero.
+    /// [`ConfigError`] if `least` is zero or above `most`, or `slow` is zero.
     pub fn new(least: usize, most: usize, slow: Duration) -> Result<Self, ConfigError> {
         if least == 0 || least > most || slow.is_zero() {
-            return Err(ConfigError::Option {
-                option: "adaptive concurrency",
-                value: format!("{least} to {most}, slow above {slow:?}"),
-                remedy: "begin at 1 or more, end at or above it, with a time above zero",
-            });
+            return Err(ConfigError::new(
+                "adaptive_concurrency",
+                format!("{least} to {most}, slow above {slow:?}"),
+                "begin at 1 or more, end at or above it, with a time above zero",
+            ));
         }
         Ok(Self { least, most, slow })
     }
@@ -64,14 +64,14 @@ impl QueueLayer {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if `concurrency` is zero.
+    /// [`ConfigError`] if `concurrency` is zero.
     pub fn new(name: &str, concurrency: usize, queue_len: usize) -> Result<Self, ConfigError> {
         if concurrency == 0 {
-            return Err(ConfigError::Option {
-                option: "concurrency",
-                value: concurrency.to_string(),
-                remedy: "let at least one call through",
-            });
+            return Err(ConfigError::new(
+                "concurrency",
+                concurrency,
+                "let at least one call through",
+            ));
         }
         let core = Arc::new(Core::new(name.into(), concurrency, queue_len, None));
         Ok(Self {

@@ -32,14 +32,10 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if `count` is zero, if it means more than one call in a nanosecond, or if the
+    /// [`ConfigError`] if `count` is zero, if it means more than one call in a nanosecond, or if the
     /// window is longer than 366 days.
     pub fn new(count: u32, window: Duration) -> Result<Self, ConfigError> {
-        let wrong = |remedy| ConfigError::Option {
-            option: "quota",
-            value: format!("{count} in {window:?}"),
-            remedy,
-        };
+        let wrong = |remedy| ConfigError::new("quota", format!("{count} in {window:?}"), remedy);
         let count = NonZeroU32::new(count).ok_or_else(|| wrong("allow at least one call"))?;
         let quota = Self {
             count,
@@ -86,13 +82,9 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if `burst` is zero, or takes longer than 366 days to refill.
+    /// [`ConfigError`] if `burst` is zero, or takes longer than 366 days to refill.
     pub fn with_burst(mut self, burst: u32) -> Result<Self, ConfigError> {
-        let wrong = |remedy| ConfigError::Option {
-            option: "burst",
-            value: burst.to_string(),
-            remedy,
-        };
+        let wrong = |remedy| ConfigError::new("burst", burst, remedy);
         self.burst =
             NonZeroU32::new(burst).ok_or_else(|| wrong("allow at least one call at once"))?;
         match self.interval().checked_mul(burst) {

@@ -44,14 +44,14 @@ impl Backoff {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if `first` is zero or above `most`, or `most` above one hour.
+    /// [`ConfigError`] if `first` is zero or above `most`, or `most` above one hour.
     pub fn new(growth: Growth, first: Duration, most: Duration) -> Result<Self, ConfigError> {
         if first.is_zero() || first > most || most > Duration::from_secs(3600) {
-            return Err(ConfigError::Option {
-                option: "backoff",
-                value: format!("{first:?} to {most:?}"),
-                remedy: "begin above zero, end at or above the beginning, at one hour at most",
-            });
+            return Err(ConfigError::new(
+                "backoff",
+                format!("{first:?} to {most:?}"),
+                "begin above zero, end at or above the beginning, at one hour at most",
+            ));
         }
         Ok(Self {
             growth,

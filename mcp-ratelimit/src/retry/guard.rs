@@ -38,14 +38,14 @@ impl LoopGuardLayer {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for zero failures or no pause.
+    /// [`ConfigError`] for zero failures or no pause.
     pub fn new(failures: u32, pause: Duration) -> Result<Self, ConfigError> {
         if failures == 0 || pause.is_zero() {
-            return Err(ConfigError::Option {
-                option: "loop guard",
-                value: format!("{failures} failures, {pause:?}"),
-                remedy: "use at least one failure and a pause above zero",
-            });
+            return Err(ConfigError::new(
+                "loop_guard",
+                format!("{failures} failures, {pause:?}"),
+                "use at least one failure and a pause above zero",
+            ));
         }
         let shared = Shared {
             loops: Mutex::new(Loops::new(failures, pause, MOST_CALLS)),

@@ -84,14 +84,14 @@ impl RetryLayer {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for a share outside of 0 to 10.
+    /// [`ConfigError`] for a share outside of 0 to 10.
     pub fn with_budget(mut self, share: f32, per_second: u32) -> Result<Self, ConfigError> {
         if !(0.0..=10.0).contains(&share) {
-            return Err(ConfigError::Option {
-                option: "retry budget",
-                value: share.to_string(),
-                remedy: "use a share from 0 to 10",
-            });
+            return Err(ConfigError::new(
+                "retry_budget",
+                share,
+                "use a share from 0 to 10",
+            ));
         }
         self.settings.budget = Arc::new(TpsBudget::new(Duration::from_secs(10), per_second, share));
         Ok(self)

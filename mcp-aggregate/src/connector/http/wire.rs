@@ -52,10 +52,12 @@ impl Wire {
         mut headers: HeaderMap,
         limit: usize,
     ) -> Result<Self, ConfigError> {
-        let uri = url.as_str().parse().map_err(|_| ConfigError::Allowed {
-            what: "url",
-            value: url.origin().ascii_serialization(),
-            remedy: "give an absolute http or https address",
+        let uri = url.as_str().parse().map_err(|_| {
+            ConfigError::new(
+                "url",
+                url.origin().ascii_serialization(),
+                "give an absolute http or https address",
+            )
         })?;
         headers.insert(
             header::CONTENT_TYPE,
@@ -238,10 +240,12 @@ fn refusal(response: &http::Response<Incoming>) -> CredentialRefusal {
 
 fn host(url: &Url) -> Result<HeaderValue, ConfigError> {
     let authority = &url[Position::BeforeHost..Position::AfterPort];
-    HeaderValue::from_str(authority).map_err(|_| ConfigError::Allowed {
-        what: "url",
-        value: url.origin().ascii_serialization(),
-        remedy: "give a host of plain text",
+    HeaderValue::from_str(authority).map_err(|_| {
+        ConfigError::new(
+            "url",
+            url.origin().ascii_serialization(),
+            "give a host of plain text",
+        )
     })
 }
 

@@ -71,13 +71,15 @@ impl GuardedClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] if it is not an absolute `http` or `https` address, or holds credentials.
+    /// [`ConfigError`] if it is not an absolute `http` or `https` address, or holds credentials.
     pub fn allow_origin(mut self, url: &str) -> Result<Self, ConfigError> {
         // The text may hold a password; an error shows no more than where it points.
-        let fail = |shown: &str| ConfigError::Allowed {
-            what: "origin",
-            value: shown.chars().take(256).collect(),
-            remedy: "an absolute http or https address without credentials",
+        let fail = |shown: &str| {
+            ConfigError::new(
+                "origin",
+                shown,
+                "an absolute http or https address without credentials",
+            )
         };
         let parsed = Url::parse(url).map_err(|_| fail("(unreadable)"))?;
         let shown = parsed.origin().ascii_serialization();
@@ -234,12 +236,21 @@ impl fmt::Debug for GuardedClientBuilder {
 }
 
 fn default_tls() -> Result<ClientConfig, ConfigError> {
-    let provider = default_provider().ok_or(ConfigError::NoTlsProvider)?;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        ConfigError::new("tls", "the system's settings", "TLS cannot be set up").with_source(error)
+    };
+    let provider = default_provider().ok_or_else(|| {
+        ConfigError::new(
+            "tls",
+            "no cryptography provider",
+            "enable the feature `tls-aws-lc` or pass a rustls provider",
+        )
+    })?;
     Ok(ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::Tls(error.into()))?
+        .map_err(|error| failed(error.into()))?
         .with_native_roots()
-        .map_err(|error| ConfigError::Tls(error.into()))?
+        .map_err(|error| failed(error.into()))?
         .with_no_client_auth())
 }
 

@@ -15,7 +15,6 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{GuardedClient, GuardedClientBuilder, Resolve};
-use crate::ConfigError;
 use crate::http_client::{HttpClient, HttpError, HttpErrorKind as Kind};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -241,10 +240,7 @@ async fn the_operator_is_taken_at_their_word() {
     );
     for bad in ["", "mcp", "ftp://h/", "http://u:hunter2@h/"] {
         let error = GuardedClient::operator(bad).unwrap_err();
-        assert!(
-            matches!(error, ConfigError::Allowed { what: "origin", .. }),
-            "{bad}"
-        );
+        assert!(error.key() == "origin", "{bad}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 }

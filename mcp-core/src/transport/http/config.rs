@@ -54,12 +54,14 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] for a value that is not a host.
+    /// [`ConfigError`] for a value that is not a host.
     pub fn with_allowed_host(mut self, host: &str) -> Result<Self, ConfigError> {
-        let refuse = || ConfigError::Allowed {
-            what: "host",
-            value: host.to_owned(),
-            remedy: "give a name or address without scheme and port, IPv6 in brackets",
+        let refuse = || {
+            ConfigError::new(
+                "host",
+                host,
+                "give a name or address without scheme and port, IPv6 in brackets",
+            )
         };
         let parsed = url::Host::parse(host).map_err(|_| refuse())?;
         if let Names::Only(hosts) = &mut self.hosts {
@@ -74,17 +76,17 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Allowed`] for a value that is not an origin.
+    /// [`ConfigError`] for a value that is not an origin.
     pub fn with_allowed_origin(mut self, origin: &str) -> Result<Self, ConfigError> {
         let parsed = Url::parse(origin).ok().filter(|url| {
             url.has_host() && url.path() == "/" && url.query().is_none() && url.fragment().is_none()
         });
         let Some(url) = parsed else {
-            return Err(ConfigError::Allowed {
-                what: "origin",
-                value: origin.to_owned(),
-                remedy: "give a scheme, a host and an optional port, nothing after them",
-            });
+            return Err(ConfigError::new(
+                "origin",
+                origin,
+                "give a scheme, a host and an optional port, nothing after them",
+            ));
         };
         self.origins
             .push(Origin(url.origin().ascii_serialization()));
@@ -106,14 +108,14 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for 0.
+    /// [`ConfigError`] for 0.
     pub fn with_body_limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
         if bytes == 0 {
-            return Err(ConfigError::Option {
-                option: "body_limit",
-                value: "0".to_owned(),
-                remedy: "give the largest body to accept, in bytes",
-            });
+            return Err(ConfigError::new(
+                "body_limit",
+                "0",
+                "give the largest body to accept, in bytes",
+            ));
         }
         self.body_limit = bytes;
         Ok(self)
@@ -131,14 +133,14 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for less than a second.
+    /// [`ConfigError`] for less than a second.
     pub fn with_session_idle(mut self, idle: Duration) -> Result<Self, ConfigError> {
         if idle < Duration::from_secs(1) {
-            return Err(ConfigError::Option {
-                option: "session_idle",
-                value: format!("{idle:?}"),
-                remedy: "give at least a second",
-            });
+            return Err(ConfigError::new(
+                "session_idle",
+                format!("{idle:?}"),
+                "give at least a second",
+            ));
         }
         self.idle = idle;
         Ok(self)
@@ -149,14 +151,14 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for less than 10 ms.
+    /// [`ConfigError`] for less than 10 ms.
     pub fn with_keep_alive(mut self, interval: Duration) -> Result<Self, ConfigError> {
         if interval < Duration::from_millis(10) {
-            return Err(ConfigError::Option {
-                option: "keep_alive",
-                value: format!("{interval:?}"),
-                remedy: "give at least 10 ms",
-            });
+            return Err(ConfigError::new(
+                "keep_alive",
+                format!("{interval:?}"),
+                "give at least 10 ms",
+            ));
         }
         self.keep_alive = interval;
         Ok(self)

@@ -32,14 +32,14 @@ impl StdioConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] for 0.
+    /// [`ConfigError`] for 0.
     pub fn with_line_limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
         if bytes == 0 {
-            return Err(ConfigError::Option {
-                option: "line_limit",
-                value: "0".to_owned(),
-                remedy: "give the longest line to accept, in bytes",
-            });
+            return Err(ConfigError::new(
+                "line_limit",
+                "0",
+                "give the longest line to accept, in bytes",
+            ));
         }
         self.line_limit = bytes;
         Ok(self)

@@ -73,10 +73,12 @@ impl Decider {
     ) -> Result<Arc<Self>, ConfigError> {
         // Rounded up, so that rounding never allows more.
         let interval = quota.interval().as_nanos().div_ceil(1000);
-        let wrong = || ConfigError::Option {
-            option: "shared quota",
-            value: format!("{quota:?}"),
-            remedy: "a quota counted on Redis refills within 366 days",
+        let wrong = || {
+            ConfigError::new(
+                "shared_quota",
+                format!("{quota:?}"),
+                "a quota counted on Redis refills within 366 days",
+            )
         };
         let interval = u64::try_from(interval).map_err(|_| wrong())?;
         let burst = quota.burst().get();

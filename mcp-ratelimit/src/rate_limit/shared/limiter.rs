@@ -77,7 +77,7 @@ impl SharedLimiter {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Option`] if the prefix is longer than 64 bytes or is not printable ASCII, the timeout is
+    /// [`ConfigError`] if the prefix is longer than 64 bytes or is not printable ASCII, the timeout is
     /// zero, or the quota refills in less than a microsecond for each call.
     pub fn with_timeout(
         limit: Limit,
@@ -87,18 +87,18 @@ impl SharedLimiter {
         timeout: Duration,
     ) -> Result<Self, ConfigError> {
         if prefix.len() > 64 || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ConfigError::Option {
-                option: "redis prefix",
-                value: prefix.chars().take(64).collect(),
-                remedy: "use at most 64 printable ASCII characters without spaces",
-            });
+            return Err(ConfigError::new(
+                "redis_prefix",
+                prefix,
+                "use at most 64 printable ASCII characters without spaces",
+            ));
         }
         if timeout.is_zero() {
-            return Err(ConfigError::Option {
-                option: "redis timeout",
-                value: format!("{timeout:?}"),
-                remedy: "wait for some time above zero",
-            });
+            return Err(ConfigError::new(
+                "redis_timeout",
+                format!("{timeout:?}"),
+                "wait for some time above zero",
+            ));
         }
         let key = format!("{prefix}{}:", limit.name);
         let decider = Decider::new(connection, key, limit.quota, timeout)?;
