@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use mcp_core::{BoxSeam, Error, Json, Method, Principal, Request, UpstreamId, Visibility};
+use mcp_core::{BoxSeam, Error, Json, Method, Principal, Request, Timing, Visibility};
 
-use crate::catalogue::{self, ListKind, Prefixed, Snapshot, Source};
+use crate::{
+    Upstream,
+    catalogue::{self, ListKind, Prefixed, Snapshot, Source},
+    node::Node,
+};
 
 /// What upstreams have listed, to be composed again and again.
 #[derive(Debug)]
@@ -21,17 +25,17 @@ impl Listings {
     ///
     /// An upstream does not list, or its id is malformed.
     pub async fn fetch(upstreams: &[(&str, BoxSeam)]) -> Result<Self, Error> {
-        let facts = Request::new(Method::DISCOVER, None)?.with_principal(Principal::local());
+        let context = Request::new(Method::DISCOVER, None)?.with_principal(Principal::local());
         let mut sources = Vec::new();
         for (id, service) in upstreams {
-            let id = UpstreamId::new(id)
+            let parts = Upstream::service(id, service.clone())
+                .prepare(&Timing::default())
                 .map_err(|error| Error::new(mcp_core::ErrorKind::Internal, error.to_string()))?;
-            let listing = Some(
-                catalogue::fetch(service, &facts, Duration::from_secs(10))
-                    .await?
-                    .into(),
-            );
-            sources.push(Source { id, listing });
+            let listing = catalogue::fetch(service, &context, Duration::from_secs(10)).await?;
+            sources.push(Source {
+                node: Node::new(parts, 1).into(),
+                listing: Some(listing.into()),
+            });
         }
         Ok(Self(sources))
     }
@@ -39,25 +43,24 @@ impl Listings {
     /// Composes a catalogue with prefixed names.
     #[must_use]
     pub fn compose(&self) -> Catalogue {
-        Catalogue(Snapshot::compose(self.0.clone(), &Prefixed, 0))
+        let info = Json::EMPTY_OBJECT;
+        Catalogue(Snapshot::compose(self.0.clone(), &Prefixed, &info, 0))
     }
 }
 
 impl Catalogue {
-    /// Returns which upstream has a tool.
+    /// Returns whether a tool has a route.
     #[must_use]
-    pub fn route(&self, tool: &str) -> Option<usize> {
-        let entry = self.0.find(ListKind::Tools, tool)?;
-        Some(entry.upstream)
+    pub fn route(&self, tool: &str) -> bool {
+        self.0.find(ListKind::Tools, tool).is_some()
     }
 
     /// Returns the first page of tools, which is composed once.
-    ///
-    /// # Errors
-    ///
-    /// None while there is a first page, which there always is.
-    pub fn tools(&self) -> Result<Json, Error> {
-        self.0
-            .page(ListKind::Tools, None, &Visibility::default(), true)
+    #[must_use]
+    pub fn tools(&self) -> Option<Json> {
+        let page = self
+            .0
+            .page(ListKind::Tools, 0, &Visibility::default(), true)?;
+        Some(page.json)
     }
 }

@@ -21,8 +21,8 @@
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let gateway = Gateway::builder("gw")
-//!     .upstream(Upstream::npm("files", "@modelcontextprotocol/server-filesystem")?.arg("/data"))
-//!     .upstream(Upstream::http("crm", "https://crm.example/mcp")?)
+//!     .upstream(Upstream::npm("files", "@modelcontextprotocol/server-filesystem").arg("/data"))
+//!     .upstream(Upstream::http("crm", "https://crm.example/mcp"))
 //!     .build()?;
 //! let running = gateway.start();
 //! let app = running.http(HttpConfig::default());
@@ -39,16 +39,24 @@
 pub mod bench;
 mod catalogue;
 pub mod connector;
+mod digest;
 mod gateway;
+mod lifecycle;
+mod node;
+mod seal;
 mod upstream;
 
 pub use self::{
-    catalogue::{Bare, NamingPolicy, Prefixed, Withheld},
-    connector::SessionScope,
-    gateway::{
-        Gateway, GatewayBuilder, HealthReport, HealthService, Running, UpstreamHealth,
-        UpstreamState,
+    catalogue::{
+        Bare, Catalogue, CatalogueEntry, CatalogueReader, NamingPolicy, Prefixed, Withheld,
     },
+    connector::SessionScope,
+    digest::Digest,
+    gateway::{
+        Counts, EventStream, ExtensionRule, Gateway, GatewayBuilder, GatewayEvent, GatewayService,
+        GraphDiff, GraphSpec, HealthReport, HealthService, Running, UpstreamHealth, UpstreamState,
+    },
+    lifecycle::{Lifecycle, LifecycleState},
     upstream::Upstream,
 };
 

@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 /// The longest name that desktop clients and model providers take.
 const LONGEST: usize = 64;
 
-/// Decides under which public name a tool or prompt of an upstream appears.
+/// Maps an upstream's tool or prompt name to its public name.
 ///
-/// The catalogue keeps the way back, so a policy need not be reversible by itself. It must be a pure function: the
-/// same input gives the same name in every process.
+/// The catalogue stores the reverse mapping, so a policy need not be reversible. It must be a pure function: the same
+/// input gives the same name in every process.
 pub trait NamingPolicy: fmt::Debug + Send + Sync + 'static {
     /// Returns the public name.
     fn public_name(&self, upstream: &UpstreamId, name: &str) -> String;
@@ -20,7 +20,7 @@ pub trait NamingPolicy: fmt::Debug + Send + Sync + 'static {
 /// Other characters become `_`. A name that had to be changed or shortened ends in eight hexadecimal digits of its
 /// own SHA-256, so that different names stay different.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct Prefixed;
 
 impl NamingPolicy for Prefixed {
@@ -45,7 +45,7 @@ impl NamingPolicy for Prefixed {
 
 /// The upstream's own name. For a single upstream, or upstreams that are known to differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct Bare;
 
 impl NamingPolicy for Bare {

@@ -2,312 +2,434 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use mcp_core::{
-    CatalogueChange, ChangeEvent, ChangeFeed, EntryKind, Era, Error, ErrorKind, Json, Method,
-    Notification, Notifier, Object, Request, Response, RpcCode, UpstreamId, pipe::Filter,
+    Backoff, Error, ErrorKind, Json, Method, Notification, Object, Request, Response, RpcCode,
+    pipe::Filter,
 };
 use serde_json::json;
 use tokio::{
-    sync::oneshot,
-    time::{Duration, sleep, timeout},
+    sync::{broadcast, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::ServiceExt;
 
-use super::Core;
+use super::{
+    attach::{Attach, Listeners, PATIENCE, Registration, has_own_messages},
+    classes::ClassKey,
+    core::Core,
+    events::Signal,
+    kinds::{Kinds, Pending},
+    tasks,
+    view::{NodeKey, key_of},
+};
+use crate::{
+    catalogue::{Place, Root},
+    node::Node,
+};
 
-/// How long to wait before an upstream that was lost is listened to again: doubled each time, up to the second.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long changes are collected before a client is told, and the shortest time from one time to the next.
+const COLLECTED: Duration = Duration::from_millis(20);
+const APART: Duration = Duration::from_millis(250);
 
-/// How long an upstream may take to acknowledge before the client is told that it is listened to.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Listens until the client goes away: to changes of the catalogue, to what upstreams tell this client, and to the
-/// resources that it subscribed to.
+/// Listens until the client is gone or the gateway ends: to changes of the catalogue, to what upstreams tell this client,
+/// and to the resources that it subscribed to.
 pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response, Error> {
-    let filter = Filter::read(&request);
-    let feed = core.feed.subscribe();
-    let mut listening = FuturesUnordered::new();
-    let mut acknowledgements = Vec::new();
-    if filter.is_general() {
-        for index in 0..core.upstreams.len() {
-            if !core.is_shared(index, &request) {
-                let (listen, acknowledged) = general(core, index, &request, &filter);
-                listening.push(boxed(keep_listening(core, index, listen)));
-                // One that is away is told about when it is back.
-                if !core.board.is_away(index) {
-                    acknowledgements.push(acknowledged);
+    let mut listener = Listener::new(core, request);
+    let subscribed = match listener.subscribe().await? {
+        Subscribed::To(uris) => uris,
+        Subscribed::Ended(answer) => return Ok(answer),
+    };
+    listener.attach_early().await;
+    listener.acknowledge(&subscribed).await?;
+    let ending = core.ending.clone();
+    match ending.run_until_cancelled(listener.run()).await {
+        Some(error) => Err(error),
+        None => Ok(Response::empty()),
+    }
+}
+
+/// One client's listener.
+struct Listener<'a> {
+    core: &'a Arc<Core>,
+    request: Request,
+    filter: Filter,
+    /// Kinds that the client is to be told of.
+    pending: Arc<Pending>,
+    signals: broadcast::Receiver<Signal>,
+    registration: Option<Registration>,
+    streams: FuturesUnordered<Stream<'a>>,
+}
+
+/// A listener at one upstream, until it ends.
+type Stream<'a> = BoxFuture<'a, (Arc<Node>, Result<(), Error>)>;
+
+enum Subscribed {
+    To(Vec<String>),
+    /// An upstream has ended the subscription as soon as it stood.
+    Ended(Response),
+}
+
+impl<'a> Listener<'a> {
+    fn new(core: &'a Arc<Core>, request: Request) -> Self {
+        let filter = Filter::read(&request);
+        let registration = filter
+            .is_general()
+            .then(|| Listeners::register(&core.view(&request)));
+        Self {
+            core,
+            filter,
+            pending: Arc::default(),
+            signals: core.events.signals(),
+            registration,
+            streams: FuturesUnordered::new(),
+            request,
+        }
+    }
+
+    /// Subscribes to the resources of the filter. One resource that is refused is the refusal of all.
+    async fn subscribe(&mut self) -> Result<Subscribed, Error> {
+        let mut honoured = Vec::new();
+        for (node, uris) in self.by_upstream().await {
+            let public: Vec<_> = uris.iter().map(|one| one.public.clone()).collect();
+            let (listen, acknowledged) = self.subscription(&node, uris);
+            let mut stream = self.keep_listening(&node, listen);
+            tokio::select! {
+                (_, ended) = &mut stream => return ended.map(|()| Subscribed::Ended(Response::empty())),
+                _ = acknowledged => honoured.extend(public),
+            }
+            self.streams.push(stream);
+        }
+        Ok(Subscribed::To(honoured))
+    }
+
+    /// Listens to the upstreams where the client has a session, and to those where one costs no process.
+    async fn attach_early(&mut self) {
+        let mut acknowledgements = Vec::new();
+        for member in self.core.graph.load_full().members() {
+            let node = &member.node;
+            if has_own_messages(node, &self.request) && node.is_listened_to(&self.request) {
+                acknowledgements.extend(self.attach(node));
+            }
+        }
+        self.stand(acknowledgements).await;
+    }
+
+    /// Waits until the upstreams have acknowledged, so that the client learns that it is listened to when it is. One that
+    /// takes longer than [`PATIENCE`] is not waited for.
+    async fn stand(&mut self, acknowledgements: Vec<oneshot::Receiver<()>>) {
+        let all = timeout(PATIENCE, join_all(acknowledgements));
+        tokio::pin!(all);
+        loop {
+            tokio::select! {
+                _ = &mut all => return,
+                Some((node, ended)) = self.streams.next(), if !self.streams.is_empty() => {
+                    self.note(&node, ended);
                 }
             }
         }
     }
-    let mut honoured = Vec::new();
-    for (index, uris) in by_upstream(core, &request, &filter).await {
-        let (listen, acknowledged) = subscription(core, index, &request, &uris);
-        let mut subscribed = boxed(keep_listening(core, index, listen));
-        tokio::select! {
-            // An upstream that refuses says so at once; one resource of one is the refusal of all.
-            ended = &mut subscribed => return ended.map(|()| Response::empty()),
-            _ = acknowledged => honoured.extend(uris),
+
+    /// Notes that an upstream is no longer listened to. A permanently failing one does not end the others.
+    fn note(&self, node: &Node, ended: Result<(), Error>) {
+        if let Err(error) = ended {
+            tracing::debug!(upstream = %node.id, %error, "an upstream is not listened to");
         }
-        listening.push(subscribed);
-    }
-    stand(&mut listening, acknowledgements).await;
-    acknowledge(&request, &filter, &honoured).await?;
-    let changes = tell_changes(core, feed, &request, &filter);
-    tokio::pin!(changes);
-    loop {
-        tokio::select! {
-            error = &mut changes => return Err(error),
-            Some(ended) = listening.next(), if !listening.is_empty() => note(ended),
-        }
-    }
-}
-
-/// Waits until the upstreams have acknowledged, so that the client is told that it is listened to when it is. One that
-/// takes longer than [`PATIENCE`] is not waited for.
-async fn stand(
-    listening: &mut FuturesUnordered<Listening<'_>>,
-    acknowledgements: Vec<oneshot::Receiver<()>>,
-) {
-    let all = timeout(PATIENCE, join_all(acknowledgements));
-    tokio::pin!(all);
-    loop {
-        tokio::select! {
-            _ = &mut all => return,
-            Some(ended) = listening.next(), if !listening.is_empty() => note(ended),
-        }
-    }
-}
-
-/// An upstream that refuses for good leaves the others.
-fn note(ended: Result<(), Error>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an upstream is not listened to");
-    }
-}
-
-type Listening<'a> = futures_util::future::BoxFuture<'a, Result<(), Error>>;
-
-fn boxed<'a>(future: impl Future<Output = Result<(), Error>> + Send + 'a) -> Listening<'a> {
-    Box::pin(future)
-}
-
-/// Sorts the resources of a filter by the upstream that has each.
-async fn by_upstream(
-    core: &Arc<Core>,
-    request: &Request,
-    filter: &Filter,
-) -> BTreeMap<usize, Vec<String>> {
-    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    if filter.uris().is_empty() {
-        return sorted;
-    }
-    let snapshot = core.snapshot(request).await;
-    for uri in filter.uris() {
-        if let Some(index) = snapshot.find_resource(uri).first() {
-            sorted.entry(*index).or_default().push(uri.clone());
-        }
-    }
-    sorted
-}
-
-/// A listener for everything that an upstream tells this client, and word of its acknowledgement.
-fn general(
-    core: &Arc<Core>,
-    index: usize,
-    request: &Request,
-    filter: &Filter,
-) -> (Request, oneshot::Receiver<()>) {
-    let (sender, acknowledged) = acknowledgement();
-    let (core, filter) = (Arc::clone(core), filter.clone());
-    let owner = request.principal().partition();
-    let facts = request.clone();
-    let notifier = request.notifier().map(move |notification| {
-        let acknowledged = *notification.method() == Method::ACKNOWLEDGED;
-        // What was listed before the upstream listened may have changed since.
-        if (acknowledged || Method::LIST_CHANGES.contains(notification.method()))
-            && let Some(view) = core.known_view(&facts)
+        if node.is_retired()
+            && let Some(registration) = &self.registration
         {
-            view.invalidate(index);
+            registration.unmark(node);
         }
-        if acknowledged {
-            sender.tell();
+    }
+
+    /// Begins to listen to the client's own session with a node, once.
+    fn attach(&mut self, node: &Arc<Node>) -> Option<oneshot::Receiver<()>> {
+        if !self.registration.as_ref()?.mark(node) {
             return None;
         }
-        // The view is kept up to date whatever the client wants to hear of it.
-        if !filter.wants(&notification) {
-            return None;
+        let (acknowledged, receiver) = oneshot::channel();
+        self.listen_to(node, acknowledged);
+        Some(receiver)
+    }
+
+    fn listen_to(&mut self, node: &Arc<Node>, acknowledged: oneshot::Sender<()>) {
+        let listen = self.general(node, acknowledged);
+        let stream = self.keep_listening(node, listen);
+        self.streams.push(stream);
+    }
+
+    /// Tells the client what changes. Returns when the client cannot be told any more.
+    async fn run(&mut self) -> Error {
+        let mut collected = Kinds::default();
+        let mut due: Option<Instant> = None;
+        let mut last: Option<Instant> = None;
+        loop {
+            let pending = Arc::clone(&self.pending);
+            tokio::select! {
+                kinds = pending.take() => collected = collected.and(kinds),
+                signal = self.signals.recv() => match signal {
+                    Ok(signal) => collected = collected.and(self.kinds_of(signal)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => collected = Kinds::ALL,
+                    Err(broadcast::error::RecvError::Closed) => return stopping(),
+                },
+                Some(attach) = attached(&mut self.registration) => {
+                    let Attach { node, acknowledged } = attach;
+                    self.listen_to(&node, acknowledged);
+                }
+                Some((node, ended)) = self.streams.next(), if !self.streams.is_empty() => {
+                    self.note(&node, ended);
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Err(error) = self.tell(std::mem::take(&mut collected)).await {
+                        return error;
+                    }
+                    (due, last) = (None, Some(Instant::now()));
+                }
+            }
+            if !collected.is_empty() && due.is_none() {
+                let soon = Instant::now() + COLLECTED;
+                due = Some(last.map_or(soon, |last| soon.max(last + APART)));
+            }
         }
-        let id = &core.upstreams[index].id;
-        Some(core.task_ids.wrap_notification(owner, id, notification))
-    });
-    let mut listen = request.clone().with_notifier(notifier);
-    listen.params_mut().set(
-        "notifications",
-        Json::from(json!({
+    }
+
+    /// Returns the kinds that a signal concerns for this client.
+    fn kinds_of(&mut self, signal: Signal) -> Kinds {
+        match signal {
+            Signal::Lists(kinds) => kinds,
+            Signal::Class(upstream, key, kinds) => {
+                let graph = self.core.graph.load();
+                let own = graph
+                    .member(&upstream)
+                    .and_then(|member| ClassKey::of(member.node.sharing.lists, &self.request));
+                match own == Some(key) {
+                    true => kinds,
+                    false => Kinds::default(),
+                }
+            }
+            Signal::Members => {
+                let graph = self.core.graph.load_full();
+                for member in graph.members() {
+                    let node = &member.node;
+                    if has_own_messages(node, &self.request) && node.is_listened_to(&self.request) {
+                        // What it announces before it has acknowledged is in its first list.
+                        drop(self.attach(node));
+                    }
+                }
+                Kinds::default()
+            }
+        }
+    }
+
+    async fn tell(&self, kinds: Kinds) -> Result<(), Error> {
+        for notification in kinds.notifications() {
+            if self.filter.wants(&notification) {
+                self.request.notifier().notify(notification).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, uris: &[String]) -> Result<(), Error> {
+        let mut honoured = Object::try_from(self.filter.to_json())?;
+        match uris.is_empty() {
+            true => honoured.remove("resourceSubscriptions"),
+            false => honoured.set("resourceSubscriptions", Json::from(json!(uris))),
+        }
+        let mut params = Object::default();
+        params.set("notifications", honoured.to_json());
+        let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
+        self.request.notifier().notify(acknowledged).await
+    }
+
+    /// Sorts the resources of a filter by the upstream that has each. One that is hidden from the caller is as unknown as
+    /// one that is not there.
+    async fn by_upstream(&self) -> Vec<(Arc<Node>, Vec<Subscription>)> {
+        if self.filter.uris().is_empty() {
+            return Vec::new();
+        }
+        let snapshot = self.core.snapshot(&self.request).await;
+        let mut sorted: BTreeMap<NodeKey, (Arc<Node>, Vec<_>)> = BTreeMap::new();
+        for uri in self.filter.uris() {
+            let places = super::router::visible_places(&snapshot, uri, &self.request);
+            if let Some(Place { node, skill }) = places.into_iter().next() {
+                let (_, uris) = sorted
+                    .entry(key_of(&node))
+                    .or_insert_with(|| (node, Vec::new()));
+                uris.push(Subscription {
+                    public: uri.clone(),
+                    skill,
+                });
+            }
+        }
+        sorted.into_values().collect()
+    }
+
+    /// A listener for everything that an upstream tells this client.
+    fn general(&self, node: &Arc<Node>, acknowledged: oneshot::Sender<()>) -> Request {
+        let acknowledged = Once::new(acknowledged);
+        let (core, node) = (Arc::clone(self.core), Arc::clone(node));
+        let pending = Arc::clone(&self.pending);
+        let view = self.registration.as_ref().map(|own| Arc::clone(own.view()));
+        let filter = self.filter.clone();
+        let owner = self.request.principal().partition();
+        let seen = std::sync::atomic::AtomicBool::new(false);
+        let notifier = self.request.notifier().map(move |notification| {
+            let is_acknowledgement = *notification.method() == Method::ACKNOWLEDGED;
+            // After a loss, what was announced meanwhile is not known.
+            let again = is_acknowledgement
+                && seen.swap(true, std::sync::atomic::Ordering::AcqRel);
+            let kinds = match again {
+                true => Kinds::ALL,
+                false => Kinds::announced_by(notification.method()),
+            };
+            if is_acknowledgement {
+                acknowledged.send();
+            }
+            if !kinds.is_empty() {
+                if let Some(view) = &view {
+                    view.invalidate(&node);
+                }
+                pending.mark(kinds);
+                return None;
+            }
+            if is_acknowledgement || !filter.wants(&notification) {
+                return None;
+            }
+            Some(tasks::publish_notification(&core, owner, &node, notification))
+        });
+        self.listen(notifier, json!({
             "toolsListChanged": true,
             "promptsListChanged": true,
             "resourcesListChanged": true,
-        })),
-    );
-    (listen, acknowledged)
+        }))
+    }
+
+    /// A listener for some resources of an upstream.
+    fn subscription(
+        &self,
+        node: &Arc<Node>,
+        uris: Vec<Subscription>,
+    ) -> (Request, oneshot::Receiver<()>) {
+        let (sender, acknowledged) = oneshot::channel();
+        let sender = Once::new(sender);
+        let own: Vec<_> = uris.iter().map(Subscription::original).collect();
+        let notifier = self.request.notifier().map(move |notification| {
+            if *notification.method() != Method::ACKNOWLEDGED {
+                return Some(published(&uris, notification));
+            }
+            sender.send();
+            None
+        });
+        let listen = self.listen(notifier, json!({ "resourceSubscriptions": own }));
+        (listen.with_upstream(node.id.clone()), acknowledged)
+    }
+
+    fn listen(&self, notifier: mcp_core::Notifier, filter: serde_json::Value) -> Request {
+        let mut listen = self.request.clone().with_notifier(notifier);
+        listen.params_mut().set("notifications", filter.into());
+        listen
+    }
+
+    /// Listens to an upstream, again after a backoff whenever it was lost. Ends when the upstream refuses permanently and
+    /// when it has left the graph.
+    fn keep_listening(&self, node: &Arc<Node>, listen: Request) -> Stream<'a> {
+        let node = Arc::clone(node);
+        Box::pin(async move {
+            let timing = &node.timing;
+            let mut backoff = Backoff::new(2 * timing.backoff_first, timing.backoff_longest);
+            loop {
+                if node.is_retired() {
+                    return (node, Ok(()));
+                }
+                let started = Instant::now();
+                match node.service().oneshot(listen.clone()).await {
+                    Ok(_) => {}
+                    Err(error) if is_permanent(&error) => return (node, Err(error)),
+                    Err(error) => tracing::debug!(upstream = %node.id, %error, "lost while listening"),
+                }
+                if started.elapsed() > timing.backoff_longest {
+                    backoff.reset();
+                }
+                sleep(backoff.pause()).await;
+            }
+        })
+    }
 }
 
-/// A listener for some resources of an upstream, and word of its acknowledgement.
-fn subscription(
-    core: &Arc<Core>,
-    index: usize,
-    request: &Request,
-    uris: &[String],
-) -> (Request, oneshot::Receiver<()>) {
-    let (sender, acknowledged) = acknowledgement();
-    let notifier = request.notifier().map(move |notification| {
-        if *notification.method() != Method::ACKNOWLEDGED {
-            return Some(notification);
-        }
-        sender.tell();
-        None
+/// A resource that is subscribed to.
+struct Subscription {
+    public: String,
+    skill: Option<Root>,
+}
+
+impl Subscription {
+    /// Returns the upstream's own URI.
+    fn original(&self) -> String {
+        let own = self.skill.as_ref();
+        own.and_then(|skill| skill.original_of(&self.public))
+            .unwrap_or_else(|| self.public.clone())
+    }
+}
+
+/// Shows the client its own URI of a resource.
+fn published(uris: &[Subscription], notification: Notification) -> Notification {
+    let renamed = uris.iter().filter_map(|one| one.skill.as_ref());
+    let Some(params) = notification.params().cloned() else {
+        return notification;
+    };
+    let public = renamed.fold(params, |params, skill| match skill.is_renamed() {
+        true => skill.publish(&params),
+        false => params,
     });
-    let mut listen = request
-        .clone()
-        .with_notifier(notifier)
-        .with_upstream(core.upstreams[index].id.clone());
-    let filter = json!({ "resourceSubscriptions": uris });
-    listen.params_mut().set("notifications", filter.into());
-    (listen, acknowledged)
+    notification.with_params(public)
 }
 
-/// Tells once that an upstream has acknowledged.
-struct Acknowledgement(Mutex<Option<oneshot::Sender<()>>>);
-
-fn acknowledgement() -> (Acknowledgement, oneshot::Receiver<()>) {
-    let (sender, acknowledged) = oneshot::channel();
-    (Acknowledgement(Mutex::new(Some(sender))), acknowledged)
+async fn attached(registration: &mut Option<Registration>) -> Option<Attach> {
+    match registration {
+        Some(registration) => registration.attach.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
-impl Acknowledgement {
-    fn tell(&self) {
+fn stopping() -> Error {
+    Error::new(ErrorKind::Unavailable, "the gateway is stopping")
+}
+
+/// Sends once.
+struct Once(Mutex<Option<oneshot::Sender<()>>>);
+
+impl Once {
+    fn new(sender: oneshot::Sender<()>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+
+    fn send(&self) {
         let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = sender.take() {
-            // Whoever waited may be gone.
+            // An error says that the waiter has given up.
             let _ = sender.send(());
         }
     }
 }
 
-/// Listens to an upstream, again whenever it was lost. Ends when the upstream refuses for good.
-async fn keep_listening(core: &Arc<Core>, index: usize, listen: Request) -> Result<(), Error> {
-    let mut pause = AGAIN.0;
-    loop {
-        let service = core.upstreams[index].service.clone();
-        let started = tokio::time::Instant::now();
-        match service.oneshot(listen.clone()).await {
-            Ok(_) => {}
-            Err(error) if is_for_good(&error) => return Err(error),
-            Err(error) => tracing::debug!(%error, "lost while listening"),
-        }
-        if started.elapsed() > AGAIN.1 {
-            pause = AGAIN.0;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
-    }
-}
-
-fn is_for_good(error: &Error) -> bool {
+fn is_permanent(error: &Error) -> bool {
     match error.kind() {
-        ErrorKind::Answered => true,
-        ErrorKind::Stalled
+        ErrorKind::Answered
+        | ErrorKind::Stalled
         | ErrorKind::Cancelled
         | ErrorKind::MethodNotFound
         | ErrorKind::PermissionDenied
         | ErrorKind::Unauthenticated
         | ErrorKind::ConsentRequired => true,
-        _ => error.code(Era::Session) == RpcCode::METHOD_NOT_FOUND,
+        _ => error.code(mcp_core::Era::Session) == RpcCode::METHOD_NOT_FOUND,
     }
-}
-
-async fn acknowledge(request: &Request, filter: &Filter, uris: &[String]) -> Result<(), Error> {
-    let mut honoured = match Object::try_from(filter.to_json()) {
-        Ok(filter) => filter,
-        Err(error) => return Err(error.into()),
-    };
-    match uris.is_empty() {
-        true => honoured.remove("resourceSubscriptions"),
-        false => honoured.set("resourceSubscriptions", Json::from(json!(uris))),
-    }
-    let mut params = Object::default();
-    params.set("notifications", honoured.to_json());
-    let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
-    request.notifier().notify(acknowledged).await
-}
-
-/// Tells the client of changes of the catalogue. Ends when the client is gone or the gateway stops.
-async fn tell_changes(
-    core: &Arc<Core>,
-    mut feed: mcp_core::ChangeStream,
-    request: &Request,
-    filter: &Filter,
-) -> Error {
-    loop {
-        let everything = |_: EntryKind| true;
-        let told = match feed.recv().await {
-            None => return Error::new(ErrorKind::Unavailable, "the gateway is stopping"),
-            Some(ChangeEvent::Changed(change)) => {
-                outdate(core, request, |id| {
-                    let mut changed = change.entries.iter();
-                    changed.any(|entry| entry.upstream.as_ref() == Some(id))
-                });
-                tell(request.notifier(), filter, |kind| {
-                    CatalogueChange::touches(&change, kind)
-                })
-                .await
-            }
-            Some(_) => {
-                outdate(core, request, |_| true);
-                tell(request.notifier(), filter, everything).await
-            }
-        };
-        if let Err(error) = told {
-            return error;
-        }
-    }
-}
-
-/// Has what changed for everybody listed anew for a client with lists of its own: the upstream may tell that client later
-/// than the gateway, and the client reads its lists as soon as it is told.
-fn outdate(core: &Arc<Core>, request: &Request, changed: impl Fn(&UpstreamId) -> bool) {
-    // Whoever has no view yet will read everything anew.
-    let Some(view) = core.known_view(request) else {
-        return;
-    };
-    for (index, upstream) in core.upstreams.iter().enumerate() {
-        if !core.is_shared(index, request) && changed(&upstream.id) {
-            view.invalidate(index);
-        }
-    }
-}
-
-async fn tell(
-    notifier: &Notifier,
-    filter: &Filter,
-    touches: impl Fn(EntryKind) -> bool,
-) -> Result<(), Error> {
-    let resources = touches(EntryKind::Resource) || touches(EntryKind::ResourceTemplate);
-    for (touched, method) in [
-        (touches(EntryKind::Tool), Method::TOOLS_CHANGED),
-        (touches(EntryKind::Prompt), Method::PROMPTS_CHANGED),
-        (resources, Method::RESOURCES_CHANGED),
-    ] {
-        let notification = Notification::new(method, None);
-        if touched && filter.wants(&notification) {
-            notifier.notify(notification).await?;
-        }
-    }
-    Ok(())
 }

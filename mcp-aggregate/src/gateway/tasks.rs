@@ -1,116 +1,139 @@
-//! Task ids: which upstream has a task, and whose it is, sealed into the id that the client sees.
+//! Task ids: the upstream that has a task, and the principal that made it, sealed into the id that the client sees.
 //!
-//! A task belongs to the principal that made it. The public id names the upstream and carries a tag over principal,
-//! upstream and the upstream's own id, so that nobody can use another's task, or a made-up one.
+//! The public id names the upstream and its generation, and carries a tag over principal, upstream, generation and the
+//! upstream's own id: it is of use to its owner only, and not after the upstream was replaced or removed.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
-use mcp_core::{Error, ErrorKind, Json, Notification, Object, Partition, UpstreamId, meta};
-use sha2::Sha256;
+use async_trait::async_trait;
+use mcp_core::{
+    Ask, Asker, Error, ErrorKind, Json, Method, Notification, Object, Partition, UpstreamId, meta,
+};
 
-/// Length of the tag in bytes.
-const TAG: usize = 16;
+use super::{
+    core::Core,
+    view::{NodeKey, key_of},
+};
+use crate::{node::Node, seal::Sealer};
 
-/// Makes and reads public task ids.
-pub(crate) struct TaskIds(Hmac<Sha256>);
+/// The extension that tasks belong to since revision 2026-07-28 (SEP-2663).
+pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
-impl TaskIds {
-    pub(crate) fn new(key: [u8; 32]) -> Self {
-        // HMAC pads a key with zeros to the hash's block, which is 64 bytes for SHA-256 (RFC 2104, section 2).
-        let mut block = [0; 64];
-        block[..key.len()].copy_from_slice(&key);
-        Self(Hmac::<Sha256>::new(&block.into()))
-    }
+/// The use of a task's tag.
+const USAGE: &str = "task";
 
-    /// Returns the public id of a task.
-    pub(crate) fn wrap(&self, owner: Partition, upstream: &UpstreamId, task: &str) -> String {
-        let tag = self.mac(owner, upstream, task).finalize().into_bytes();
-        let tag = URL_SAFE_NO_PAD.encode(&tag[..TAG]);
-        format!("{upstream}.{tag}.{task}")
-    }
+/// How many tasks of shared upstreams are remembered with their owners.
+const REMEMBERED: usize = 10_000;
 
-    /// Returns the upstream and its own id of a task, if the task is this owner's.
-    pub(crate) fn unwrap<'a>(
-        &self,
-        owner: Partition,
-        public: &'a str,
-    ) -> Result<(UpstreamId, &'a str), Error> {
-        let unknown = || Error::new(ErrorKind::InvalidParams, "there is no such task");
-        let mut parts = public.splitn(3, '.');
-        let (Some(upstream), Some(tag), Some(task)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(unknown());
+/// A public task id, opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenTask<'a> {
+    pub(crate) upstream: UpstreamId,
+    pub(crate) generation: u64,
+    /// The upstream's own id.
+    pub(crate) task: &'a str,
+}
+
+/// Returns the public id of a task.
+pub(crate) fn publish(sealer: &Sealer, owner: Partition, node: &Node, task: &str) -> String {
+    let (upstream, generation) = (&node.id, node.generation);
+    let tag = sealer.tag(USAGE, owner, &format!("{upstream}.{generation}.{task}"));
+    format!("{upstream}.{generation}.{tag}.{task}")
+}
+
+/// Opens a public id.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidParams`] for an id that was not issued to this principal.
+pub(crate) fn open<'a>(
+    sealer: &Sealer,
+    owner: Partition,
+    public: &'a str,
+) -> Result<OpenTask<'a>, Error> {
+    let read = || {
+        let mut parts = public.splitn(4, '.');
+        let (upstream, generation) = (parts.next()?, parts.next()?);
+        let (tag, task) = (parts.next()?, parts.next()?);
+        let sealed = format!("{upstream}.{generation}.{task}");
+        let opened = OpenTask {
+            upstream: UpstreamId::new(upstream).ok()?,
+            generation: generation.parse().ok()?,
+            task,
         };
-        let upstream = UpstreamId::new(upstream).map_err(|_| unknown())?;
-        let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| unknown())?;
-        if tag.len() != TAG {
-            return Err(unknown());
-        }
-        self.mac(owner, &upstream, task)
-            .verify_truncated_left(&tag)
-            .map_err(|_| unknown())?;
-        Ok((upstream, task))
+        sealer.verify(USAGE, owner, &sealed, tag).then_some(opened)
+    };
+    read().ok_or_else(|| Error::new(ErrorKind::InvalidParams, "there is no such task"))
+}
+
+/// Replaces an upstream's task ids by public ones, for one client.
+#[derive(Clone, Copy)]
+pub(crate) struct Publisher<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) owner: Partition,
+    pub(crate) node: &'a Node,
+}
+
+impl Publisher<'_> {
+    /// Replaces ids wherever the specification puts one: in the value itself, in `task`, in each of `tasks`, and in `_meta`.
+    pub(crate) fn publish(self, value: &Json) -> Json {
+        self.publish_if(value, &|_| true)
     }
 
-    fn mac(&self, owner: Partition, upstream: &UpstreamId, task: &str) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
-        mac.update(owner.as_bytes());
-        mac.update(&(upstream.as_str().len() as u64).to_be_bytes());
-        mac.update(upstream.as_str().as_bytes());
-        mac.update(task.as_bytes());
-        mac
+    /// As [`publish`](Self::publish), and remembers whose the tasks are.
+    pub(crate) fn publish_own(self, value: &Json) -> Json {
+        self.publish_if(value, &|task| {
+            self.core.owners.note(self.node, task, self.owner);
+            true
+        })
     }
 
-    /// Replaces the upstream's ids by public ones wherever the specification puts a task id: in the value itself,
-    /// in `task`, in each of `tasks`, and in `_meta`.
-    pub(crate) fn wrap_in(&self, owner: Partition, upstream: &UpstreamId, value: &Json) -> Json {
+    /// As [`publish`](Self::publish), and leaves out tasks of others from `tasks`.
+    pub(crate) fn publish_list(self, value: &Json) -> Json {
+        self.publish_if(value, &|task| self.core.owners.is_of(self.node, task, self.owner))
+    }
+
+    fn publish_if(self, value: &Json, sees: &dyn Fn(&str) -> bool) -> Json {
         let Ok(mut object) = Object::index(value) else {
             return value.clone();
         };
-        self.wrap_member(owner, upstream, &mut object);
+        if let Some(task) = object.text("taskId") {
+            sees(&task);
+            self.publish_member(&mut object);
+        }
         if let Some(task) = object.get("task").filter(Json::is_object) {
-            object.set("task", self.wrap_in(owner, upstream, &task));
+            object.set("task", self.publish_if(&task, sees));
         }
         if let Some(tasks) = object.get("tasks") {
-            let wrapped: Vec<_> = tasks
+            let seen = |task: &Json| {
+                let id = task.member("taskId").and_then(|id| id.to_text());
+                id.is_none_or(|id| sees(&id))
+            };
+            let public: Vec<_> = tasks
                 .elements()
                 .iter()
-                .map(|task| self.wrap_in(owner, upstream, task).to_string())
+                .filter(|task| seen(task))
+                .map(|task| self.publish(task).to_string())
                 .collect();
-            if let Ok(tasks) = Json::parse(format!("[{}]", wrapped.join(","))) {
+            if let Ok(tasks) = Json::parse(format!("[{}]", public.join(","))) {
                 object.set("tasks", tasks);
             }
         }
-        self.wrap_meta(owner, upstream, &mut object);
+        self.publish_meta(&mut object);
         object.to_json()
     }
 
-    /// Replaces the upstream's id in a notification that belongs to a task.
-    pub(crate) fn wrap_notification(
-        &self,
-        owner: Partition,
-        upstream: &UpstreamId,
-        notification: Notification,
-    ) -> Notification {
-        match notification.params() {
-            Some(params) if mentions_task(params) => {
-                let params = self.wrap_in(owner, upstream, params);
-                notification.with_params(params)
-            }
-            _ => notification,
-        }
-    }
-
-    fn wrap_member(&self, owner: Partition, upstream: &UpstreamId, object: &mut Object) {
+    fn publish_member(self, object: &mut Object) {
         if let Some(task) = object.text("taskId") {
-            let public = self.wrap(owner, upstream, &task);
+            let public = publish(&self.core.sealer, self.owner, self.node, &task);
             object.set("taskId", Json::string(&public));
         }
     }
 
-    fn wrap_meta(&self, owner: Partition, upstream: &UpstreamId, object: &mut Object) {
+    fn publish_meta(self, object: &mut Object) {
         let Some(own) = object.get("_meta") else {
             return;
         };
@@ -118,65 +141,159 @@ impl TaskIds {
             return;
         };
         if let (Ok(mut own), Ok(mut related)) = (Object::try_from(own), Object::try_from(related)) {
-            self.wrap_member(owner, upstream, &mut related);
+            self.publish_member(&mut related);
             own.set(meta::RELATED_TASK, related.to_json());
             object.set("_meta", own.to_json());
         }
     }
 }
 
-/// Whether a value may hold a task id, by a look at its bytes.
+/// Replaces an upstream's task ids in a notification that belongs to a task.
+pub(crate) fn publish_notification(
+    core: &Core,
+    owner: Partition,
+    node: &Node,
+    notification: Notification,
+) -> Notification {
+    match notification.params() {
+        Some(params) if mentions_task(params) => {
+            let params = Publisher { core, owner, node }.publish(params);
+            notification.with_params(params)
+        }
+        _ => notification,
+    }
+}
+
+/// Whether a value may hold a task id, by a look at its bytes: `taskId`, `task` and `related-task` all have `ask`, also
+/// with an escaped first letter.
 pub(crate) fn mentions_task(value: &Json) -> bool {
     let needle = b"ask";
     let mut words = value.as_bytes().windows(needle.len());
     words.any(|word| word == needle)
 }
 
-impl fmt::Debug for TaskIds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TaskIds")
+/// Shows a client public task ids in server-initiated requests.
+pub(crate) struct TaskAsker {
+    pub(crate) core: Arc<Core>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) owner: Partition,
+    pub(crate) asker: Asker,
+}
+
+#[async_trait]
+impl Ask for TaskAsker {
+    async fn ask(&self, method: Method, params: Option<Json>) -> Result<Json, Error> {
+        let publisher = Publisher {
+            core: &self.core,
+            owner: self.owner,
+            node: &self.node,
+        };
+        let params = params.map(|params| match mentions_task(&params) {
+            true => publisher.publish(&params),
+            false => params,
+        });
+        self.asker.ask(method, params).await
+    }
+}
+
+/// Who made the tasks of upstreams that all clients share: such an upstream lists everyone's to everyone.
+#[derive(Debug, Default)]
+pub(crate) struct TaskOwners(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    owners: HashMap<(NodeKey, Box<str>), Partition>,
+    order: VecDeque<(NodeKey, Box<str>)>,
+}
+
+impl TaskOwners {
+    fn note(&self, node: &Node, task: &str, owner: Partition) {
+        if !node.sharing.shared_state {
+            return;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (key_of(node), Box::from(task));
+        if known.owners.contains_key(&key) {
+            return;
+        }
+        if known.order.len() >= REMEMBERED
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.owners.remove(&oldest);
+        }
+        known.order.push_back(key.clone());
+        known.owners.insert(key, owner);
+    }
+
+    fn is_of(&self, node: &Node, task: &str, owner: Partition) -> bool {
+        if !node.sharing.shared_state {
+            return true;
+        }
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (key_of(node), Box::from(task));
+        known.owners.get(&key) == Some(&owner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mcp_core::Principal;
+    use mcp_core::{Principal, Response};
+    use tower::service_fn;
 
     use super::*;
 
+    fn node() -> Arc<Node> {
+        Node::of("up", service_fn(|_| async { Ok(Response::empty()) }))
+    }
+
+    fn owner(name: &str) -> Partition {
+        Principal::authenticated("i", name).partition()
+    }
+
     #[test]
     fn a_task_is_its_owners_only() {
-        let ids = TaskIds::new([7; 32]);
-        let alice = Principal::authenticated("i", "alice").partition();
-        let bob = Principal::authenticated("i", "bob").partition();
-        let up = UpstreamId::new("up").unwrap();
-        let public = ids.wrap(alice, &up, "t.1/x");
-        assert_eq!(ids.unwrap(alice, &public).unwrap(), (up.clone(), "t.1/x"));
-        assert!(ids.unwrap(bob, &public).is_err());
-        assert!(TaskIds::new([8; 32]).unwrap(alice, &public).is_err());
+        let sealer = Sealer::random();
+        let (alice, bob) = (owner("alice"), owner("bob"));
+        let public = publish(&sealer, alice, &node(), "t.1/x");
+        let opened = open(&sealer, alice, &public).unwrap();
+        assert_eq!((opened.upstream.as_str(), opened.generation, opened.task), ("up", 1, "t.1/x"));
+        assert!(open(&sealer, bob, &public).is_err());
+        assert!(open(&Sealer::random(), alice, &public).is_err());
         for broken in [
             public.replace("t.1", "t.2"),
             public.replacen("up", "ap", 1),
+            public.replacen("up.1", "up.2", 1),
             "up.t".to_owned(),
-            "up..t".to_owned(),
+            "up.1..t".to_owned(),
             String::new(),
         ] {
-            assert!(ids.unwrap(alice, &broken).is_err(), "{broken}");
+            assert!(open(&sealer, alice, &broken).is_err(), "{broken}");
         }
     }
 
     #[test]
-    fn ids_are_replaced_wherever_they_stand() {
-        let ids = TaskIds::new([7; 32]);
-        let owner = Principal::local().partition();
-        let up = UpstreamId::new("up").unwrap();
+    fn gateways_with_one_key_know_each_others_tasks() {
+        let key = mcp_core::secret::Secret::new("shared by both");
+        let public = publish(&Sealer::new(&key), owner("alice"), &node(), "t");
+        assert!(open(&Sealer::new(&key), owner("alice"), &public).is_ok());
+    }
+
+    #[tokio::test]
+    async fn ids_are_replaced_wherever_they_stand() {
+        let gateway = crate::Gateway::builder("gw").build().unwrap().start();
+        let node = node();
+        let publisher = Publisher {
+            core: gateway.core(),
+            owner: owner("alice"),
+            node: &node,
+        };
         let value = Json::parse(
             r#"{"taskId":"a","task":{"taskId":"b","x":1.0},"tasks":[{"taskId":"c"}],
                 "_meta":{"io.modelcontextprotocol/related-task":{"taskId":"d"},"k":1}}"#,
         )
         .unwrap();
-        let wrapped: serde_json::Value = ids.wrap_in(owner, &up, &value).decode().unwrap();
-        let public = |task| ids.wrap(owner, &up, task);
+        let wrapped: serde_json::Value = publisher.publish(&value).decode().unwrap();
+        let public = |task| publish(&gateway.core().sealer, owner("alice"), &node, task);
         assert_eq!(wrapped["taskId"], public("a"));
         assert_eq!(wrapped["task"]["taskId"], public("b"));
         assert_eq!(wrapped["tasks"][0]["taskId"], public("c"));

@@ -1,84 +1,137 @@
 //! What one client is offered.
 //!
-//! Upstreams of the session era may offer each session something else, by its capabilities or by what it has done.
-//! A client's view is composed of what every upstream offers *it*; views that say the same share one snapshot.
+//! Most clients are offered what the gateway itself is. Some upstreams offer more to clients with certain capabilities
+//! ([`classes`](super::classes)), and some offer a session something else by what it has done. A client's view is composed
+//! of what every upstream offers *it*; views that say the same share one snapshot.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
-use mcp_core::{Error, Partition, Request, SessionKey};
-use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+use mcp_core::{Bounds, Json, Partition, Request, SessionKey};
+use tokio::time::{Instant, timeout};
 
-use super::Core;
-use crate::catalogue::{self, Listing, Snapshot, Source};
+use super::{
+    attach::Listeners,
+    classes::{ClassKey, Outcome, Reading},
+    core::Core,
+    events::Signal,
+    graph::Graph,
+    member::Member,
+};
+use crate::{
+    catalogue::{self, Listing, NamingPolicy, Snapshot, Source},
+    node::{Lists, Node},
+};
 
-/// How many views of clients without a session are kept.
-const KEPT: usize = 4096;
+/// How long a client waits for the lists of its class where there are others to answer with.
+const CLASS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many superseded snapshots are kept for clients that are in the middle of a list, and for how long.
+const SUPERSEDED: (usize, Duration) = (4, Duration::from_secs(300));
 
 /// All views of a gateway.
-#[derive(Default)]
 pub(crate) struct Views {
     by_client: RwLock<HashMap<Client, Arc<View>>>,
-    /// Counts looks at views, to tell which was used last.
+    /// Spares calls the look-up while there is no view.
+    count: AtomicUsize,
+    /// Counts look-ups, to tell which view was used last.
     looks: AtomicU64,
-    /// Snapshots by the listings that they were composed of.
-    composed: Mutex<Vec<(Vec<usize>, Weak<Snapshot>)>>,
+    /// Snapshots by what they were composed of.
+    composed: Mutex<Vec<(ComposedOf, Weak<Snapshot>)>>,
     generation: AtomicU64,
+    superseded: Superseded,
+    most: usize,
+    most_per_principal: usize,
 }
 
+/// Nodes and listings, by their addresses: they live as long as the snapshot does.
+type ComposedOf = Vec<(usize, usize)>;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+pub(crate) enum Client {
     Session(SessionKey),
     Principal(Partition),
 }
 
-/// What one client is offered.
-#[derive(Default)]
-pub(crate) struct View {
-    /// The look at which it was used last.
-    used: AtomicU64,
-    snapshot: ArcSwapOption<Snapshot>,
-    /// Held while the view is composed. Callers that come meanwhile wait.
-    composing: AsyncMutex<Vec<Slot>>,
-    /// Upstreams whose lists have changed since they were read for this view.
-    changed: Mutex<Vec<bool>>,
+impl Client {
+    pub(crate) fn of(request: &Request) -> Self {
+        match request.session() {
+            Some(session) => Self::Session(session.clone()),
+            None => Self::Principal(request.principal().partition()),
+        }
+    }
 }
 
-/// What an upstream offers to one client.
-#[derive(Clone, Default)]
-struct Slot(Option<Arc<Listing>>);
+/// What one client is offered.
+pub(crate) struct View {
+    owner: Partition,
+    /// The look-up at which it was used last.
+    used: AtomicU64,
+    snapshot: ArcSwapOption<Snapshot>,
+    superseded: Superseded,
+    /// Listings of the client's own sessions: `None` where they are to be read again.
+    own: Mutex<HashMap<NodeKey, Option<Arc<Listing>>>>,
+    pub(crate) listeners: Listeners,
+}
+
+/// Names a node without keeping it.
+pub(crate) type NodeKey = (mcp_core::UpstreamId, u64);
+
+pub(crate) fn key_of(node: &Node) -> NodeKey {
+    (node.id.clone(), node.generation)
+}
 
 impl Views {
-    /// Returns the view of the client of a request, if it has one already.
-    fn known(&self, client: &Client) -> Option<Arc<View>> {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self {
+            by_client: RwLock::default(),
+            count: AtomicUsize::new(0),
+            looks: AtomicU64::new(0),
+            composed: Mutex::default(),
+            generation: AtomicU64::new(0),
+            superseded: Superseded::default(),
+            most: bounds.views.get(),
+            most_per_principal: bounds.views_per_principal.get(),
+        }
+    }
+
+    /// Returns the view of a client, if it has one.
+    fn known(&self, request: &Request) -> Option<Arc<View>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
         let views = self
             .by_client
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let view = views.get(client)?;
+        let view = views.get(&Client::of(request))?;
         self.touch(view);
         Some(Arc::clone(view))
     }
 
-    fn insert(&self, client: Client) -> Arc<View> {
+    /// Returns the view of a client, and whether it is new.
+    fn insert(&self, client: Client, owner: Partition) -> (Arc<View>, bool) {
         let mut views = self
             .by_client
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if matches!(client, Client::Principal(_)) && !views.contains_key(&client) {
-            forget_oldest(&mut views);
+        let is_new = !views.contains_key(&client);
+        if is_new {
+            self.make_room(&mut views, owner);
         }
-        let view = Arc::clone(views.entry(client).or_default());
+        let new = || Arc::new(View::new(owner));
+        let view = Arc::clone(views.entry(client).or_insert_with(new));
         self.touch(&view);
-        view
+        self.count.store(views.len(), Ordering::Release);
+        (view, is_new)
     }
 
     fn touch(&self, view: &View) {
@@ -87,18 +140,49 @@ impl Views {
     }
 
     fn remove(&self, client: &Client) {
-        self.by_client
+        let mut views = self
+            .by_client
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(client);
+            .unwrap_or_else(PoisonError::into_inner);
+        views.remove(client);
+        self.count.store(views.len(), Ordering::Release);
+    }
+
+    /// Evicts the view of the same principal that was used longest ago, where the principal has its share, or else that of
+    /// any. It is composed again when its client lists again. One that listens stays.
+    fn make_room(&self, views: &mut HashMap<Client, Arc<View>>, owner: Partition) {
+        let own = views.values().filter(|view| view.owner == owner).count();
+        let crowded = own >= self.most_per_principal;
+        if !crowded && views.len() < self.most {
+            return;
+        }
+        let oldest = views
+            .iter()
+            .filter(|(_, view)| (!crowded || view.owner == owner) && view.listeners.is_empty())
+            .min_by_key(|(_, view)| view.used.load(Ordering::Relaxed))
+            .map(|(client, _)| client.clone());
+        if let Some(oldest) = oldest {
+            tracing::debug!(views = views.len(), "a view makes room");
+            views.remove(&oldest);
+        }
     }
 
     /// Composes a snapshot, or finds the one that was composed of the same listings.
-    pub(crate) fn compose(&self, core: &Core, listings: &[Option<Arc<Listing>>]) -> Arc<Snapshot> {
-        let key: Vec<_> = listings
-            .iter()
-            .map(|listing| listing.as_ref().map_or(0, |own| Arc::as_ptr(own) as usize))
-            .collect();
+    pub(crate) fn compose(
+        &self,
+        naming: &Arc<dyn NamingPolicy>,
+        info: &Json,
+        sources: Vec<Source>,
+    ) -> Arc<Snapshot> {
+        let address = |source: &Source| {
+            let listing = source.listing.as_ref();
+            (
+                Arc::as_ptr(&source.node) as usize,
+                listing.map_or(0, |own| Arc::as_ptr(own) as usize),
+            )
+        };
+        let mut key: ComposedOf = sources.iter().map(address).collect();
+        key.push((Arc::as_ptr(naming).cast::<()>() as usize, 0));
         let mut composed = self.composed.lock().unwrap_or_else(PoisonError::into_inner);
         composed.retain(|(_, snapshot)| snapshot.strong_count() > 0);
         let same = composed
@@ -108,264 +192,305 @@ impl Views {
         if let Some(same) = same {
             return same;
         }
-        let sources = core
-            .upstreams
-            .iter()
-            .zip(listings)
-            .map(|(upstream, listing)| Source {
-                id: upstream.id.clone(),
-                listing: listing.clone(),
-            })
-            .collect();
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let snapshot = Arc::new(Snapshot::compose(sources, &*core.naming, generation));
+        let snapshot = Arc::new(Snapshot::compose(sources, &**naming, info, generation));
         composed.push((key, Arc::downgrade(&snapshot)));
         snapshot
     }
-}
 
-/// Makes room for the view of a client without a session: once [`KEPT`] are there, the eighth that was not used for
-/// longest goes. They are composed again when they are needed.
-fn forget_oldest(views: &mut HashMap<Client, Arc<View>>) {
-    if views.len() < KEPT {
-        return;
-    }
-    let mut used: Vec<_> = views
-        .iter()
-        .filter(|(client, _)| matches!(client, Client::Principal(_)))
-        .map(|(_, view)| view.used.load(Ordering::Relaxed))
-        .collect();
-    if used.len() < KEPT {
-        return;
-    }
-    let (_, oldest, _) = used.select_nth_unstable(KEPT / 8);
-    let oldest = *oldest;
-    views.retain(|client, view| {
-        matches!(client, Client::Session(_)) || view.used.load(Ordering::Relaxed) >= oldest
-    });
-}
-
-impl Core {
-    /// Whether an upstream offers the client of a request what it offers everybody.
-    pub(crate) fn is_shared(&self, upstream: usize, request: &Request) -> bool {
-        self.upstreams[upstream].shared_lists.cover(request.era())
-    }
-
-    /// Returns what is offered to the client of a request as far as it is known now, without asking anybody.
-    pub(crate) fn snapshot_now(&self, request: &Request) -> Arc<Snapshot> {
-        self.known_view(request)
-            .and_then(|view| view.snapshot.load_full())
-            .unwrap_or_else(|| self.base.load_full())
-    }
-
-    /// Returns the view of the client of a request, if it has one already.
-    pub(crate) fn known_view(&self, request: &Request) -> Option<Arc<View>> {
-        self.views.known(&client(request)?)
-    }
-
-    /// Returns the view of the client of a request.
-    pub(crate) fn view(self: &Arc<Self>, request: &Request) -> Option<Arc<View>> {
-        let client = client(request)?;
-        if let Some(view) = self.views.known(&client) {
-            return Some(view);
-        }
-        let view = self.views.insert(client.clone());
-        if let Client::Session(session) = &client {
-            let (session, core) = (session.clone(), Arc::downgrade(self));
-            tokio::spawn(async move {
-                session.closed().await;
-                if let Some(core) = core.upgrade() {
-                    core.views.remove(&client);
-                }
-            });
-        }
-        Some(view)
-    }
-
-    /// Returns what is offered to the client of a request, asking upstreams where it is not known.
-    pub(crate) async fn snapshot(self: &Arc<Self>, request: &Request) -> Arc<Snapshot> {
-        let all_shared = (0..self.upstreams.len()).all(|index| self.is_shared(index, request));
-        let view = match all_shared {
-            true => None,
-            false => self.view(request),
-        };
-        let Some(view) = view else {
-            self.wait_for_base().await;
-            return self.base.load_full();
-        };
-        if let Some(snapshot) = view.current(self, request) {
-            return snapshot;
-        }
-        view.compose(self, request).await
-    }
-
-    /// Waits until each upstream has been listed once or has failed to, at most the time it is given.
-    async fn wait_for_base(&self) {
-        let longest = self
-            .upstreams
-            .iter()
-            .map(|upstream| upstream.list_timeout)
-            .max()
-            .unwrap_or_default();
-        // Those that are not there by then are left out, and reported.
-        let _ = timeout(longest, self.board.settled()).await;
+    /// Keeps a superseded snapshot for clients that hold a cursor of it.
+    pub(crate) fn retire(&self, snapshot: &Arc<Snapshot>) {
+        self.superseded.keep(snapshot);
     }
 }
 
-fn client(request: &Request) -> Option<Client> {
-    match request.session() {
-        Some(session) => Some(Client::Session(session.clone())),
-        None => Some(Client::Principal(request.principal().partition())),
+/// Superseded snapshots, the newest last.
+#[derive(Default)]
+struct Superseded(Mutex<VecDeque<(Instant, Arc<Snapshot>)>>);
+
+impl Superseded {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, Arc<Snapshot>)>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept
+            .front()
+            .is_some_and(|(since, _)| kept.len() > SUPERSEDED.0 || since.elapsed() > SUPERSEDED.1)
+        {
+            kept.pop_front();
+        }
+        kept
+    }
+
+    /// Keeps a snapshot if any of its lists has more than one page: there are no cursors of others.
+    fn keep(&self, snapshot: &Arc<Snapshot>) {
+        if snapshot.is_paged() {
+            self.lock().push_back((Instant::now(), Arc::clone(snapshot)));
+        }
+    }
+
+    fn find(&self, generation: u64) -> Option<Arc<Snapshot>> {
+        let kept = self.lock();
+        let mut snapshots = kept.iter().map(|(_, snapshot)| snapshot);
+        snapshots
+            .find(|snapshot| snapshot.generation == generation)
+            .cloned()
     }
 }
 
 impl View {
-    /// Takes note that an upstream no longer offers this client what it did.
-    pub(crate) fn invalidate(&self, upstream: usize) {
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        if changed.len() <= upstream {
-            changed.resize(upstream + 1, false);
+    fn new(owner: Partition) -> Self {
+        Self {
+            owner,
+            used: AtomicU64::new(0),
+            snapshot: ArcSwapOption::empty(),
+            superseded: Superseded::default(),
+            own: Mutex::default(),
+            listeners: Listeners::default(),
         }
-        changed[upstream] = true;
-        self.snapshot.store(None);
     }
 
-    /// Returns the snapshot unless something has changed since it was composed.
-    fn current(&self, core: &Core, request: &Request) -> Option<Arc<Snapshot>> {
-        let snapshot = self.snapshot.load_full()?;
-        let base = core.base.load();
-        let same = |(index, source): (usize, &Source)| {
-            let known = base
-                .sources()
-                .get(index)
-                .and_then(|own| own.listing.as_ref());
-            !core.is_shared(index, request)
-                || match (&source.listing, known) {
-                    (Some(own), Some(known)) => Arc::ptr_eq(own, known),
-                    (None, None) => true,
-                    _ => false,
-                }
-        };
-        let complete = snapshot
-            .sources()
-            .iter()
-            .enumerate()
-            .all(|(index, source)| source.listing.is_some() || core.board.is_away(index));
-        let fresh = snapshot.sources().iter().enumerate().all(same);
-        (complete && fresh).then_some(snapshot)
+    fn own(&self) -> MutexGuard<'_, HashMap<NodeKey, Option<Arc<Listing>>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn compose(&self, core: &Arc<Core>, request: &Request) -> Arc<Snapshot> {
-        let mut slots = self.composing.lock().await;
-        if let Some(snapshot) = self.current(core, request) {
-            return snapshot;
+    /// Marks this client's listing of an upstream as stale: its own session announced a change.
+    pub(crate) fn invalidate(&self, node: &Node) {
+        self.own().insert(key_of(node), None);
+        self.put(None);
+    }
+
+    fn put(&self, snapshot: Option<Arc<Snapshot>>) {
+        if let Some(before) = self.snapshot.swap(snapshot) {
+            self.superseded.keep(&before);
         }
-        slots.resize(core.upstreams.len(), Slot::default());
-        let changed =
-            std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
-        for (slot, _) in slots
-            .iter_mut()
-            .zip(changed)
-            .filter(|(_, changed)| *changed)
-        {
-            slot.0 = None;
-        }
-        let facts = request.clone().without_call();
-        let listings = slots.iter().enumerate().map(|(index, slot)| {
-            let facts = &facts;
-            async move {
-                match (core.is_shared(index, facts), &slot.0) {
-                    (true, _) => (core.shared_listing(index).await, true),
-                    (false, Some(known)) => (Some(Arc::clone(known)), true),
-                    (false, None) => match core.own_listing(index, facts).await {
-                        Ok(own) => (Some(own), true),
-                        // What is offered to everybody is a better answer than nothing, until the next look.
-                        Err(_) => (core.base_listing(index), false),
-                    },
-                }
-            }
-        });
-        let listings = join_all(listings).await;
-        let all_own = listings.iter().all(|(_, own)| *own);
-        for (slot, (listing, own)) in slots.iter_mut().zip(&listings) {
-            slot.0 = listing.clone().filter(|_| *own);
-        }
-        let listings: Vec<_> = listings.into_iter().map(|(listing, _)| listing).collect();
-        let snapshot = core.views.compose(core, &listings);
-        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        // What changed while it was listed makes it good for this one caller only.
-        if all_own && !changed.contains(&true) {
-            self.snapshot.store(Some(Arc::clone(&snapshot)));
-        }
-        drop(changed);
-        snapshot
     }
 }
 
 impl Core {
-    /// Returns what an upstream has listed for the gateway itself.
-    fn base_listing(&self, index: usize) -> Option<Arc<Listing>> {
-        let base = self.base.load();
-        base.sources().get(index)?.listing.clone()
+    /// Returns what is offered to the client of a request as far as it is known now, without asking any upstream.
+    pub(crate) fn snapshot_now(&self, request: &Request) -> Arc<Snapshot> {
+        self.known_view(request)
+            .and_then(|view| view.snapshot.load_full())
+            .unwrap_or_else(|| Arc::clone(&self.graph.load().catalogue))
     }
 
-    /// Returns what an upstream offers everybody, waiting for the first listing.
-    async fn shared_listing(&self, index: usize) -> Option<Arc<Listing>> {
-        if let Some(listing) = self.base_listing(index) {
-            return Some(listing);
+    /// Returns a snapshot by its generation: the client's, the one that is the same for all, or a superseded one.
+    pub(crate) fn snapshot_of(&self, request: &Request, generation: u64) -> Option<Arc<Snapshot>> {
+        let base = Arc::clone(&self.graph.load().catalogue);
+        let view = self.known_view(request);
+        let own = view.as_ref().and_then(|view| view.snapshot.load_full());
+        own.into_iter()
+            .chain([base])
+            .find(|snapshot| snapshot.generation == generation)
+            .or_else(|| view?.superseded.find(generation))
+            .or_else(|| self.views.superseded.find(generation))
+    }
+
+    /// Returns the view of the client of a request, if it has one.
+    pub(crate) fn known_view(&self, request: &Request) -> Option<Arc<View>> {
+        self.views.known(request)
+    }
+
+    /// Returns the view of the client of a request.
+    pub(crate) fn view(self: &Arc<Self>, request: &Request) -> Arc<View> {
+        let client = Client::of(request);
+        let owner = request.principal().partition();
+        let (view, is_new) = self.views.insert(client.clone(), owner);
+        if let (true, Client::Session(session)) = (is_new, &client) {
+            let core = Arc::downgrade(self);
+            let removed = client.clone();
+            let hook = session.on_close(move || {
+                if let Some(core) = core.upgrade() {
+                    core.views.remove(&removed);
+                }
+            });
+            hook.keep();
         }
-        let wait = self.board.settled_one(index);
-        let _ = timeout(self.upstreams[index].list_timeout, wait).await;
-        self.base_listing(index)
+        view
     }
 
-    /// Asks an upstream what it offers the client of a request.
-    async fn own_listing(&self, index: usize, facts: &Request) -> Result<Arc<Listing>, Error> {
-        // One that is known to be away is not waited for.
-        let longest = match self.board.is_away(index) {
-            true => Duration::from_millis(500),
-            false => self.upstreams[index].list_timeout,
+    /// Returns what is offered to the client of a request, asking upstreams where it is not known.
+    pub(crate) async fn snapshot(self: &Arc<Self>, request: &Request) -> Arc<Snapshot> {
+        let mut graph = self.graph.load_full();
+        loop {
+            let view = self.known_view(request);
+            if view.is_none() && graph.is_common && graph.catalogue.is_complete() && is_bare(request) {
+                return Arc::clone(&graph.catalogue);
+            }
+            let listings = graph
+                .members()
+                .iter()
+                .map(|member| self.listing_for(member, request, view.as_deref()));
+            let listings = join_all(listings).await;
+            let now = self.graph.load_full();
+            if is_same_set(&graph, &now) {
+                return self.composed(&now, listings, request);
+            }
+            // Upstreams were added or removed meanwhile.
+            graph = now;
+        }
+    }
+
+    fn composed(
+        self: &Arc<Self>,
+        graph: &Graph,
+        listings: Vec<Option<Arc<Listing>>>,
+        request: &Request,
+    ) -> Arc<Snapshot> {
+        let sources: Vec<_> = graph
+            .members()
+            .iter()
+            .zip(listings)
+            .map(|(member, listing)| Source {
+                node: Arc::clone(&member.node),
+                listing,
+            })
+            .collect();
+        let is_base = sources
+            .iter()
+            .zip(graph.catalogue.sources())
+            .all(|(own, base)| match (&own.listing, &base.listing) {
+                (Some(own), Some(base)) => Arc::ptr_eq(own, base),
+                (own, base) => own.is_none() && base.is_none(),
+            });
+        if is_base {
+            if let Some(view) = self.known_view(request) {
+                view.put(None);
+            }
+            return Arc::clone(&graph.catalogue);
+        }
+        let snapshot = self.views.compose(&graph.naming, &self.info, sources);
+        let view = self.view(request);
+        let current = view.snapshot.load_full();
+        if current.is_none_or(|current| !Arc::ptr_eq(&current, &snapshot)) {
+            view.put(Some(Arc::clone(&snapshot)));
+        }
+        snapshot
+    }
+
+    /// Returns what an upstream offers the client of a request.
+    async fn listing_for(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        request: &Request,
+        view: Option<&View>,
+    ) -> Option<Arc<Listing>> {
+        if let Some(own) = self.own_listing(member, request, view).await {
+            return Some(own);
+        }
+        let lists = member.node.sharing.lists;
+        let Some(key) = ClassKey::of(lists, request) else {
+            return base_listing(member).await;
         };
-        let fetch = catalogue::fetch(&self.upstreams[index].service, facts, longest);
-        let listing = timeout(longest, fetch).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                mcp_core::ErrorKind::Timeout,
-                "the upstream did not list in time",
-            ))
-        });
-        match listing {
-            Ok(listing) => Ok(self.interner.intern(listing)),
-            Err(error) => {
-                tracing::debug!(upstream = %self.upstreams[index].id, %error, "not listed");
-                Err(error)
+        let (mut class, reading) = member.classes.enter(key);
+        if let Some(reading) = reading {
+            self.read_class(member, key, request, reading);
+        }
+        // A credential of the principal goes there: what others are offered is none of its business.
+        let fallback = || member.listing().filter(|_| lists != Lists::Principal);
+        let patience = match fallback() {
+            Some(_) => CLASS_PATIENCE.min(member.node.timing.list),
+            None => member.node.timing.list,
+        };
+        class.listed(patience).await.or_else(fallback)
+    }
+
+    /// Returns what an upstream offers a session of the client's own, where that session has announced that it changed.
+    async fn own_listing(
+        &self,
+        member: &Arc<Member>,
+        request: &Request,
+        view: Option<&View>,
+    ) -> Option<Arc<Listing>> {
+        let view = view?;
+        let key = key_of(&member.node);
+        let known = view.own().get(&key).cloned();
+        match known {
+            // The session is not known to differ.
+            None => return None,
+            Some(Some(listing)) => return Some(listing),
+            Some(None) => {}
+        }
+        // What is announced while it is read marks it as stale again.
+        view.own().remove(&key);
+        let context = request.clone().without_call();
+        let list = member.node.timing.list;
+        let service = member.node.service();
+        let fetch = catalogue::fetch(&service, &context, list);
+        match timeout(2 * list, fetch).await {
+            Ok(Ok(listing)) => {
+                let listing = self.interner.intern(listing);
+                let mut own = view.own();
+                own.entry(key).or_insert_with(|| Some(Arc::clone(&listing)));
+                Some(listing)
+            }
+            failed => {
+                tracing::debug!(upstream = %member.node.id, ?failed, "a session's own lists cannot be read");
+                view.own().entry(key).or_insert(None);
+                None
             }
         }
     }
+
+    /// Reads the lists of a class through its first client, in the background.
+    fn read_class(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        key: ClassKey,
+        request: &Request,
+        reading: Reading,
+    ) {
+        let (core, member) = (Arc::clone(self), Arc::clone(member));
+        let context = request.clone().without_call();
+        self.tasks.spawn(async move {
+            let timing = &member.node.timing;
+            let service = member.node.service();
+            let fetch = catalogue::fetch(&service, &context, timing.list);
+            let reading_it = timeout(timing.start + 2 * timing.list, fetch);
+            let Some(read) = member.leaving.run_until_cancelled(reading_it).await else {
+                return;
+            };
+            let listing = match read {
+                Ok(Ok(listing)) => core.interner.intern(listing),
+                Ok(Err(error)) => {
+                    tracing::debug!(upstream = %member.node.id, %error, "the lists of a class cannot be read");
+                    reading.send_replace(Outcome::Failed(error));
+                    return;
+                }
+                Err(_) => {
+                    let text = "the lists were not read in time";
+                    let late = mcp_core::Error::new(mcp_core::ErrorKind::Timeout, text);
+                    reading.send_replace(Outcome::Failed(late));
+                    return;
+                }
+            };
+            let base = member.listing();
+            let changed = listing.changed_since(base.as_deref());
+            reading.send_replace(Outcome::Listed(listing));
+            // Clients of the class that did not wait have been answered with what others are offered.
+            if !changed.is_empty() {
+                let kinds = changed.into_iter().collect();
+                let signal = Signal::Class(member.node.id.clone(), key, kinds);
+                core.events.signal(signal);
+            }
+        });
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use mcp_core::Principal;
-
-    use super::*;
-
-    fn client(number: usize) -> Client {
-        Client::Principal(Principal::authenticated("i", &number.to_string()).partition())
+/// Returns what an upstream offers everyone, waiting for its first listing.
+async fn base_listing(member: &Member) -> Option<Arc<Listing>> {
+    if let Some(listing) = member.listing() {
+        return Some(listing);
     }
+    // One that does not list by then is left out, and reported.
+    let _ = timeout(member.patience(), member.settled()).await;
+    member.listing()
+}
 
-    #[test]
-    fn the_views_that_were_not_used_for_longest_make_room() {
-        let views = Views::default();
-        let session = Client::Session(SessionKey::new("s"));
-        views.insert(session.clone());
-        for number in 0..KEPT {
-            views.insert(client(number));
-        }
-        assert!(views.known(&client(0)).is_some(), "and is now the youngest");
-        views.insert(client(KEPT));
-        let kept = |client| views.known(&client).is_some();
-        assert!(kept(session) && kept(client(0)) && kept(client(KEPT)) && kept(client(KEPT - 1)));
-        assert!(!kept(client(1)) && !kept(client(KEPT / 8)));
-        assert!(kept(client(KEPT / 8 + 1)));
-    }
+fn is_bare(request: &Request) -> bool {
+    ClassKey::of(Lists::Capabilities, request).is_none()
+}
+
+fn is_same_set(one: &Graph, other: &Graph) -> bool {
+    let (one, other) = (one.members(), other.members());
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
 }

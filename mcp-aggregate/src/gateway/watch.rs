@@ -1,69 +1,66 @@
-//! Watching one upstream: lists it, listens to it, and comes back to it.
+//! The watcher of one upstream: lists it, listens to it, and returns to it after a backoff when it is lost.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, OptionFuture};
 use mcp_core::{
-    CatalogueChange, Error, ErrorKind, Method, NotificationStream, Notifier, Object, Principal,
-    Request, Response, SessionKey,
+    Backoff, Error, ErrorKind, Method, Notifier, Object, Principal, Request, Response, SessionKey,
 };
 use serde_json::json;
-use tokio::{
-    sync::Notify,
-    time::{Duration, sleep, timeout},
-};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
-use super::{Core, health::UpstreamState};
-use crate::catalogue;
+use super::{
+    UpstreamState, core::Core, events::Signal, kinds::{Kinds, Pending}, member::Member, schedule::Schedule,
+};
+use crate::{LifecycleState, catalogue};
 
-/// How long to wait before an upstream that is away is tried again: doubled each time, up to the second.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-
-/// How long an upstream may take to say that it tells of changes before it is listed without.
+/// How long an upstream may take to acknowledge a listener before it is listed without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often an upstream that cannot be listened to is listed again.
-const POLL: Duration = Duration::from_secs(30);
+/// Watches one upstream until it leaves the graph or the gateway ends.
+pub(super) async fn run(core: Arc<Core>, member: Arc<Member>) {
+    let leaving = member.leaving.clone();
+    leaving.run_until_cancelled(watch(&core, &member)).await;
+}
 
-/// Watches one upstream until the task is aborted.
-pub(super) async fn run(core: Arc<Core>, index: usize) {
-    let mut pause = AGAIN.0;
+async fn watch(core: &Arc<Core>, member: &Arc<Member>) {
+    let timing = &member.node.timing;
+    let mut backoff = Backoff::new(timing.backoff_first, timing.backoff_longest);
     let session = SessionKey::new(&format!("gateway-{:032x}", rand::random::<u128>()));
     let _end = EndSession(session.clone());
     loop {
-        let facts = match facts(&session) {
-            Ok(facts) => facts,
-            Err(error) => {
-                core.board.set(index, UpstreamState::Unhealthy, Some(error));
-                return;
-            }
+        let mut watcher = Watcher {
+            core,
+            member,
+            schedule: Schedule::new(),
+            listed: false,
         };
-        let mut listed = false;
-        let lost = follow(&core, index, &facts, &mut listed).await;
-        if listed {
-            pause = AGAIN.0;
+        let lost = match context(&session) {
+            Ok(context) => watcher.follow(&context).await,
+            Err(error) => Err(error),
+        };
+        if watcher.listed {
+            backoff.reset();
         }
+        let mut delay = backoff.pause();
         match lost {
             Ok(()) => {}
             Err(error) if wants_user(&error) => {
-                // Users list it for themselves; whether it still answers is looked at from time to time.
-                core.board.set(index, UpstreamState::Guarded, Some(error));
-                pause = AGAIN.1;
+                // Users list it for themselves; the gateway looks from time to time whether it still answers.
+                core.set_state(member, UpstreamState::Guarded, Some(error));
+                delay = timing.backoff_longest;
             }
-            Err(error) if listed => {
-                core.board.set(index, UpstreamState::Degraded, Some(error));
+            Err(error) if member.listing().is_some() => {
+                core.set_state(member, UpstreamState::Degraded, Some(error));
             }
-            Err(error) => {
-                tracing::warn!(upstream = %core.upstreams[index].id, %error, "not listed");
-                core.board.set(index, UpstreamState::Unhealthy, Some(error));
-            }
+            Err(error) => core.set_state(member, UpstreamState::Unhealthy, Some(error)),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
+        sleep(delay).await;
     }
 }
 
-/// Whether an upstream is there, and offers nothing to a gateway that acts for nobody.
+/// Returns whether the upstream is reachable but requires user authorization to list.
 fn wants_user(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -81,7 +78,7 @@ impl Drop for EndSession {
 }
 
 /// Describes the gateway as a client without capabilities.
-fn facts(session: &SessionKey) -> Result<Request, Error> {
+fn context(session: &SessionKey) -> Result<Request, Error> {
     Ok(Request::new(Method::DISCOVER, None)?
         .with_principal(Principal::local())
         .with_session(session.clone())
@@ -90,110 +87,153 @@ fn facts(session: &SessionKey) -> Result<Request, Error> {
         ))
 }
 
-/// Lists an upstream and brings the catalogue up to date.
-async fn list(core: &Arc<Core>, index: usize, facts: &Request) -> Result<(), Error> {
-    let upstream = &core.upstreams[index];
-    let started = tokio::time::Instant::now();
-    let listing = timeout(
-        upstream.list_timeout * 6,
-        catalogue::fetch(&upstream.service, facts, upstream.list_timeout),
-    )
-    .await
-    .map_err(|_| Error::new(ErrorKind::Timeout, "the upstream did not list in time"))??;
-    core.board.listed(index, started.elapsed());
-    let listing = core.interner.intern(listing);
-    let before = core.base.load_full();
-    let same = before
-        .sources()
-        .get(index)
-        .and_then(|source| source.listing.as_ref())
-        .is_some_and(|known| known.is_same(&listing));
-    if same {
-        return Ok(());
-    }
-    // Others may have put theirs in meanwhile.
-    let mut after = None;
-    core.base.rcu(|base| {
-        let mut listings: Vec<_> = base
-            .sources()
-            .iter()
-            .map(|source| source.listing.clone())
-            .collect();
-        listings[index] = Some(Arc::clone(&listing));
-        let snapshot = core.views.compose(core, &listings);
-        after = Some(Arc::clone(&snapshot));
-        snapshot
-    });
-    if let Some(after) = after {
-        let changes = after.changes_since(&before);
-        if !changes.is_empty() {
-            core.feed
-                .publish(CatalogueChange::new(after.generation, changes));
-        }
-    }
-    Ok(())
+/// One connection of a watcher with its upstream.
+struct Watcher<'a> {
+    core: &'a Arc<Core>,
+    member: &'a Arc<Member>,
+    schedule: Schedule,
+    /// Whether the upstream was listed over this connection.
+    listed: bool,
 }
 
-/// Listens to an upstream, lists it, and lists it again when it says that something changed. Returns when it is lost.
-///
-/// It is listed once the upstream has said that it tells of changes: what changes sooner is in the list, what changes
-/// later is told.
-async fn follow(
-    core: &Arc<Core>,
-    index: usize,
-    facts: &Request,
-    listed: &mut bool,
-) -> Result<(), Error> {
-    let due = Arc::new(Notify::new());
-    let (listen, mut stream) = listener(facts, Arc::clone(&due))?;
-    let listening = core.upstreams[index].service.clone().oneshot(listen);
-    let patience = sleep(PATIENCE);
-    tokio::pin!(listening, patience);
-    loop {
-        tokio::select! {
-            ended = &mut listening => return lost(ended, core, index, facts, listed).await,
-            () = due.notified() => {}
-            () = &mut patience, if !*listed => {}
-            // Everything is dropped on the way here.
-            _ = stream.recv() => continue,
+impl Watcher<'_> {
+    /// Listens to the upstream, lists it, and lists it again when it announces a change. Returns when it is lost.
+    ///
+    /// It is listed once the upstream has acknowledged the listener: what changes sooner is in the list, what changes
+    /// later is announced. Listing and listening make progress together: one may hold what the other waits for.
+    async fn follow(&mut self, context: &Request) -> Result<(), Error> {
+        if let Some(lifecycle) = self.member.node.lifecycle() {
+            lifecycle.start().await?;
         }
-        // The listener may hold what the listing waits for, such as the start of a process: both make progress.
-        let listing = list(core, index, facts);
-        tokio::pin!(listing);
+        let announced = Arc::new(Pending::default());
+        let listen = listener(context, Arc::clone(&announced))?;
+        let mut listening = OptionFuture::from(Some(self.member.node.service().oneshot(listen)));
+        let mut listing: OptionFuture<BoxFuture<'_, _>> = None.into();
+        let mut is_listening = true;
+        let mut is_listing = false;
+        let patience = Instant::now() + PATIENCE;
         loop {
+            let now = Instant::now();
+            let due = self.schedule.due(now);
+            if !is_listing && due.is_some_and(|due| due <= now) {
+                self.schedule.begin();
+                is_listing = true;
+                listing = Some(Box::pin(list(self.core, self.member, context)) as BoxFuture<'_, _>).into();
+            }
             tokio::select! {
-                done = &mut listing => break done?,
-                ended = &mut listening => return lost(ended, core, index, facts, listed).await,
-                _ = stream.recv() => {}
+                Some(ended) = &mut listening, if is_listening => {
+                    is_listening = false;
+                    if self.has_lost(ended)? {
+                        return Ok(());
+                    }
+                }
+                kinds = announced.take() => self.schedule.announce(kinds),
+                Some(changed) = &mut listing, if is_listing => {
+                    is_listing = false;
+                    self.end_listing(changed?);
+                }
+                () = sleep_until(due.unwrap_or(patience)), if due.is_some() && !is_listing => {}
+                () = sleep_until(patience), if !self.listed && !is_listing && due.is_none() => {
+                    self.schedule.announce(Kinds::default());
+                }
+                () = stopped(self.member) => {
+                    return Err(Error::new(ErrorKind::Unavailable, "the upstream has stopped"));
+                }
             }
         }
-        core.board.set(index, UpstreamState::Healthy, None);
-        *listed = true;
+    }
+
+    /// Decides what the end of a listener means: an upstream that answered and does not listen is polled.
+    fn has_lost(&mut self, ended: Result<Response, Error>) -> Result<bool, Error> {
+        match ended {
+            Ok(_) if self.listed => return Ok(true),
+            Err(error) if !cannot_listen(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        self.schedule.poll_every(self.member.node.timing.poll);
+        Ok(false)
+    }
+
+    /// Brings catalogue, classes and clients up to date with a listing.
+    fn end_listing(&mut self, listed: Listed) {
+        self.listed = true;
+        let announced = self.schedule.end(Instant::now(), listed.is_new);
+        if listed.is_new || !announced.is_empty() {
+            self.member.classes.clear();
+        }
+        let kinds = listed.changed.and(announced);
+        if !kinds.is_empty() {
+            self.core.events.signal(Signal::Lists(kinds));
+        }
+        match listed.failure {
+            Some(error) => self
+                .core
+                .set_state(self.member, UpstreamState::Degraded, Some(error)),
+            None => self.core.set_state(self.member, UpstreamState::Healthy, None),
+        }
     }
 }
 
-/// What follows the end of a listener: an upstream that was reached and does not listen is polled.
-async fn lost(
-    ended: Result<Response, Error>,
-    core: &Arc<Core>,
-    index: usize,
-    facts: &Request,
-    listed: &mut bool,
-) -> Result<(), Error> {
-    match ended {
-        Ok(_) if *listed => Ok(()),
-        Err(error) if !cannot_listen(&error) => Err(error),
-        Ok(_) | Err(_) => poll(core, index, facts, listed).await,
+/// Waits until the service of an upstream has stopped by itself.
+async fn stopped(member: &Member) {
+    let Some(lifecycle) = member.node.lifecycle() else {
+        return std::future::pending().await;
+    };
+    let mut state = lifecycle.state();
+    let stopped = state.wait_for(|state| *state == LifecycleState::Stopped);
+    if stopped.await.is_err() {
+        // A lifecycle that has dropped its sender says nothing more.
+        std::future::pending().await
     }
 }
 
-/// A call that listens for list changes, and what comes of it: nothing, but `due` is told when to list.
-fn listener(facts: &Request, due: Arc<Notify>) -> Result<(Request, NotificationStream), Error> {
-    let (notifier, stream) = Notifier::channel(NonZeroUsize::MIN.saturating_add(31));
-    let notifier = notifier.map(move |notification| {
+/// What a listing found.
+struct Listed {
+    /// Whether it differs from the one before.
+    is_new: bool,
+    /// The kinds whose public entries changed.
+    changed: Kinds,
+    /// Why one of the lists could not be read.
+    failure: Option<Error>,
+}
+
+/// Lists an upstream and brings the catalogue up to date.
+async fn list(core: &Arc<Core>, member: &Arc<Member>, context: &Request) -> Result<Listed, Error> {
+    let timing = &member.node.timing;
+    let started = Instant::now();
+    let service = member.node.service();
+    let fetch = catalogue::fetch(&service, context, timing.list);
+    let mut listing = timeout(timing.start + 2 * timing.list, fetch)
+        .await
+        .map_err(|_| Error::new(ErrorKind::Timeout, "the upstream did not list in time"))??;
+    let before = member.listing();
+    if let Some(before) = &before {
+        listing = listing.keeping(before);
+    }
+    let failure = listing.failures().next().map(|(kind, error)| {
+        let text = format!("{}: {}", kind.method(), error.message());
+        Error::new(ErrorKind::BadUpstream, text).with_source(error.clone())
+    });
+    let listing = core.interner.intern(listing);
+    let is_new = before.is_none_or(|before| !before.is_same(&listing));
+    member.set_listing(listing, started.elapsed());
+    Ok(Listed {
+        is_new,
+        changed: match is_new {
+            true => core.recompose(),
+            false => Kinds::default(),
+        },
+        failure,
+    })
+}
+
+/// A call that listens for list changes. Its notifications go no further than `announced`.
+fn listener(context: &Request, announced: Arc<Pending>) -> Result<Request, Error> {
+    let notifier = Notifier::none().map(move |notification| {
         let method = notification.method();
-        if *method == Method::ACKNOWLEDGED || Method::LIST_CHANGES.contains(method) {
-            due.notify_one();
+        let kinds = Kinds::announced_by(method);
+        if !kinds.is_empty() || *method == Method::ACKNOWLEDGED {
+            announced.mark(kinds);
         }
         None
     });
@@ -207,29 +247,15 @@ fn listener(facts: &Request, due: Arc<Notify>) -> Result<(Request, NotificationS
         })
         .into(),
     );
-    let listen = Request::from_object(Method::SUBSCRIPTIONS_LISTEN, Some(params))?
-        .with_context_of(facts)
-        .with_notifier(notifier);
-    Ok((listen, stream))
+    Ok(
+        Request::from_object(Method::SUBSCRIPTIONS_LISTEN, Some(params))?
+            .with_context_of(context)
+            .with_notifier(notifier),
+    )
 }
 
 /// Whether an upstream has answered that it does not listen, whatever its error: it can still be listed.
 fn cannot_listen(error: &Error) -> bool {
     error.kind() == ErrorKind::Answered
         || error.code(mcp_core::Era::Session) == mcp_core::RpcCode::METHOD_NOT_FOUND
-}
-
-/// Lists an upstream now and from time to time, since it does not say when something changes.
-async fn poll(
-    core: &Arc<Core>,
-    index: usize,
-    facts: &Request,
-    listed: &mut bool,
-) -> Result<(), Error> {
-    loop {
-        list(core, index, facts).await?;
-        core.board.set(index, UpstreamState::Healthy, None);
-        *listed = true;
-        sleep(POLL).await;
-    }
 }

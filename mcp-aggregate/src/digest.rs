@@ -1,0 +1,101 @@
+//! Digests that tell whether a description has changed.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use sha2::{Digest as _, Sha256};
+
+/// A digest of what a description says. Descriptions with the same digest are interchangeable.
+///
+/// # Security
+///
+/// Secrets of the description are part of it: a short secret could be found by trying, so `Debug` shows four bytes only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Returns the bytes of the digest (SHA-256).
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "Digest({a:02x}{b:02x}{c:02x}{d:02x})")
+    }
+}
+
+/// Computes a [`Digest`] over parts, each with its length, so that parts cannot run into one another.
+#[derive(Debug, Default)]
+pub(crate) struct Digester(Sha256);
+
+impl Digester {
+    pub(crate) fn put(&mut self, part: &[u8]) -> &mut Self {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+/// What a part of a description is known by: a text that says all about it, or a number of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    /// The same text means the same part.
+    Named(Box<str>),
+    /// The same only as its own copies.
+    Unique(u64),
+}
+
+impl Identity {
+    pub(crate) fn named(text: impl Into<Box<str>>) -> Self {
+        Self::Named(text.into())
+    }
+
+    pub(crate) fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self::Unique(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn put_in(&self, digester: &mut Digester) {
+        match self {
+            Self::Named(text) => digester.put(b"named").put(text.as_bytes()),
+            Self::Unique(number) => digester.put(b"unique").put(&number.to_be_bytes()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(parts: &[&str]) -> Digest {
+        let mut digester = Digester::default();
+        for part in parts {
+            digester.put(part.as_bytes());
+        }
+        digester.finish()
+    }
+
+    #[test]
+    fn parts_do_not_run_into_one_another() {
+        assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));
+        assert_eq!(digest(&["ab", "c"]), digest(&["ab", "c"]));
+    }
+
+    #[test]
+    fn an_identity_without_a_name_is_its_copies_only() {
+        let one = Identity::unique();
+        assert_eq!(one, one.clone());
+        assert_ne!(one, Identity::unique());
+        assert_eq!(Identity::named("a"), Identity::named("a"));
+    }
+}

@@ -1,0 +1,172 @@
+//! `server/discover` and the lists.
+
+use mcp_core::{Era, Error, ErrorKind, Json, Object, Request, Response};
+use tokio::time::{Duration, timeout};
+
+use super::Router;
+use crate::catalogue::{ListKind, Page};
+
+/// The use of a cursor's seal.
+const USAGE: &str = "cursor";
+
+/// How long a client that connects waits for upstreams of several that are starting.
+const GREETING: Duration = Duration::from_secs(2);
+
+/// A place in a list: the page of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    generation: u64,
+    kind: ListKind,
+    page: usize,
+}
+
+impl Position {
+    fn to_text(self) -> String {
+        format!("{}:{}:{}", self.generation, self.kind as u8, self.page)
+    }
+
+    fn read(text: &str, kind: ListKind) -> Option<Self> {
+        let mut parts = text.splitn(3, ':');
+        let generation = parts.next()?.parse().ok()?;
+        let of_kind = parts.next()? == (kind as u8).to_string();
+        let page = parts.next()?.parse().ok()?;
+        of_kind.then_some(Self {
+            generation,
+            kind,
+            page,
+        })
+    }
+}
+
+impl Router {
+    pub(super) async fn discover(&self) -> Result<Response, Error> {
+        let graph = self.0.graph.load_full();
+        // With one upstream its own capabilities are worth waiting for; of many those that are there answer.
+        match graph.only() {
+            Some(only) => drop(timeout(only.patience(), only.settled()).await),
+            None => {
+                let settled = graph.members().iter().map(|member| member.settled());
+                drop(timeout(GREETING, futures_util::future::join_all(settled)).await);
+            }
+        }
+        let catalogue = &self.0.graph.load_full().catalogue;
+        let instructions = self.0.instructions.as_deref();
+        let advertises = |id: &str| self.0.extensions.has(id);
+        let answer = catalogue.discovered(&self.0.info, instructions, &advertises);
+        Ok(Response::new(answer))
+    }
+
+    pub(super) async fn list(&self, kind: ListKind, request: Request) -> Result<Response, Error> {
+        let stateless = request.era() == Era::Stateless;
+        let visibility = request.visibility();
+        let Some(position) = self.position(kind, &request)? else {
+            let snapshot = self.0.snapshot(&request).await;
+            self.fails_as_a_whole(kind, &snapshot)?;
+            let page = snapshot.page(kind, 0, visibility, stateless);
+            let page = page.unwrap_or_else(|| Page {
+                json: Json::EMPTY_OBJECT,
+                next: None,
+            });
+            return Ok(self.page(page, snapshot.generation, kind, &request));
+        };
+        let snapshot = self.0.snapshot_of(&request, position.generation);
+        let page = snapshot.and_then(|snapshot| {
+            snapshot.page(kind, position.page, visibility, stateless)
+        });
+        let page = page.ok_or_else(|| bad_cursor("the list has changed since"))?;
+        Ok(self.page(page, position.generation, kind, &request))
+    }
+
+    /// Reads the cursor of a request.
+    fn position(&self, kind: ListKind, request: &Request) -> Result<Option<Position>, Error> {
+        let Some(cursor) = request.param("cursor").filter(|cursor| !cursor.is_null()) else {
+            return Ok(None);
+        };
+        let cursor = cursor.to_text().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidParams, "`params.cursor` is not a string")
+        })?;
+        let owner = request.principal().partition();
+        let opened = self.0.sealer.open(USAGE, owner, &cursor);
+        let position = opened.and_then(|text| Position::read(&text, kind));
+        match position {
+            Some(position) => Ok(Some(position)),
+            None => Err(bad_cursor("it is not one of this list")),
+        }
+    }
+
+    fn page(&self, page: Page, generation: u64, kind: ListKind, request: &Request) -> Response {
+        let Some(next) = page.next else {
+            return Response::prepared(page.json);
+        };
+        let next = Position {
+            generation,
+            kind,
+            page: next,
+        };
+        let owner = request.principal().partition();
+        let cursor = self.0.sealer.seal(USAGE, owner, &next.to_text());
+        match Object::index(&page.json) {
+            Ok(mut object) => {
+                object.set("nextCursor", Json::string(&cursor));
+                Response::prepared(object.to_json())
+            }
+            Err(_) => Response::prepared(page.json),
+        }
+    }
+
+    /// A single upstream that could not be listed fails its client's list, rather than looking empty.
+    fn fails_as_a_whole(
+        &self,
+        kind: ListKind,
+        snapshot: &crate::catalogue::Snapshot,
+    ) -> Result<(), Error> {
+        let Some(only) = snapshot.only() else {
+            return Ok(());
+        };
+        match &only.listing {
+            Some(listing) => match &listing.list(kind).failure {
+                Some(error) if listing.list(kind).items.is_empty() => Err(error.clone()),
+                _ => Ok(()),
+            },
+            None => {
+                let graph = self.0.graph.load();
+                let status = graph.only().map(|member| member.status());
+                let starting = || {
+                    Error::new(
+                        ErrorKind::Unavailable,
+                        "the upstream is still starting; list again later",
+                    )
+                    .with_upstream(only.node.id.clone())
+                };
+                Err(status
+                    .and_then(|status| status.error)
+                    .unwrap_or_else(starting))
+            }
+        }
+    }
+}
+
+fn bad_cursor(why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidParams,
+        format!("the cursor cannot be used: {why}; list again from the start"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written_and_for_its_list_only() {
+        let position = Position {
+            generation: 7,
+            kind: ListKind::Prompts,
+            page: 3,
+        };
+        let text = position.to_text();
+        assert_eq!(Position::read(&text, ListKind::Prompts), Some(position));
+        assert_eq!(Position::read(&text, ListKind::Tools), None);
+        assert_eq!(Position::read("7:1", ListKind::Prompts), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Where an upstream's service comes from.
+
+use std::sync::Arc;
+
+use mcp_core::{BoxSeam, ConfigCheck, Timing, UpstreamId};
+
+use crate::{
+    Lifecycle, SessionScope,
+    digest::{Digester, Identity},
+    node::{Lists, Sharing},
+};
+
+/// A source, as the operator describes it.
+#[derive(Clone)]
+pub(super) enum Source {
+    #[cfg(feature = "http")]
+    Http(Http),
+    #[cfg(feature = "stdio")]
+    Command(crate::connector::stdio::Command),
+    Service {
+        service: BoxSeam,
+        lifecycle: Option<Arc<dyn Lifecycle>>,
+        identity: Identity,
+    },
+}
+
+/// A server over Streamable HTTP.
+#[cfg(feature = "http")]
+#[derive(Clone)]
+pub(super) struct Http {
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) credentials: Option<(Identity, Arc<dyn mcp_core::CredentialProvider>)>,
+    pub(super) client: Option<(Identity, mcp_core::http_client::GuardedClient)>,
+}
+
+/// Settings of an upstream that its connector needs.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) scope: Option<SessionScope>,
+    pub(super) message_limit: Option<std::num::NonZeroUsize>,
+}
+
+/// A service with what ends it.
+pub(super) struct Connected {
+    pub(super) service: BoxSeam,
+    pub(super) lifecycle: Option<Arc<dyn Lifecycle>>,
+    pub(super) sharing: Sharing,
+}
+
+impl Source {
+    pub(super) fn put_in(&self, digester: &mut Digester) {
+        match self {
+            #[cfg(feature = "http")]
+            Self::Http(http) => http.put_in(digester),
+            #[cfg(feature = "stdio")]
+            Self::Command(command) => {
+                digester.put(b"command");
+                command.put_in(digester);
+            }
+            Self::Service { identity, .. } => identity.put_in(digester.put(b"service")),
+        }
+    }
+
+    /// Makes the service. Nothing is started.
+    pub(super) fn connect(
+        &self,
+        id: &UpstreamId,
+        settings: &Settings,
+        timing: &Timing,
+        check: &mut ConfigCheck,
+    ) -> Option<Connected> {
+        match self {
+            #[cfg(feature = "http")]
+            Self::Http(http) => http.connect(id, settings, check),
+            #[cfg(feature = "stdio")]
+            Self::Command(command) => Some(run(command, id, settings, timing)),
+            Self::Service {
+                service, lifecycle, ..
+            } => {
+                let _ = timing;
+                check.require(
+                    settings.scope.is_none(),
+                    "scope",
+                    format_args!("{:?}", settings.scope),
+                    "no scope for a service in this process, which keeps its own sessions",
+                );
+                check.require(
+                    settings.message_limit.is_none(),
+                    "message_limit",
+                    settings.message_limit.map_or(0, std::num::NonZeroUsize::get),
+                    "no message limit for a service in this process",
+                );
+                Some(Connected {
+                    service: service.clone(),
+                    lifecycle: lifecycle.clone(),
+                    sharing: Sharing {
+                        lists: Lists::Capabilities,
+                        eager: true,
+                        shared_state: false,
+                    },
+                })
+            }
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Http {
+    fn put_in(&self, digester: &mut Digester) {
+        digester.put(b"http").put(self.url.as_bytes());
+        for (name, value) in &self.headers {
+            digester.put(name.as_bytes()).put(value.as_bytes());
+        }
+        if let Some((identity, _)) = &self.credentials {
+            identity.put_in(digester.put(b"credentials"));
+        }
+        if let Some((identity, _)) = &self.client {
+            identity.put_in(digester.put(b"client"));
+        }
+    }
+
+    fn connect(
+        &self,
+        id: &UpstreamId,
+        settings: &Settings,
+        check: &mut ConfigCheck,
+    ) -> Option<Connected> {
+        use mcp_core::ConfigError;
+
+        let scope = settings.scope.unwrap_or(SessionScope::PerSession);
+        let headers = self.headers(check);
+        let Ok(url) = url::Url::parse(&self.url) else {
+            check.push(ConfigError::new(
+                "url",
+                &self.url,
+                "an absolute http or https address",
+            ));
+            return None;
+        };
+        let mut builder = crate::connector::http::HttpConnector::builder(id.clone(), url)
+            .with_scope(scope)
+            .with_headers(headers);
+        if let Some((_, client)) = &self.client {
+            builder = builder.with_client(client.clone());
+        }
+        if let Some((_, provider)) = &self.credentials {
+            builder = builder.with_credentials(Arc::clone(provider));
+        }
+        if let Some(limit) = settings.message_limit {
+            builder = builder.with_message_limit(limit.get());
+        }
+        let connector = check.take(builder.build())?;
+        let lists = match (&self.credentials, scope) {
+            (Some(_), _) => Lists::Principal,
+            (None, SessionScope::Shared) => Lists::Everyone,
+            (None, _) => Lists::Capabilities,
+        };
+        Some(Connected {
+            service: connector.boxed(),
+            lifecycle: Some(Arc::new(connector)),
+            sharing: Sharing {
+                lists,
+                eager: true,
+                shared_state: scope == SessionScope::Shared,
+            },
+        })
+    }
+
+    fn headers(&self, check: &mut ConfigCheck) -> http::HeaderMap {
+        use mcp_core::ConfigError;
+
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in &self.headers {
+            let Ok(header) = http::HeaderName::try_from(name) else {
+                check.push(ConfigError::new("headers", name, "a header name (RFC 9110, 5.1)"));
+                continue;
+            };
+            match http::HeaderValue::try_from(value) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    headers.append(header, value);
+                }
+                Err(_) => check.push(ConfigError::new(
+                    format!("headers.{name}"),
+                    "[redacted]",
+                    "visible characters without line ends (RFC 9110, 5.5)",
+                )),
+            }
+        }
+        headers
+    }
+}
+
+#[cfg(feature = "stdio")]
+fn run(
+    command: &crate::connector::stdio::Command,
+    id: &UpstreamId,
+    settings: &Settings,
+    timing: &Timing,
+) -> Connected {
+    let scope = settings.scope.unwrap_or(SessionScope::PerPrincipal);
+    let mut connector =
+        crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
+            .with_scope(scope)
+            .with_start_timeout(timing.start)
+            .with_idle_timeout(timing.idle);
+    if let Some(limit) = settings.message_limit {
+        connector = connector.with_message_limit(limit.get());
+    }
+    Connected {
+        service: connector.boxed(),
+        lifecycle: Some(Arc::new(connector)),
+        sharing: Sharing {
+            lists: match scope {
+                SessionScope::Shared => Lists::Everyone,
+                _ => Lists::Capabilities,
+            },
+            eager: false,
+            shared_state: scope == SessionScope::Shared,
+        },
+    }
+}
