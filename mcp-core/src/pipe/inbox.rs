@@ -157,10 +157,8 @@ impl Inbox {
     fn insert(&self, request: &Request, listens: Option<Filter>) -> Result<Ticket<'_>, Error> {
         let mut state = self.lock();
         if let Some(error) = &state.closed {
-            return Err(
-                Error::new(ErrorKind::NotSent, "the connection to the server is closed")
-                    .with_source(error.clone()),
-            );
+            let message = error.message().to_owned();
+            return Err(Error::new(ErrorKind::NotSent, message).with_source(error.clone()));
         }
         state.last += 1;
         let id = state.last;

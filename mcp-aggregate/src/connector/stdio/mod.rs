@@ -80,6 +80,22 @@ impl Failures {
         let pause = Duration::from_millis(250) * 2_u32.saturating_pow(self.count.min(12));
         pause.min(LONGEST_PAUSE).saturating_sub(started.elapsed())
     }
+
+    /// Refuses a call that comes too soon after a failure, and says what the failure was. `ended` is why the process
+    /// ended that was started last.
+    fn later(&self, ended: Option<Error>, pause: Duration) -> Error {
+        let last = self.last.clone().or(ended);
+        let why = last
+            .as_ref()
+            .map_or("it ended soon after its last start", Error::message);
+        let message =
+            format!("the server keeps ending and is started again in {pause:.1?}; last: {why}");
+        let error = Error::new(ErrorKind::NotSent, message).with_retry_after(pause);
+        match last {
+            Some(last) => error.with_source(last),
+            None => error,
+        }
+    }
 }
 
 impl StdioConnector {
@@ -193,21 +209,14 @@ impl StdioConnector {
         }
         let pause = failures.pause();
         if !pause.is_zero() {
-            return Err(Error::new(
-                ErrorKind::NotSent,
-                "the server keeps ending and is started again later",
-            )
-            .with_retry_after(pause)
-            .with_source(failures.last.clone().map_or_else(
-                || "it ended soon after its last start".into(),
-                tower::BoxError::from,
-            )));
+            return Err(failures.later(slot.why_ended(), pause));
         }
         failures.started = Some(Instant::now());
         match Process::start(&self.0.settings, request).await {
             Ok(process) => {
                 // Counted until it has run for a while.
                 failures.count += 1;
+                failures.last = None;
                 slot.current.store(Some(Arc::clone(&process)));
                 Ok(process)
             }
@@ -252,6 +261,11 @@ impl Slot {
         }
         process.touch();
         Some(process)
+    }
+
+    /// Returns why the last process ended.
+    fn why_ended(&self) -> Option<Error> {
+        self.current.load().as_ref()?.why_ended()
     }
 }
 

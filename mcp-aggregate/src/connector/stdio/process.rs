@@ -23,7 +23,7 @@ use tokio::{
     process::ChildStdout,
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a process that ought to speak revision 2026-07-28 may take to say so before it is asked otherwise.
 const PROBE: Duration = Duration::from_secs(10);
 
+/// How long the end of a process whose handshake failed is waited for, to say why it failed.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// How many messages may wait to be written.
 const WAITING: usize = 64;
 
@@ -52,6 +55,8 @@ pub(super) struct Process {
     ended: watch::Receiver<bool>,
     _stop: DropGuard,
     stop: CancellationToken,
+    /// The process no longer reads its input.
+    broken: CancellationToken,
 }
 
 impl Process {
@@ -64,15 +69,11 @@ impl Process {
             settings.start,
             shake_hands(&started.pipe, settings, request),
         );
-        let (era, discovered) = hands.await.map_err(|_| {
-            Error::new(
-                ErrorKind::NotSent,
-                format!(
-                    "the server did not answer the handshake within {:?}",
-                    settings.start
-                ),
-            )
-        })??;
+        let (era, discovered) = match hands.await {
+            Ok(Ok(settled)) => settled,
+            Ok(Err(error)) => return Err(started.why(error).await),
+            Err(_) => return Err(started.too_slow(settings)),
+        };
         Ok(Arc::new(Self {
             pipe: started.pipe,
             era,
@@ -82,6 +83,7 @@ impl Process {
             ended: started.ended,
             _stop: guard,
             stop: started.stop,
+            broken: started.broken,
         }))
     }
 
@@ -98,7 +100,12 @@ impl Process {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        *self.ended.borrow() || self.stop.is_cancelled()
+        *self.ended.borrow() || self.stop.is_cancelled() || self.broken.is_cancelled()
+    }
+
+    /// Returns why the process has ended, with its exit status and the tail of its stderr.
+    pub(super) fn why_ended(&self) -> Option<Error> {
+        self.pipe.inbox().closed()
     }
 
     /// Notes that the process is of use.
@@ -120,6 +127,8 @@ impl Process {
 struct Started {
     pipe: Pipe,
     stop: CancellationToken,
+    broken: CancellationToken,
+    tail: Tail,
     ended: watch::Receiver<bool>,
     last_used: Arc<AtomicU64>,
     epoch: Instant,
@@ -148,10 +157,11 @@ impl Started {
         let (ended, has_ended) = watch::channel(false);
         let last_used = Arc::new(AtomicU64::new(0));
         let epoch = Instant::now();
-        let (broken, writing) = (stop.clone(), lines::write(stdin, messages));
+        let broken = CancellationToken::new();
+        let (breaks, writing) = (broken.clone(), lines::write(stdin, messages));
         tokio::spawn(async move {
             if writing.await.is_err() {
-                broken.cancel();
+                breaks.cancel();
             }
         });
         let supervisor = Supervisor {
@@ -161,7 +171,8 @@ impl Started {
             sender: Some(sender),
             errors: tokio::spawn(reading),
             stop: stop.clone(),
-            tail,
+            broken: broken.clone(),
+            tail: tail.clone(),
             secrets,
             ended,
             idle: settings.idle,
@@ -172,10 +183,44 @@ impl Started {
         Ok(Self {
             pipe,
             stop,
+            broken,
+            tail,
             ended: has_ended,
             last_used,
             epoch,
         })
+    }
+
+    /// Says why the handshake failed: where the process has ended, by its exit status and the tail of its stderr.
+    async fn why(&self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::NotSent | ErrorKind::Unavailable) {
+            return error;
+        }
+        let mut ended = self.ended.clone();
+        // An error says that the supervisor is gone; a process that goes on running explains nothing.
+        let _ = timeout(ENDING, ended.wait_for(|ended| *ended)).await;
+        match self.pipe.inbox().closed() {
+            // The call itself has not been sent: only the handshake has.
+            Some(why) => Error::new(ErrorKind::NotSent, why.message().to_owned()).with_source(why),
+            None => error,
+        }
+    }
+
+    fn too_slow(&self, settings: &Settings) -> Error {
+        let said = self.tail.text(&settings.command.secrets());
+        let message = format!(
+            "the server did not answer the handshake within {:?}",
+            settings.start
+        );
+        Error::new(ErrorKind::NotSent, with_tail(message, &said))
+    }
+}
+
+/// Adds the tail of stderr, if there is any, to a message.
+fn with_tail(message: String, said: &str) -> String {
+    match said.is_empty() {
+        true => message,
+        false => format!("{message}; the end of its stderr: {said}"),
     }
 }
 
@@ -203,10 +248,13 @@ async fn shake_hands(
     settings: &Settings,
     request: &Request,
 ) -> Result<(Era, Response), Error> {
-    if request.era() == Era::Modern
-        && let Ok(Ok(discovered)) = timeout(PROBE, discover(pipe, request)).await
-    {
-        return Ok((Era::Modern, discovered));
+    if request.era() == Era::Modern {
+        match timeout(PROBE, discover(pipe, request)).await {
+            Ok(Ok(discovered)) => return Ok((Era::Modern, discovered)),
+            // A process that has ended cannot be asked otherwise.
+            Ok(Err(error)) if pipe.inbox().closed().is_some() => return Err(error),
+            _ => {}
+        }
     }
     match initialize(pipe, settings, request).await {
         Ok(discovered) => Ok((Era::Session, discovered)),
@@ -304,6 +352,7 @@ struct Supervisor {
     sender: Option<mpsc::Sender<Bytes>>,
     errors: JoinHandle<()>,
     stop: CancellationToken,
+    broken: CancellationToken,
     tail: Tail,
     secrets: Vec<String>,
     ended: watch::Sender<bool>,
@@ -317,6 +366,13 @@ impl Supervisor {
         let mut lines = Lines::new(stdout, limit);
         let mut tick = interval((self.idle / 4).max(Duration::from_millis(100)));
         let stop = self.stop.clone();
+        let broken = self.broken.clone();
+        // What it has written before it stopped reading is still of use.
+        let deaf = async move {
+            broken.cancelled().await;
+            sleep(GRACE).await;
+        };
+        tokio::pin!(deaf);
         let reason = loop {
             tokio::select! {
                 line = lines.next() => match line {
@@ -329,6 +385,7 @@ impl Supervisor {
                     Ok(None) => break None,
                     Err(error) => break Some(error.to_string()),
                 },
+                () = &mut deaf => break None,
                 () = stop.cancelled() => break Some("it was stopped".to_owned()),
                 _ = tick.tick() => if self.is_idle() {
                     break Some("nobody has called it for a while".to_owned());
@@ -346,7 +403,7 @@ impl Supervisor {
             None => {
                 let why = match self.end().await {
                     Some(status) => format!("it ended with {status}"),
-                    None => "it closed its output".to_owned(),
+                    None => "it closed its input or output and was stopped".to_owned(),
                 };
                 // What it said last explains why it ended.
                 let _ = timeout(Duration::from_millis(250), &mut self.errors).await;
@@ -361,10 +418,7 @@ impl Supervisor {
     /// Fails every call in progress.
     fn close(&self, why: &str) {
         let said = self.tail.text(&self.secrets);
-        let message = match said.is_empty() {
-            true => format!("the server is not running: {why}"),
-            false => format!("the server is not running: {why}; it last said: {said}"),
-        };
+        let message = with_tail(format!("the server is not running: {why}"), &said);
         let error = Error::new(ErrorKind::Unavailable, message).with_upstream(self.id.clone());
         self.pipe.close(&error);
     }

@@ -1,0 +1,6 @@
+//! Servers that are child processes, played by the shell.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(unix)]
+
+mod fixture;
+mod start;
