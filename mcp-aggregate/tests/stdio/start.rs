@@ -21,7 +21,8 @@ async fn a_program_that_dies_at_start_says_why_in_that_call_and_in_the_next() {
 
 #[tokio::test]
 async fn a_program_that_dies_after_it_has_served_says_why_in_the_call_and_in_the_next() {
-    let script = "other() { case $line in *tools/call*) echo out of cheese >&2; exit 4 ;; esac; }; serve";
+    let script =
+        "other() { case $line in *tools/call*) echo out of cheese >&2; exit 4 ;; esac; }; serve";
     let connector = shell(script);
     let client = Client::new("a");
     let kinds = [ErrorKind::Unavailable, ErrorKind::NotSent];

@@ -7,6 +7,7 @@
 
 mod inbox;
 mod listen;
+mod route;
 
 use std::{
     collections::HashMap,

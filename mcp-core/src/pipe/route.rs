@@ -1,0 +1,242 @@
+//! Whom an arriving message is for.
+
+use super::{
+    cannot_ask,
+    inbox::{Arrival, Entry, State, Unaddressed},
+    listen::Filter,
+};
+use crate::{
+    Error, Json, Method, Notification, Object, Response, SessionKey,
+    jsonrpc::{Id, Message},
+    protocol::meta,
+};
+
+impl State {
+    pub(super) fn deliver(
+        &mut self,
+        message: Message,
+        cause: Option<u64>,
+    ) -> Option<(Id, Result<Json, Error>)> {
+        match message {
+            Message::Response(id, response) => {
+                self.answer(&id, Ok(response));
+                None
+            }
+            Message::Error(Some(id), error) => {
+                self.answer(&id, Err(error));
+                None
+            }
+            Message::Error(None, _) => None,
+            Message::Notification(method, params) => {
+                self.notification(method, params, cause);
+                None
+            }
+            Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
+            Message::Request(id, method, params) => {
+                let refused = (id.clone(), Err(cannot_ask(&method)));
+                let certain = cause.is_some_and(|cause| self.calls.contains_key(&cause));
+                let several = self
+                    .calls
+                    .values()
+                    .filter(|call| call.listens.is_none() && call.asks);
+                let question = Arrival::Question {
+                    id,
+                    method,
+                    params: params.map(Json::from),
+                    shared: !certain && several.count() > 1,
+                };
+                match self.who_answers(cause) {
+                    Some(owner) if self.send(owner, question) => None,
+                    _ => Some(refused),
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
+        let Some(id) = id.as_number() else { return };
+        if let Some(entry) = self.calls.remove(&id) {
+            // The call may be over: then nobody waits.
+            let _ = entry.answer.send(answer);
+        }
+    }
+
+    fn notification(&mut self, method: Method, params: Option<Object>, cause: Option<u64>) {
+        match method {
+            Method::PROGRESS => self.progress(params),
+            Method::CANCELLED => self.cancelled(params.as_ref()),
+            method => {
+                let own = params.as_ref().and_then(|params| params.get("_meta"));
+                let subscription = own
+                    .and_then(|own| own.member(meta::SUBSCRIPTION_ID))
+                    .and_then(|id| id.decode::<u64>().ok());
+                let notification = Notification::new(method, params.map(Json::from));
+                if let Some(subscription) = subscription {
+                    self.send(subscription, Arrival::Notification(notification));
+                } else if *notification.method() == Method::MESSAGE {
+                    if let Some(owner) = self.who_logs(cause) {
+                        self.send(owner, Arrival::Notification(notification));
+                    }
+                } else {
+                    self.broadcast(&notification, cause);
+                }
+            }
+        }
+    }
+
+    /// Gives progress back under the client's own token.
+    fn progress(&mut self, params: Option<Object>) {
+        let Some(mut params) = params else { return };
+        let id = params
+            .get(meta::PROGRESS_TOKEN)
+            .and_then(|token| token.decode::<u64>().ok());
+        let Some(id) = id else { return };
+        let token = self.calls.get(&id).and_then(|entry| entry.token.clone());
+        if let Some(token) = token {
+            params.set(meta::PROGRESS_TOKEN, token);
+            let notification = Notification::new(Method::PROGRESS, Some(params.to_json()));
+            self.send(id, Arrival::Notification(notification));
+        }
+    }
+
+    /// The server withdraws a question, or ends a subscription.
+    fn cancelled(&mut self, params: Option<&Object>) {
+        let id = params
+            .and_then(|params| params.get("requestId"))
+            .and_then(Id::new);
+        let Some(id) = id else { return };
+        // Dropping a sender withdraws.
+        self.apart.remove(&id);
+        let owners: Vec<_> = self.calls.keys().copied().collect();
+        for owner in owners {
+            self.send(owner, Arrival::Withdrawn(id.clone()));
+        }
+    }
+
+    /// Gives a notification that belongs to no call to every listener that wants it, or, where nobody listens,
+    /// to the call that it came with.
+    fn broadcast(&mut self, notification: &Notification, cause: Option<u64>) {
+        let listeners: Vec<_> = self
+            .calls
+            .iter()
+            .filter(|(_, entry)| {
+                entry
+                    .listens
+                    .as_ref()
+                    .is_some_and(|filter| filter.wants(notification))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        if listeners.is_empty() {
+            self.remember(notification.method());
+            if let Some(cause) = cause {
+                self.send(cause, Arrival::Notification(notification.clone()));
+            }
+        }
+        for listener in listeners {
+            self.send(listener, Arrival::Notification(notification.clone()));
+        }
+    }
+
+    /// Notes that a list changed and nobody listened.
+    fn remember(&mut self, method: &Method) {
+        if Method::LIST_CHANGES.contains(method) && !self.untold.contains(method) {
+            self.untold.push(method.clone());
+        }
+    }
+
+    /// Takes what a new listener has missed.
+    pub(super) fn take_untold(&mut self, filter: Option<&Filter>) -> Vec<Notification> {
+        let Some(filter) = filter else {
+            return Vec::new();
+        };
+        let as_notification = |method: Method| Notification::new(method, None);
+        let missed = |method: &mut Method| filter.wants(&as_notification(method.clone()));
+        self.untold
+            .extract_if(.., missed)
+            .map(as_notification)
+            .collect()
+    }
+
+    /// Finds whom a message without address is for.
+    ///
+    /// 1. The call that the transport names.
+    /// 2. The newest call in progress, if all that are belong to one client.
+    /// 3. The listener, if there is one client.
+    ///
+    /// Where several clients could be meant it is for nobody: one must never see what is another's.
+    fn whose(&self, cause: Option<u64>, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        if let Some(cause) = cause.filter(|cause| self.calls.contains_key(cause)) {
+            return Some(cause);
+        }
+        let calls = |entry: &Entry| entry.listens.is_none() && fits(entry);
+        match self.newest_of_one_client(calls) {
+            Err(Several) => None,
+            Ok(Some(id)) => Some(id),
+            Ok(None) => self.listener(fits),
+        }
+    }
+
+    /// Finds who is to be asked. A call that nobody can be asked through, such as a listing of the gateway's own, gives
+    /// way to another one of its client; one of another client makes it doubtful who is meant.
+    fn who_answers(&self, cause: Option<u64>) -> Option<u64> {
+        let of_one_client = self.whose(cause, |_| true)?;
+        let owner = self.calls.get(&of_one_client)?;
+        if owner.asks || owner.listens.is_some() || cause == Some(of_one_client) {
+            return Some(of_one_client);
+        }
+        let can_be_asked = |entry: &Entry| entry.listens.is_none() && entry.asks;
+        self.newest_of_one_client(can_be_asked).ok().flatten()
+    }
+
+    /// Finds the general listener, if there is one client.
+    pub(super) fn listener(&self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let general =
+            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
+        self.newest_of_one_client(general).ok().flatten()
+    }
+
+    /// Finds whom a log message is for.
+    fn who_logs(&self, cause: Option<u64>) -> Option<u64> {
+        if cause.is_none() && self.unaddressed == Unaddressed::ToListeners {
+            let general = |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general);
+            match self.newest_of_one_client(general) {
+                Err(Several) => return None,
+                Ok(Some(listener)) => return Some(listener),
+                Ok(None) => {}
+            }
+        }
+        self.whose(cause, |entry| entry.wants_log)
+    }
+
+    fn newest_of_one_client(&self, fits: impl Fn(&Entry) -> bool) -> Result<Option<u64>, Several> {
+        let mut newest: Option<(u64, &Option<SessionKey>)> = None;
+        for (id, entry) in &self.calls {
+            if !fits(entry) {
+                continue;
+            }
+            match newest {
+                Some((_, session)) if *session != entry.session => return Err(Several),
+                // Calls without a session may be anybody's.
+                Some((_, None)) => return Err(Several),
+                Some((newer, _)) if newer > *id => {}
+                _ => newest = Some((*id, &entry.session)),
+            }
+        }
+        Ok(newest.map(|(id, _)| id))
+    }
+
+    /// Puts an arrival before a call. A call that does not read loses its place: it ends with an error.
+    pub(super) fn send(&mut self, id: u64, arrival: Arrival) -> bool {
+        let Some(entry) = self.calls.get(&id) else {
+            return false;
+        };
+        if entry.arrivals.get().try_send(arrival).is_err() {
+            self.calls.remove(&id);
+            return false;
+        }
+        true
+    }
+}
+
+struct Several;
