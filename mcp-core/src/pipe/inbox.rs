@@ -6,7 +6,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{WAITING, listen::Filter};
+use super::{
+    WAITING,
+    held::{Held, Holding, Owed},
+    listen::Filter,
+};
 use crate::{
     Error, ErrorKind, Json, Method, Notification, Request, Response, SessionKey,
     jsonrpc::{Id, Message},
@@ -36,6 +40,9 @@ pub(super) struct State {
     /// Which lists changed while nobody listened: told to the next who listens, since clients begin to listen
     /// beside their first calls and would keep what they listed before.
     pub(super) untold: Vec<Method>,
+    /// The client that the conversation was opened for, where it is not shared with other principals' clients.
+    pub(super) client: Option<SessionKey>,
+    pub(super) holding: Holding,
     closed: Option<Error>,
 }
 
@@ -131,6 +138,12 @@ impl Inbox {
         }))
     }
 
+    /// Names the client that the conversation is opened for: what the server asks before the first call of a client goes to
+    /// it. To be left out where clients of several principals share the conversation.
+    pub fn set_client(&self, client: Option<SessionKey>) {
+        self.lock().client = client;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,6 +192,7 @@ impl Inbox {
         for notification in untold {
             state.send(id, Arrival::Notification(notification));
         }
+        state.put_held_to(id);
         Ok(Ticket {
             inbox: self,
             id,
@@ -199,6 +213,7 @@ impl Inbox {
         }
         state.closed = Some(error.clone());
         state.apart.clear();
+        state.holding.clear();
         for (_, entry) in state.calls.drain() {
             // The call may be over: then nobody waits.
             let _ = entry.answer.send(Err(error.clone()));
@@ -225,20 +240,21 @@ impl Inbox {
 
     /// Takes a message to whom it belongs. `cause` is the call that it came with, where the transport knows.
     ///
-    /// Returns the answer to a question that needs no client: to `ping`, and to one that belongs to nobody. An
-    /// answer to a call that is over, a second answer, and an unknown token are ignored.
-    pub fn deliver(
-        &self,
-        message: Message,
-        cause: Option<u64>,
-    ) -> Option<(Id, Result<Json, Error>)> {
+    /// Returns what the server is to be sent: the answer to a request that needs no client (`ping`), or that no client can
+    /// answer. An answer to a call that is over, a second answer, and an unknown token are ignored.
+    pub fn deliver(&self, message: Message, cause: Option<u64>) -> Option<Owed> {
         self.lock().deliver(message, cause)
+    }
+
+    /// Ends the wait of a request that is held. Returns its refusal, unless it has found its client.
+    pub fn refuse(&self, held: &Held) -> Option<(Id, Error)> {
+        self.lock().holding.refuse(held)
     }
 
     /// Takes a message that came on a stream beside those of the calls. Log messages go to the listener of the one
     /// client there is, so that they keep their order: those that come after the answer to a call would else
     /// overtake, on their own way, those that came before it.
-    pub fn deliver_apart(&self, message: Message) -> Option<(Id, Result<Json, Error>)> {
+    pub fn deliver_apart(&self, message: Message) -> Option<Owed> {
         let mut state = self.lock();
         if let Message::Notification(Method::MESSAGE, _) = &message
             && let Some(listener) = state.listener(|entry| entry.wants_log)

@@ -5,6 +5,7 @@
 //! listener) that it belongs to, puts the server's questions to the client of that very call, and tells the
 //! server when a call is dropped. What one call does not read never holds up another.
 
+mod held;
 mod inbox;
 mod listen;
 mod route;
@@ -14,20 +15,23 @@ use std::{
     fmt,
     future::{Future, pending},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 use self::inbox::Arrival;
 pub use self::{
+    held::{Held, Owed},
     inbox::{Inbox, Ticket},
     listen::{Caller, Filter, listen},
 };
 use crate::{
     Asker, Era, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
+    SessionKey,
     jsonrpc::{self, Id, Message},
     protocol::meta,
 };
@@ -349,12 +353,41 @@ fn flooded() -> Error {
 }
 
 impl Pipe {
+    /// Names the client that the conversation is opened for, as [`Inbox::set_client`] does.
+    #[must_use]
+    pub fn for_client(self, client: Option<SessionKey>) -> Self {
+        self.0.inbox.set_client(client);
+        self
+    }
+
     /// Takes a message that has arrived.
     ///
     /// `cause` is the call that it belongs to, where the transport knows.
     pub fn receive(&self, message: Message, cause: Option<u64>) {
-        if let Some((id, answer)) = self.0.inbox.deliver(message, cause) {
-            self.0.wire.try_send(Outbound::Answer(id, answer));
+        match self.0.inbox.deliver(message, cause) {
+            None => {}
+            Some(Owed::Answer(id, answer)) => {
+                self.0.wire.try_send(Outbound::Answer(id, answer));
+            }
+            Some(Owed::Later(held)) => self.refuse_later(held),
+        }
+    }
+
+    /// Refuses a request of the server's that has not found its client in time.
+    fn refuse_later(&self, held: Held) {
+        let shared = Arc::downgrade(&self.0);
+        let refuse = move || {
+            let shared = shared.upgrade()?;
+            let (id, error) = shared.inbox.refuse(&held)?;
+            shared.wire.try_send(Outbound::Answer(id, Err(error)));
+            Some(())
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                sleep(HOLD).await;
+                refuse()
+            })),
+            Err(_) => drop(refuse()),
         }
     }
 
@@ -363,6 +396,9 @@ impl Pipe {
         self.0.inbox.close(error);
     }
 }
+
+/// How long a request of a server's is held for a call or listener through which its client can be asked.
+pub const HOLD: Duration = Duration::from_secs(5);
 
 /// How many messages may wait for one call.
 pub(crate) const WAITING: usize = 1024;

@@ -2,6 +2,7 @@
 
 use super::{
     cannot_ask,
+    held::Owed,
     inbox::{Arrival, Entry, State, Unaddressed},
     listen::Filter,
 };
@@ -12,11 +13,7 @@ use crate::{
 };
 
 impl State {
-    pub(super) fn deliver(
-        &mut self,
-        message: Message,
-        cause: Option<u64>,
-    ) -> Option<(Id, Result<Json, Error>)> {
+    pub(super) fn deliver(&mut self, message: Message, cause: Option<u64>) -> Option<Owed> {
         match message {
             Message::Response(id, response) => {
                 self.answer(&id, Ok(response));
@@ -31,25 +28,52 @@ impl State {
                 self.notification(method, params, cause);
                 None
             }
-            Message::Request(id, Method::PING, _) => Some((id, Ok(Json::EMPTY_OBJECT))),
+            Message::Request(id, Method::PING, _) => Some(Owed::Answer(id, Ok(Json::EMPTY_OBJECT))),
             Message::Request(id, method, params) => {
-                let refused = (id.clone(), Err(cannot_ask(&method)));
-                let certain = cause.is_some_and(|cause| self.calls.contains_key(&cause));
-                let several = self
-                    .calls
-                    .values()
-                    .filter(|call| call.listens.is_none() && call.asks);
-                let question = Arrival::Question {
-                    id,
-                    method,
-                    params: params.map(Json::from),
-                    shared: !certain && several.count() > 1,
-                };
-                match self.who_answers(cause) {
-                    Some(owner) if self.send(owner, question) => None,
-                    _ => Some(refused),
-                }
+                self.request(id, method, params.map(Json::from), cause)
             }
+        }
+    }
+
+    /// Puts a request of the server's to the client that it is meant for.
+    fn request(
+        &mut self,
+        id: Id,
+        method: Method,
+        params: Option<Json>,
+        cause: Option<u64>,
+    ) -> Option<Owed> {
+        let Some(owner) = self.who_answers(cause) else {
+            return Some(match self.whose_client(cause) {
+                Some(client) => self.holding.hold(client, id, method, params),
+                None => Owed::Answer(id, Err(cannot_ask(&method))),
+            });
+        };
+        let asking = self
+            .calls
+            .values()
+            .filter(|call| call.listens.is_none() && call.asks);
+        let shared = cause != Some(owner) && asking.count() > 1;
+        let refusal = Owed::Answer(id.clone(), Err(cannot_ask(&method)));
+        let question = Arrival::Question {
+            id,
+            method,
+            params,
+            shared,
+        };
+        match self.send(owner, question) {
+            true => None,
+            false => Some(refusal),
+        }
+    }
+
+    /// Puts to a new call or listener what was held for its client.
+    pub(super) fn put_held_to(&mut self, id: u64) {
+        let Some(entry) = self.calls.get(&id).filter(|entry| entry.asks) else {
+            return;
+        };
+        for question in self.holding.take_for(entry.session.as_ref()) {
+            self.send(id, question);
         }
     }
 
@@ -107,6 +131,7 @@ impl State {
         let Some(id) = id else { return };
         // Dropping a sender withdraws.
         self.apart.remove(&id);
+        self.holding.withdraw(&id);
         let owners: Vec<_> = self.calls.keys().copied().collect();
         for owner in owners {
             self.send(owner, Arrival::Withdrawn(id.clone()));
@@ -177,16 +202,31 @@ impl State {
         }
     }
 
-    /// Finds who is to be asked. A call that nobody can be asked through, such as a listing of the gateway's own, gives
-    /// way to another one of its client; one of another client makes it doubtful who is meant.
+    /// Finds who is to be asked. A call that nothing can be asked through, such as a listing of the gateway's own, gives
+    /// way to another call or the listener of its client; a call of another client makes it doubtful who is meant.
     fn who_answers(&self, cause: Option<u64>) -> Option<u64> {
-        let of_one_client = self.whose(cause, |_| true)?;
-        let owner = self.calls.get(&of_one_client)?;
-        if owner.asks || owner.listens.is_some() || cause == Some(of_one_client) {
-            return Some(of_one_client);
+        let owner = self.whose(cause, |_| true)?;
+        let entry = self.calls.get(&owner)?;
+        if entry.asks {
+            return Some(owner);
         }
-        let can_be_asked = |entry: &Entry| entry.listens.is_none() && entry.asks;
-        self.newest_of_one_client(can_be_asked).ok().flatten()
+        let client = entry.session.as_ref()?;
+        let fits = |entry: &Entry| entry.asks && entry.session.as_ref() == Some(client);
+        let calls = |entry: &Entry| entry.listens.is_none() && fits(entry);
+        let newest = self.newest_of_one_client(calls).ok().flatten();
+        newest.or_else(|| self.listener(fits))
+    }
+
+    /// Finds whose client is to be asked where nothing in flight can be asked through.
+    fn whose_client(&self, cause: Option<u64>) -> Option<SessionKey> {
+        let own = cause.and_then(|cause| self.calls.get(&cause));
+        if let Some(own) = own {
+            return own.session.clone();
+        }
+        match self.newest_of_one_client(|_| true).ok()? {
+            Some(newest) => self.calls.get(&newest)?.session.clone(),
+            None => self.client.clone(),
+        }
     }
 
     /// Finds the general listener, if there is one client.

@@ -383,3 +383,15 @@ async fn a_question_passes_a_listing_of_the_gateways_own_by_and_no_call_of_anoth
     assert!(inbox.deliver(question(), None).is_some(), "refused");
     assert!(asked.try_arrival().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finds_no_client_in_time_is_refused() {
+    let wire = Recorder::default();
+    let pipe = Pipe::new(wire.clone()).for_client(Some(SessionKey::new("a")));
+    let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
+    pipe.receive(message(question), None);
+    sleep(HOLD - Duration::from_millis(10)).await;
+    assert_eq!(wire.last(), "", "it is held");
+    sleep(Duration::from_millis(20)).await;
+    assert!(wire.last().contains("-32601"), "{}", wire.last());
+}

@@ -40,7 +40,7 @@ impl Session {
         request: &Request,
     ) -> Result<Self, Error> {
         let (incoming, messages) = mpsc::unbounded_channel();
-        let pipe = Pipe::new(Incoming(incoming.clone()));
+        let pipe = Pipe::new(Incoming(incoming.clone())).for_client(request.session().cloned());
         let transport = Duplex {
             messages,
             pipe: pipe.clone(),

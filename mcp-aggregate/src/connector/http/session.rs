@@ -8,9 +8,9 @@ use std::sync::{
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
-    ClientCapabilities, Error, ErrorKind, Json, Method, Notification, Request, Response,
+    ClientCapabilities, Error, ErrorKind, Method, Notification, Request, Response,
     jsonrpc::{self, Id, Message},
-    pipe::{CancelOnDrop, Inbox, Outbound, Replies},
+    pipe::{CancelOnDrop, HOLD, Inbox, Outbound, Owed, Replies},
 };
 use tokio::{
     task::AbortHandle,
@@ -33,7 +33,7 @@ const RESUMES: u32 = 5;
 /// An open session with the server.
 pub(super) struct Session {
     pub(super) wire: Arc<Wire>,
-    pub(super) inbox: Inbox,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// What `initialize` answered, as `server/discover` would.
     pub(super) discovered: Response,
@@ -72,9 +72,11 @@ impl Session {
         let discovered = handshake::opened(&answer)?;
         let mut headers = vec![(PROTOCOL_VERSION, handshake::settled(&answer)?)];
         headers.extend(session_id.map(|id| (SESSION_ID, id)));
+        let inbox = Arc::new(Inbox::with_standing_stream());
+        inbox.set_client(request.session().filter(|_| !shared).cloned());
         let session = Self {
             wire: Arc::clone(wire),
-            inbox: Inbox::with_standing_stream(),
+            inbox,
             headers,
             discovered,
             opener,
@@ -199,19 +201,28 @@ impl Session {
         self.reply(self.inbox.deliver_apart(message));
     }
 
-    /// Answers a question that needed no client.
-    fn reply(&self, answer: Option<(Id, Result<Json, Error>)>) {
-        if let Some((id, answer)) = answer {
-            let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
-            let headers = self.headers.clone();
-            tokio::spawn(async move {
-                let body = Outbound::Answer(id, answer).to_message();
-                // A server that is gone needs no answer.
-                if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
-                    reply.discard();
+    /// Sends the server what it is owed for a message of its own.
+    fn reply(&self, owed: Option<Owed>) {
+        let Some(owed) = owed else { return };
+        let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
+        let (headers, inbox) = (self.headers.clone(), Arc::downgrade(&self.inbox));
+        tokio::spawn(async move {
+            let answer = match owed {
+                Owed::Answer(id, answer) => Some((id, answer)),
+                Owed::Later(held) => {
+                    sleep(HOLD).await;
+                    let refused = inbox.upgrade().and_then(|inbox| inbox.refuse(&held));
+                    refused.map(|(id, error)| (id, Err(error)))
                 }
-            });
-        }
+                _ => None,
+            };
+            let Some((id, answer)) = answer else { return };
+            let body = Outbound::Answer(id, answer).to_message();
+            // A server that is gone needs no answer.
+            if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
+                reply.discard();
+            }
+        });
     }
 
     /// Posts a message that wants no answer.

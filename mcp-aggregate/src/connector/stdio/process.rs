@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp_core::{
     ClientCapabilities, Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
-    UpstreamId,
+    SessionKey, UpstreamId,
     jsonrpc::{self, Id, Message},
     lines::{self, Line, Lines},
     pipe::{Outbound, Pipe, Replies, Wire, opening_level},
@@ -62,7 +62,10 @@ pub(super) struct Process {
 impl Process {
     /// Starts a process for the client of a request, and shakes hands.
     pub(super) async fn start(settings: &Settings, request: &Request) -> Result<Arc<Self>, Error> {
-        let started = Started::run(settings)?;
+        let client = request
+            .session()
+            .filter(|_| settings.scope != SessionScope::Shared);
+        let started = Started::run(settings, client.cloned())?;
         // Whatever fails from here on stops the process.
         let guard = started.stop.clone().drop_guard();
         let hands = timeout(
@@ -135,7 +138,7 @@ struct Started {
 }
 
 impl Started {
-    fn run(settings: &Settings) -> Result<Self, Error> {
+    fn run(settings: &Settings, client: Option<SessionKey>) -> Result<Self, Error> {
         let mut child = spawn(settings)?;
         let streams = (
             child.stdin().take(),
@@ -152,7 +155,7 @@ impl Started {
         let secrets = settings.command.secrets();
         let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets.clone());
         let (sender, messages) = mpsc::channel(WAITING);
-        let pipe = Pipe::new(Lined(sender.downgrade()));
+        let pipe = Pipe::new(Lined(sender.downgrade())).for_client(client);
         let stop = CancellationToken::new();
         let (ended, has_ended) = watch::channel(false);
         let last_used = Arc::new(AtomicU64::new(0));
