@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     error::Failed,
-    reply::{Reply, event_message},
+    reply::{Reply, event_messages},
     session::{Background, Session},
     slot::Slot,
     wire::Wire,
@@ -209,8 +209,8 @@ async fn read_events(
             last.clone_from(&event.id);
         }
         retry = event.retry.map(Duration::from_millis).or(retry);
-        // What is not a message is the server's mistake, and nobody's loss but its own.
-        if let Ok(Some(message)) = event_message(&event) {
+        // What is not a message is passed over: the stream goes on after it.
+        for message in event_messages(&event).into_iter().flatten() {
             weak.upgrade()?.deliver_apart(message);
         }
     }

@@ -4,6 +4,7 @@
 //! otherwise. Which eras it speaks is found out at the first call, remembered, and found out again when the
 //! server no longer answers as it did.
 
+mod answer;
 mod error;
 mod listen;
 mod modern;

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use mcp_core::{
     Error, ErrorKind,
     http_client::read_whole,
-    jsonrpc::Message,
+    jsonrpc::{Glimpse, Message, Messages},
     sse::{Event, EventReader},
 };
 use tokio::time::{Duration, timeout};
@@ -47,14 +47,14 @@ impl Reply {
             })
     }
 
-    /// Reads the one message that the body is.
-    pub(super) async fn message(self) -> Result<Message, Error> {
+    /// Reads the messages that the body is: one, or a batch of revision 2025-03-26.
+    pub(super) async fn messages(self) -> Result<Messages, Error> {
         let body = match read_whole(self.body, self.limit).await {
             Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(self.limit)),
             Err(error) => return Err(error::broke(error)),
         };
-        parse(&body)
+        parse(&body).map_err(|unreadable| unreadable.error)
     }
 
     /// Reads the body as events.
@@ -110,21 +110,31 @@ impl Events {
     }
 }
 
-/// Reads the message of an event; `None` for an event without one.
-pub(super) fn event_message(event: &Event) -> Result<Option<Message>, Error> {
+/// What cannot be read as a message.
+pub(super) struct Unreadable {
+    pub(super) error: Error,
+    /// The call that it answers, as far as its beginning says.
+    pub(super) call: Option<u64>,
+}
+
+/// Reads the messages of an event. Events of a type other than `message` are not for us (WHATWG HTML, section 9.2), and
+/// some have no data.
+pub(super) fn event_messages(event: &Event) -> Result<Messages, Unreadable> {
+    let kind = event.event.as_deref().unwrap_or_default();
     match &event.data {
-        Some(data) if !data.is_empty() => parse(data).map(Some),
-        _ => Ok(None),
+        Some(data) if !data.is_empty() && matches!(kind, "" | "message") => parse(data),
+        _ => Ok(None.into_iter().chain(Vec::new())),
     }
 }
 
-fn parse(text: &Bytes) -> Result<Message, Error> {
-    Message::parse(text).map_err(|malformed| {
-        Error::new(
+fn parse(text: &Bytes) -> Result<Messages, Unreadable> {
+    Message::parse_any(text).map_err(|malformed| Unreadable {
+        error: Error::new(
             ErrorKind::BadUpstream,
             "the server answered something that is not a JSON-RPC message",
         )
-        .with_source(malformed.error)
+        .with_source(malformed.error),
+        call: Glimpse::of(text).answered(),
     })
 }
 

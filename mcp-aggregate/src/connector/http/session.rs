@@ -12,23 +12,18 @@ use mcp_core::{
     jsonrpc::{self, Id, Message},
     pipe::{CancelOnDrop, HOLD, Inbox, Outbound, Owed, Replies},
 };
-use tokio::{
-    task::AbortHandle,
-    time::{Duration, sleep},
-};
+use tokio::{task::AbortHandle, time::sleep};
 
 use super::{
+    answer,
     error::Failed,
-    reply::{Events, Reply, event_message},
+    reply::Reply,
     wire::{PROTOCOL_VERSION, Refused, Wire},
 };
 use crate::connector::handshake;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// How often a stream that broke is taken up again before its call fails.
-const RESUMES: u32 = 5;
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// An open session with the server.
 pub(super) struct Session {
@@ -60,13 +55,13 @@ impl Session {
             .without_call();
         let params = handshake::opening(request, &capabilities);
         let id = wire.next_id();
-        let body = jsonrpc::write_request(&id, &Method::INITIALIZE, Some(&params));
+        let body = jsonrpc::write_request(&Id::number(id), &Method::INITIALIZE, Some(&params));
         let reply = wire
             .post(&opener, [], HeaderMap::new(), body.into())
             .await
             .map_err(not_session)?;
         let session_id = reply.headers.get(&SESSION_ID).cloned();
-        let answer = first_answer(reply, &id)
+        let answer = answer::first(reply, id)
             .await?
             .map_err(Failed::NotSession)?;
         let discovered = handshake::opened(&answer)?;
@@ -118,82 +113,9 @@ impl Session {
                 });
             }
         };
-        let source = self.read(reply, ticket.id());
+        let source = answer::read(self, reply, ticket.id());
         let answer = ticket.drive(&request, &replies, source).await;
         guard.settle(answer).map_err(Failed::Error)
-    }
-
-    /// Reads an answer and what comes before it. Completes only if there will be none.
-    async fn read(&self, reply: Reply, call: u64) -> Error {
-        let read = match reply.is_events() {
-            true => self.read_events(reply.events(), call).await,
-            false => match reply.message().await {
-                Ok(message) => {
-                    let answers = is_answer(&message);
-                    self.deliver(message, Some(call));
-                    if answers { Ok(()) } else { Err(no_answer()) }
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match read {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    }
-
-    async fn read_events(&self, mut events: Events, call: u64) -> Result<(), Error> {
-        let mut last: Option<String> = None;
-        let mut pause = Duration::from_secs(1);
-        let mut resumes = 0;
-        loop {
-            let broke = loop {
-                let event = match events.next().await {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break no_answer(),
-                    Err(error) => break error,
-                };
-                if let Some(millis) = event.retry {
-                    pause = Duration::from_millis(millis);
-                }
-                if event.id.is_some() {
-                    last.clone_from(&event.id);
-                }
-                if let Some(message) = event_message(&event)? {
-                    let answers = is_answer(&message);
-                    self.deliver(message, Some(call));
-                    if answers {
-                        events.finish();
-                        return Ok(());
-                    }
-                    // Let what has arrived reach its client before more is read.
-                    tokio::task::yield_now().await;
-                }
-            };
-            let (Some(id), true) = (&last, resumes < RESUMES) else {
-                return Err(broke);
-            };
-            resumes += 1;
-            sleep(pause.min(Duration::from_secs(30))).await;
-            events = Box::pin(self.resume(id)).await.ok_or(broke)?;
-        }
-    }
-
-    /// Takes up a stream again that broke (revision 2025-11-25, "Resumability and Redelivery").
-    async fn resume(&self, last: &str) -> Option<Events> {
-        let mut headers = self.headers.clone();
-        headers.push((LAST_EVENT_ID, HeaderValue::try_from(last).ok()?));
-        let reply = self
-            .wire
-            .bare(HttpMethod::GET, &self.opener, &headers)
-            .await
-            .ok()?;
-        reply.is_events().then(|| reply.events())
-    }
-
-    /// Takes a message that has arrived.
-    fn deliver(&self, message: Message, cause: Option<u64>) {
-        self.reply(self.inbox.deliver(message, cause));
     }
 
     /// Takes a message that has arrived on the standing stream.
@@ -202,7 +124,7 @@ impl Session {
     }
 
     /// Sends the server what it is owed for a message of its own.
-    fn reply(&self, owed: Option<Owed>) {
+    pub(super) fn reply(&self, owed: Option<Owed>) {
         let Some(owed) = owed else { return };
         let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
         let (headers, inbox) = (self.headers.clone(), Arc::downgrade(&self.inbox));
@@ -321,37 +243,6 @@ impl Replies for Background {
             });
         }
     }
-}
-
-/// Reads the answer of a reply that nothing else needs to be read from.
-async fn first_answer(reply: Reply, id: &Id) -> Result<Result<Response, Error>, Error> {
-    let of = |message| match message {
-        Message::Response(answered, response) if answered == *id => Some(Ok(response)),
-        Message::Error(_, error) => Some(Err(error)),
-        _ => None,
-    };
-    if !reply.is_events() {
-        return of(reply.message().await?).ok_or_else(no_answer);
-    }
-    let mut events = reply.events();
-    while let Some(event) = events.next().await? {
-        if let Some(answer) = event_message(&event)?.and_then(of) {
-            events.finish();
-            return Ok(answer);
-        }
-    }
-    Err(no_answer())
-}
-
-fn is_answer(message: &Message) -> bool {
-    matches!(message, Message::Response(..) | Message::Error(..))
-}
-
-fn no_answer() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the server ended its answer before the result",
-    )
 }
 
 /// Whether an answer says that the session is unknown: 404, or 400 with words about it from older servers.

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use mcp_core::{
     ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
     CredentialRetry, Error, ErrorKind, Request, UpstreamId, http_client::GuardedClient,
-    jsonrpc::Id,
 };
 use url::{Position, Url};
 
@@ -87,8 +86,8 @@ impl Wire {
     }
 
     /// Returns an id that no other request to this server has.
-    pub(super) fn next_id(&self) -> Id {
-        Id::number(self.next.fetch_add(1, Ordering::Relaxed))
+    pub(super) fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Posts a message and returns the server's answer, as far as its head.
