@@ -24,6 +24,7 @@
 mod annotations;
 mod asker;
 mod audit;
+mod backoff;
 mod budget;
 mod change;
 pub mod clock;
@@ -64,6 +65,7 @@ pub use self::{
     annotations::ToolAnnotations,
     asker::{Ask, Asker},
     audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
+    backoff::Backoff,
     budget::{Account, Amount, Budget, MemoryBudget, Reservation},
     change::{
         CatalogueChange, Change, ChangeEvent, ChangeFeed, ChangeStream, ChangedEntry,
