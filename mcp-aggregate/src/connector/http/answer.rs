@@ -110,7 +110,10 @@ async fn read_stream(
         let event = match events.next().await {
             Ok(Some(event)) => event,
             Ok(None) => return Ok(Some(no_answer())),
-            Err(error) if error.kind() == ErrorKind::TooLarge => return Err(error),
+            // It would be the same again.
+            Err(error) if matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::BadUpstream) => {
+                return Err(error);
+            }
             Err(error) => return Ok(Some(error)),
         };
         place.note(&event);

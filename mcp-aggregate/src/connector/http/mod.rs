@@ -171,10 +171,11 @@ impl HttpConnector {
                 self.0.modern.set(None);
                 Err(error)
             }
-            Failed::Expired => Err(Error::new(
+            Failed::Expired(error) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "the server loses its sessions as soon as they are opened",
-            )),
+            )
+            .with_source(error)),
             Failed::Error(error) => {
                 if error.kind() == ErrorKind::NotSent {
                     self.0.modern.set(None);

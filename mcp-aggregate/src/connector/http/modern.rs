@@ -11,7 +11,8 @@ use super::{
     answer::{no_answer, settle},
     error,
     reply::{Events, event_messages},
-    wire::{PROTOCOL_VERSION, Refused, Wire},
+    slot::is_repeatable,
+    wire::{PROTOCOL_VERSION, Post, Refused, Wire},
 };
 use crate::connector::meta;
 
@@ -63,7 +64,15 @@ async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused
     let id = wire.next_id();
     let body = jsonrpc::write_request(&Id::number(id), request.method(), request.params());
     let reply = wire
-        .post(&request, headers(&request), mirrored(&request), body.into())
+        .post(
+            &request,
+            Post {
+                own: headers(&request),
+                extra: mirrored(&request),
+                body: body.into(),
+                repeatable: is_repeatable(&request),
+            },
+        )
         .await?;
     if reply.is_events() {
         return Ok(Box::pin(follow(reply.events(), id, &request)).await?);
@@ -76,7 +85,7 @@ async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused
     Err(no_answer().into())
 }
 
-fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
+fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + use<> {
     let method = match request.method() {
         known if *known == Method::TOOLS_CALL => HeaderValue::from_static("tools/call"),
         other => mirror::encode(other.as_str()),

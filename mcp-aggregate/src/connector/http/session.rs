@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
@@ -16,9 +17,10 @@ use tokio::{task::AbortHandle, time::sleep};
 
 use super::{
     answer,
-    error::Failed,
+    error::{self, Failed},
     reply::Reply,
-    wire::{PROTOCOL_VERSION, Refused, Wire},
+    slot::is_repeatable,
+    wire::{PROTOCOL_VERSION, Post, Refused, Wire},
 };
 use crate::connector::handshake;
 
@@ -57,7 +59,16 @@ impl Session {
         let id = wire.next_id();
         let body = jsonrpc::write_request(&Id::number(id), &Method::INITIALIZE, Some(&params));
         let reply = wire
-            .post(&opener, [], HeaderMap::new(), body.into())
+            .post(
+                &opener,
+                Post {
+                    own: [],
+                    extra: HeaderMap::new(),
+                    body: body.into(),
+                    // A second one would open a second session.
+                    repeatable: false,
+                },
+            )
             .await
             .map_err(not_session)?;
         let session_id = reply.headers.get(&SESSION_ID).cloned();
@@ -85,7 +96,8 @@ impl Session {
 
     /// Makes one call.
     pub(super) async fn exchange(self: &Arc<Self>, request: &Request) -> Result<Response, Failed> {
-        let mut ticket = self.inbox.admit(request).map_err(|_| Failed::Expired)?;
+        let mut ticket = self.inbox.admit(request).map_err(Failed::Expired)?;
+        let repeatable = is_repeatable(request);
         let mut request = request.clone();
         request.remove_client_facts();
         ticket.rename_progress(&mut request);
@@ -95,12 +107,7 @@ impl Session {
         let guard = CancelOnDrop::new(&replies, ticket.id());
         let posted = self
             .wire
-            .post(
-                &request,
-                self.headers.iter().cloned(),
-                HeaderMap::new(),
-                body.into(),
-            )
+            .post(&request, self.message(body.into(), repeatable))
             .await;
         let reply = match posted {
             Ok(reply) => reply,
@@ -108,14 +115,33 @@ impl Session {
                 // The server has answered: there is nothing to cancel.
                 let _ = guard.settle(Ok(Err(refused.error.clone())));
                 return Err(match is_expired(&refused, &self.headers) {
-                    true => Failed::Expired,
+                    true => Failed::Expired(refused.error),
                     false => Failed::Error(refused.error),
                 });
             }
         };
         let source = answer::read(self, reply, ticket.id());
         let answer = ticket.drive(&request, &replies, source).await;
-        guard.settle(answer).map_err(Failed::Error)
+        guard.settle(answer).map_err(|error| {
+            let has_id = self.headers.iter().any(|(name, _)| *name == SESSION_ID);
+            match has_id && error::is_lost_session(&error) {
+                true => Failed::Expired(error),
+                false => Failed::Error(error),
+            }
+        })
+    }
+
+    fn message(
+        &self,
+        body: Bytes,
+        repeatable: bool,
+    ) -> Post<impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + '_> {
+        Post {
+            own: self.headers.iter().cloned(),
+            extra: HeaderMap::new(),
+            body,
+            repeatable,
+        }
     }
 
     /// Takes a message that has arrived on the standing stream.
@@ -141,7 +167,13 @@ impl Session {
             let Some((id, answer)) = answer else { return };
             let body = Outbound::Answer(id, answer).to_message();
             // A server that is gone needs no answer.
-            if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
+            let post = Post {
+                own: headers,
+                extra: HeaderMap::new(),
+                body,
+                repeatable: true,
+            };
+            if let Ok(reply) = wire.post(&opener, post).await {
                 reply.discard();
             }
         });
@@ -151,19 +183,16 @@ impl Session {
     pub(super) async fn post(&self, message: &Outbound) -> Result<(), Failed> {
         let posted = self
             .wire
-            .post(
-                &self.opener,
-                self.headers.iter().cloned(),
-                HeaderMap::new(),
-                message.to_message(),
-            )
+            .post(&self.opener, self.message(message.to_message(), true))
             .await;
         match posted {
             Ok(reply) => {
                 reply.discard();
                 Ok(())
             }
-            Err(refused) if is_expired(&refused, &self.headers) => Err(Failed::Expired),
+            Err(refused) if is_expired(&refused, &self.headers) => {
+                Err(Failed::Expired(refused.error))
+            }
             Err(refused) => Err(Failed::Error(refused.error)),
         }
     }
@@ -227,7 +256,7 @@ impl Replies for Background {
         Box::pin(async move {
             self.0.post(&message).await.map_err(|failed| match failed {
                 Failed::Error(error) | Failed::NotSession(error) => error,
-                Failed::Expired => {
+                Failed::Expired(_) => {
                     Error::new(ErrorKind::Unavailable, "the server has lost the session")
                 }
             })
@@ -245,17 +274,16 @@ impl Replies for Background {
     }
 }
 
-/// Whether an answer says that the session is unknown: 404, or 400 with words about it from older servers.
+/// Whether a refusal says that the session is unknown: 404 and 410, or any other of the client's errors or 503 with words
+/// about it.
 fn is_expired(refused: &Refused, headers: &[(HeaderName, HeaderValue)]) -> bool {
     let with_session = headers.iter().any(|(name, _)| *name == SESSION_ID);
     with_session
-        && (refused.status == StatusCode::NOT_FOUND
-            || (refused.status == StatusCode::BAD_REQUEST
-                && refused
-                    .error
-                    .message()
-                    .to_ascii_lowercase()
-                    .contains("session")))
+        && match refused.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => true,
+            StatusCode::SERVICE_UNAVAILABLE => refused.about_session,
+            status => status.is_client_error() && refused.about_session,
+        }
 }
 
 /// Tells a server that does not know `initialize` from one that is out of reach.
