@@ -87,7 +87,7 @@ pub use self::{
     request::Request,
     response::{Response, ResultType},
     seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
-    session::SessionKey,
+    session::{OnClose, SessionKey},
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},
 };
