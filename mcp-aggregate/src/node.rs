@@ -140,10 +140,7 @@ impl Node {
         self.retire();
         let draining = async {
             match &self.lifecycle {
-                Some(lifecycle) => drop(tokio::join!(
-                    self.calls.wait(),
-                    lifecycle.drain(deadline)
-                )),
+                Some(lifecycle) => drop(tokio::join!(self.calls.wait(), lifecycle.drain(deadline))),
                 None => self.calls.wait().await,
             }
         };
@@ -204,7 +201,9 @@ mod tests {
         let node = slow();
         let (service, pass) = node.enter().unwrap();
         let call = tokio::spawn(async move {
-            let answer = service.oneshot(Request::new(Method::PING, None).unwrap()).await;
+            let answer = service
+                .oneshot(Request::new(Method::PING, None).unwrap())
+                .await;
             drop(pass);
             answer
         });

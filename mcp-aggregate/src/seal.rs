@@ -99,10 +99,17 @@ mod tests {
     fn only_the_owner_opens_a_seal_for_the_use_it_was_made_for() {
         let sealer = Sealer::random();
         let sealed = sealer.seal("cursor", owner("alice"), "7:3");
-        assert_eq!(sealer.open("cursor", owner("alice"), &sealed).unwrap(), "7:3");
+        assert_eq!(
+            sealer.open("cursor", owner("alice"), &sealed).unwrap(),
+            "7:3"
+        );
         assert!(sealer.open("cursor", owner("bob"), &sealed).is_none());
         assert!(sealer.open("tasks", owner("alice"), &sealed).is_none());
-        assert!(Sealer::random().open("cursor", owner("alice"), &sealed).is_none());
+        assert!(
+            Sealer::random()
+                .open("cursor", owner("alice"), &sealed)
+                .is_none()
+        );
     }
 
     #[test]

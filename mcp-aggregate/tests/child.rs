@@ -96,9 +96,7 @@ fn be_evil(way: &str) {
 
 fn child(id: &str, role: &str) -> Upstream {
     let command = Command::new(std::env::current_exe().unwrap()).env(ROLE, role);
-    Upstream::command(id, command)
-        .unwrap()
-        .session_scope(SessionScope::PerSession)
+    Upstream::command(id, command).scope(SessionScope::PerSession)
 }
 
 async fn start(upstreams: impl IntoIterator<Item = Upstream>) -> Running {

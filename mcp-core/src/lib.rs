@@ -25,6 +25,7 @@ mod annotations;
 mod asker;
 mod audit;
 mod auth_context;
+mod backoff;
 mod bounds;
 mod budget;
 mod change;
@@ -70,6 +71,7 @@ pub use self::{
     asker::{Ask, Asker},
     audit::{AuditEvent, AuditOutcome, AuditSink, MemoryAudit},
     auth_context::AuthContext,
+    backoff::Backoff,
     bounds::Bounds,
     budget::{Account, Amount, Budget, MemoryBudget, Reservation},
     change::{

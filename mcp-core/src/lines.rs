@@ -12,13 +12,16 @@ use tokio::{
 /// How many messages are written at once.
 const AT_ONCE: usize = 64;
 
+/// How much is kept of a line that is passed over.
+const HEAD: usize = 4 << 10;
+
 /// What stands on a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Line {
     /// The line without its end.
     Whole(Bytes),
-    /// Nothing: the line was longer than allowed and has been passed over.
+    /// Nothing: the line was longer than allowed and has been passed over. [`Lines::head`] has its beginning.
     TooLong,
 }
 
@@ -30,6 +33,7 @@ pub struct Lines<R> {
     searched: usize,
     limit: usize,
     skipping: bool,
+    head: Bytes,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -41,7 +45,19 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             searched: 0,
             limit,
             skipping: false,
+            head: Bytes::new(),
         }
+    }
+
+    /// Returns the beginning of the line that was passed over last, up to 4 KiB.
+    #[must_use]
+    pub fn head(&self) -> &Bytes {
+        &self.head
+    }
+
+    fn keep_head(&mut self, line: &[u8]) {
+        let head = line.get(..HEAD).unwrap_or(line);
+        self.head = Bytes::copy_from_slice(head);
     }
 
     /// Returns the next line that is not blank; `None` at the end of the stream, where an unfinished line is
@@ -72,8 +88,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let Some(found) = memchr::memchr(b'\n', unsearched) else {
                 self.searched = self.buffer.len();
                 if self.searched > self.limit {
-                    self.skipping = true;
-                    self.buffer.clear();
+                    let skipped = self.buffer.split();
+                    if !std::mem::replace(&mut self.skipping, true) {
+                        self.keep_head(&skipped);
+                    }
                     self.searched = 0;
                 }
                 return None;
@@ -81,7 +99,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let end = self.searched + found;
             let line = self.buffer.split_to(end + 1).freeze().slice(..end);
             self.searched = 0;
-            if std::mem::take(&mut self.skipping) || line.len() > self.limit {
+            if std::mem::take(&mut self.skipping) {
+                return Some(Line::TooLong);
+            }
+            if line.len() > self.limit {
+                self.keep_head(&line);
                 return Some(Line::TooLong);
             }
             if !line.trim_ascii().is_empty() {
@@ -161,6 +183,18 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         let seen = all(text.as_bytes(), 4).await;
         assert_eq!(seen, [some("a"), None, some("b"), None, some("1234")]);
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_line_that_is_too_long_is_kept() {
+        let long = "x".repeat(100_000);
+        let text = format!("head {long}\nshort {}\n", "y".repeat(5));
+        let mut lines = Lines::new(text.as_bytes(), 8);
+        for beginning in ["head x", "short y"] {
+            assert_eq!(lines.next().await.unwrap(), Some(Line::TooLong));
+            assert!(lines.head().starts_with(beginning.as_bytes()));
+            assert!(lines.head().len() <= HEAD);
+        }
     }
 
     #[tokio::test]

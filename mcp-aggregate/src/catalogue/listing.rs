@@ -194,7 +194,11 @@ async fn fetch_list(service: &BoxSeam, context: &Request, kind: ListKind) -> Res
             return Ok(list);
         }
     }
-    tracing::warn!(list = kind.member(), pages = MOST_PAGES, "too many pages: the first ones are kept");
+    tracing::warn!(
+        list = kind.member(),
+        pages = MOST_PAGES,
+        "too many pages: the first ones are kept"
+    );
     Ok(list)
 }
 
@@ -381,17 +385,22 @@ mod tests {
     async fn what_failed_this_time_is_kept_from_the_time_before() {
         let full = read(upstream(|method, _| match method {
             "tools/list" => Ok(tools(&["a"], None)),
-            _ => Ok(json!({ "resources": [{ "uri": "x:y" }] })),
+            "resources/list" => Ok(json!({ "resources": [{ "uri": "x:y" }] })),
+            _ => Ok(json!({})),
         }))
         .await
         .unwrap();
         let half = read(upstream(|method, _| match method {
             "tools/list" => Ok(tools(&["a", "b"], None)),
-            _ => Err(broken()),
+            "resources/list" => Err(broken()),
+            _ => Ok(json!({})),
         }))
         .await
         .unwrap();
-        assert_eq!(half.changed_since(Some(&full)), [ListKind::Tools, ListKind::Resources]);
+        assert_eq!(
+            half.changed_since(Some(&full)),
+            [ListKind::Tools, ListKind::Resources]
+        );
         let kept = half.keeping(&full);
         assert_eq!(kept.list(ListKind::Resources).items.len(), 1);
         assert_eq!(kept.changed_since(Some(&full)), [ListKind::Tools]);

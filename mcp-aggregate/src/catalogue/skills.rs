@@ -47,7 +47,10 @@ impl Root {
             return value.clone();
         };
         let own = object.text("uri");
-        if let Some(file) = own.as_deref().and_then(|uri| uri.strip_prefix(&*self.original)) {
+        if let Some(file) = own
+            .as_deref()
+            .and_then(|uri| uri.strip_prefix(&*self.original))
+        {
             object.set("uri", Json::string(&format!("{}{file}", self.public)));
         }
         for member in ["skill", "skills", "resources", "contents"] {

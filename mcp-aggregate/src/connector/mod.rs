@@ -9,6 +9,8 @@ mod handshake;
 pub mod http;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod key;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod lifecycle;
 #[cfg(any(feature = "http", feature = "stdio", feature = "rmcp"))]
 pub(crate) mod meta;
 mod scope;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{Error, Json, Partition, Request};
+use mcp_core::{Json, Partition, Request};
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -53,7 +53,10 @@ impl ClassKey {
 
 fn is_bare(capabilities: &Json) -> bool {
     let text = capabilities.as_bytes();
-    text.iter().filter(|byte| !byte.is_ascii_whitespace()).count() == 2
+    text.iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .count()
+        == 2
 }
 
 /// Computes a digest that is the same for every spelling and order of the same members.
@@ -63,13 +66,17 @@ fn canonical(capabilities: &Json) -> Digest {
             Value::Object(members) => {
                 let mut members: Vec<_> = members.iter().collect();
                 members.sort_unstable_by_key(|(name, _)| *name);
-                digester.put(b"object").put(&(members.len() as u64).to_be_bytes());
+                digester
+                    .put(b"object")
+                    .put(&(members.len() as u64).to_be_bytes());
                 for (name, value) in members {
                     put(digester.put(name.as_bytes()), value);
                 }
             }
             Value::Array(elements) => {
-                digester.put(b"array").put(&(elements.len() as u64).to_be_bytes());
+                digester
+                    .put(b"array")
+                    .put(&(elements.len() as u64).to_be_bytes());
                 for element in elements {
                     put(digester, element);
                 }
@@ -105,7 +112,7 @@ pub(crate) enum Outcome {
     #[default]
     Reading,
     Listed(Arc<Listing>),
-    Failed(Error),
+    Failed,
 }
 
 /// Where the outcome of reading a class is put.
@@ -139,11 +146,6 @@ impl Classes {
         (class, Some(reading))
     }
 
-    /// Returns the listing of a class if it has been read.
-    pub(crate) fn known(&self, key: &ClassKey) -> Option<Arc<Listing>> {
-        self.lock().get(key)?.listing()
-    }
-
     /// Forgets every listing, since the upstream announced a change: each is read again when it is next wanted.
     pub(crate) fn clear(&self) {
         self.lock().clear();
@@ -153,7 +155,7 @@ impl Classes {
 impl Class {
     fn may_be_tried_again(&self) -> bool {
         match &*self.outcome.borrow() {
-            Outcome::Failed(_) => self.started.elapsed() > RETRY,
+            Outcome::Failed => self.started.elapsed() > RETRY,
             // The reader is gone without a word: its client's session may have ended.
             Outcome::Reading => self.outcome.has_changed().is_err(),
             Outcome::Listed(_) => false,
@@ -163,7 +165,7 @@ impl Class {
     fn listing(&self) -> Option<Arc<Listing>> {
         match &*self.outcome.borrow() {
             Outcome::Listed(listing) => Some(Arc::clone(listing)),
-            Outcome::Reading | Outcome::Failed(_) => None,
+            Outcome::Reading | Outcome::Failed => None,
         }
     }
 
@@ -180,7 +182,7 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
-    use mcp_core::{ClientCapabilities, ErrorKind, Method, Principal};
+    use mcp_core::{ClientCapabilities, Method, Principal};
 
     use super::*;
 
@@ -198,7 +200,11 @@ mod tests {
 
     #[test]
     fn spelling_and_order_of_capabilities_do_not_matter() {
-        let one = key(Lists::Capabilities, r#"{"roots":{},"sampling":{"a":1}}"#, "a");
+        let one = key(
+            Lists::Capabilities,
+            r#"{"roots":{},"sampling":{"a":1}}"#,
+            "a",
+        );
         assert!(one.is_some());
         for same in [
             r#"{"sampling":{"a":1},"roots":{}}"#,
@@ -213,7 +219,10 @@ mod tests {
 
     #[test]
     fn principals_share_only_where_no_credential_goes_to_the_upstream() {
-        assert_ne!(key(Lists::Principal, "{}", "a"), key(Lists::Principal, "{}", "b"));
+        assert_ne!(
+            key(Lists::Principal, "{}", "a"),
+            key(Lists::Principal, "{}", "b")
+        );
         assert_eq!(key(Lists::Everyone, r#"{"roots":{}}"#, "a"), None);
     }
 
@@ -232,7 +241,6 @@ mod tests {
         assert!(waited.elapsed().is_zero(), "the time of the class is over");
         reading.send_replace(Outcome::Listed(Arc::default()));
         assert!(second.listed(patience).await.is_some());
-        assert!(classes.known(&key).is_some());
         classes.clear();
         assert!(classes.enter(key).1.is_some());
     }
@@ -242,13 +250,15 @@ mod tests {
         let classes = Classes::default();
         let key = key(Lists::Capabilities, r#"{"roots":{}}"#, "a").unwrap();
         let (_, reading) = classes.enter(key);
-        let failure = Error::new(ErrorKind::Unavailable, "gone");
-        reading.unwrap().send_replace(Outcome::Failed(failure));
+        reading.unwrap().send_replace(Outcome::Failed);
         assert!(classes.enter(key).1.is_none());
         tokio::time::advance(RETRY + Duration::from_secs(1)).await;
         let (_, reading) = classes.enter(key);
         drop(reading.expect("it is read again"));
-        assert!(classes.enter(key).1.is_some(), "and when the reader is gone");
+        assert!(
+            classes.enter(key).1.is_some(),
+            "and when the reader is gone"
+        );
     }
 
     #[test]

@@ -151,7 +151,10 @@ impl Core {
         &self,
         next: impl FnOnce(&Graph) -> (Vec<Arc<Member>>, Arc<dyn crate::NamingPolicy>),
     ) -> Kinds {
-        let _exchanging = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _exchanging = self
+            .exchanging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = self.graph.load_full();
         let (members, naming) = next(&before);
         let sources = Graph::sources(&members);

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use mcp_core::{BoxSeam, ConfigCheck, ConfigError, ConfigErrors, Error, IntoSeam, Seam, Timing, UpstreamId};
+use mcp_core::{
+    BoxSeam, ConfigCheck, ConfigError, ConfigErrors, Error, IntoSeam, Seam, Timing, UpstreamId,
+};
 use tower_layer::Layer;
 
 use super::member::Member;
@@ -73,7 +75,9 @@ impl GraphSpec {
     }
 
     pub(crate) fn prepare(&self, timing: &Timing) -> Result<Vec<NodeParts>, ConfigErrors> {
-        ConfigErrors::collect(|check| check.below("upstreams", |check| self.prepare_in(timing, check)))
+        ConfigErrors::collect(|check| {
+            check.below("upstreams", |check| self.prepare_in(timing, check))
+        })
     }
 
     fn prepare_in(&self, timing: &Timing, check: &mut ConfigCheck) -> Vec<NodeParts> {

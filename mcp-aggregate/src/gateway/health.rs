@@ -207,7 +207,8 @@ impl HealthService {
 
     fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if !self.any_host && !self.allows(headers) {
-            let error = json!({ "error": "the host is not allowed; allow it with with_allowed_host" });
+            let error =
+                json!({ "error": "the host is not allowed; allow it with with_allowed_host" });
             return respond(StatusCode::FORBIDDEN, &error);
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -294,13 +295,25 @@ mod tests {
             (vec![one(Starting, false)], false, false, "unhealthy"),
             (vec![one(Healthy, true)], false, true, "healthy"),
             (vec![one(Guarded, false)], false, true, "healthy"),
-            (vec![one(Healthy, true), one(Starting, false)], false, true, "degraded"),
+            (
+                vec![one(Healthy, true), one(Starting, false)],
+                false,
+                true,
+                "degraded",
+            ),
             (vec![one(Degraded, true)], false, true, "degraded"),
             (vec![one(Unhealthy, false)], false, false, "unhealthy"),
             (vec![one(Healthy, true)], true, false, "draining"),
         ] {
-            let report = HealthReport { upstreams, draining };
-            assert_eq!((report.is_ready(), report.status()), (ready, status), "{report:?}");
+            let report = HealthReport {
+                upstreams,
+                draining,
+            };
+            assert_eq!(
+                (report.is_ready(), report.status()),
+                (ready, status),
+                "{report:?}"
+            );
         }
     }
 
@@ -330,6 +343,9 @@ mod tests {
         }
         assert_eq!(status(&service, &["gw.example"]), 403);
         assert_eq!(status(&allowing, &["gw.example:443"]), 200);
-        assert_eq!(status(&service.insecure_allow_any_host(), &["evil.example"]), 200);
+        assert_eq!(
+            status(&service.insecure_allow_any_host(), &["evil.example"]),
+            200
+        );
     }
 }

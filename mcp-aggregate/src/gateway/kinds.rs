@@ -104,7 +104,9 @@ mod tests {
                 .map(|one| one.method().to_string())
                 .collect()
         };
-        let both: Kinds = [ListKind::Templates, ListKind::Skills].into_iter().collect();
+        let both: Kinds = [ListKind::Templates, ListKind::Skills]
+            .into_iter()
+            .collect();
         assert_eq!(methods(both), ["notifications/resources/list_changed"]);
         assert_eq!(methods(Kinds::ALL).len(), 3);
         assert!(methods(Kinds::default()).is_empty());
@@ -127,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_change_touches_the_kinds_of_its_entries() {
-        let entry = mcp_core::ChangedEntry::new(EntryKind::Prompt, "a".into(), mcp_core::Change::Added);
+        let entry =
+            mcp_core::ChangedEntry::new(EntryKind::Prompt, "a".into(), mcp_core::Change::Added);
         let kinds = Kinds::changed_by(&CatalogueChange::new(1, vec![entry]));
         assert!(kinds.has(ListKind::Prompts) && !kinds.has(ListKind::Tools));
     }

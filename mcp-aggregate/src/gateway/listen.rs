@@ -229,7 +229,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    async fn tell(&self, kinds: Kinds) -> Result<(), Error> {
+    async fn tell(&mut self, kinds: Kinds) -> Result<(), Error> {
         for notification in kinds.notifications() {
             if self.filter.wants(&notification) {
                 self.request.notifier().notify(notification).await?;
@@ -238,7 +238,7 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    async fn acknowledge(&self, uris: &[String]) -> Result<(), Error> {
+    async fn acknowledge(&mut self, uris: &[String]) -> Result<(), Error> {
         let mut honoured = Object::try_from(self.filter.to_json())?;
         match uris.is_empty() {
             true => honoured.remove("resourceSubscriptions"),
@@ -252,7 +252,7 @@ impl<'a> Listener<'a> {
 
     /// Sorts the resources of a filter by the upstream that has each. One that is hidden from the caller is as unknown as
     /// one that is not there.
-    async fn by_upstream(&self) -> Vec<(Arc<Node>, Vec<Subscription>)> {
+    async fn by_upstream(&mut self) -> Vec<(Arc<Node>, Vec<Subscription>)> {
         if self.filter.uris().is_empty() {
             return Vec::new();
         }
@@ -285,8 +285,7 @@ impl<'a> Listener<'a> {
         let notifier = self.request.notifier().map(move |notification| {
             let is_acknowledgement = *notification.method() == Method::ACKNOWLEDGED;
             // After a loss, what was announced meanwhile is not known.
-            let again = is_acknowledgement
-                && seen.swap(true, std::sync::atomic::Ordering::AcqRel);
+            let again = is_acknowledgement && seen.swap(true, std::sync::atomic::Ordering::AcqRel);
             let kinds = match again {
                 true => Kinds::ALL,
                 false => Kinds::announced_by(notification.method()),
@@ -304,13 +303,21 @@ impl<'a> Listener<'a> {
             if is_acknowledgement || !filter.wants(&notification) {
                 return None;
             }
-            Some(tasks::publish_notification(&core, owner, &node, notification))
+            Some(tasks::publish_notification(
+                &core,
+                owner,
+                &node,
+                notification,
+            ))
         });
-        self.listen(notifier, json!({
-            "toolsListChanged": true,
-            "promptsListChanged": true,
-            "resourcesListChanged": true,
-        }))
+        self.listen(
+            notifier,
+            json!({
+                "toolsListChanged": true,
+                "promptsListChanged": true,
+                "resourcesListChanged": true,
+            }),
+        )
     }
 
     /// A listener for some resources of an upstream.
@@ -354,7 +361,9 @@ impl<'a> Listener<'a> {
                 match node.service().oneshot(listen.clone()).await {
                     Ok(_) => {}
                     Err(error) if is_permanent(&error) => return (node, Err(error)),
-                    Err(error) => tracing::debug!(upstream = %node.id, %error, "lost while listening"),
+                    Err(error) => {
+                        tracing::debug!(upstream = %node.id, %error, "lost while listening")
+                    }
                 }
                 if started.elapsed() > timing.backoff_longest {
                     backoff.reset();

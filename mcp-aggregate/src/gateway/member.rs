@@ -94,12 +94,6 @@ impl Member {
         drop(settled.await);
     }
 
-    /// Waits until the upstream has been listed.
-    pub(crate) async fn listed(&self) {
-        let mut status = self.status.subscribe();
-        drop(status.wait_for(|status| status.listing.is_some()).await);
-    }
-
     /// Returns how long a client waits for the first listing: the time runs from the start of the upstream, so that one
     /// which does not list in time is waited for once and not again by each client.
     pub(crate) fn patience(&self) -> Duration {

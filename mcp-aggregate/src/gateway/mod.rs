@@ -22,12 +22,16 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
-use mcp_core::{
-    BoxSeam, Bounds, ConfigErrors, IntoSeam, Json, Seam, Timing, secret::Secret,
-};
+use mcp_core::{Bounds, BoxSeam, ConfigErrors, IntoSeam, Json, Seam, Timing, secret::Secret};
 use serde_json::json;
 use tower_layer::Layer;
 
+use self::{
+    core::{Core, CoreParts},
+    extension::Extensions,
+    transport::Transport,
+    view::Views,
+};
 pub use self::{
     events::{EventStream, GatewayEvent},
     extension::ExtensionRule,
@@ -35,12 +39,6 @@ pub use self::{
     health::{HealthReport, HealthService, UpstreamHealth, UpstreamState},
     running::{Counts, Running},
     service::GatewayService,
-};
-use self::{
-    core::{Core, CoreParts},
-    extension::Extensions,
-    transport::Transport,
-    view::Views,
 };
 use crate::{
     Upstream,
@@ -193,7 +191,12 @@ impl GatewayBuilder {
         let mut nodes = Vec::new();
         ConfigErrors::collect(|check| {
             check.below("timing", |check| self.timing.check(check));
-            nodes.extend(check.take(self.spec.prepare(&self.timing)).into_iter().flatten());
+            nodes.extend(
+                check
+                    .take(self.spec.prepare(&self.timing))
+                    .into_iter()
+                    .flatten(),
+            );
         })?;
         let mut info = json!({ "name": self.name, "version": self.version });
         if let Some(title) = self.title {
@@ -208,7 +211,10 @@ impl GatewayBuilder {
             timing: self.timing,
             reader: self.reader,
             views: Views::new(&self.bounds),
-            sealer: self.seal_key.as_ref().map_or_else(Sealer::random, Sealer::new),
+            sealer: self
+                .seal_key
+                .as_ref()
+                .map_or_else(Sealer::random, Sealer::new),
         };
         let core = Arc::new(Core::new(parts, nodes));
         let service = GatewayService::new(Arc::clone(&core), &layers);

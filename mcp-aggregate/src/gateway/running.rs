@@ -10,8 +10,7 @@ use mcp_core::{ChangeFeed, ChangeStream, ConfigError, ConfigErrors, EntryKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    EventStream, GatewayService, GraphDiff, GraphSpec, HealthReport, HealthService,
-    core::Core,
+    EventStream, GatewayService, GraphDiff, GraphSpec, HealthReport, HealthService, core::Core,
 };
 use crate::{
     Upstream,

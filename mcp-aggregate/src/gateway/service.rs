@@ -45,7 +45,7 @@ impl GatewayService {
         let layered = match layers.is_empty() {
             true => None,
             false => {
-                let mut router = self.0.router.clone();
+                let router = self.0.router.clone();
                 let router = BoxSeam::from_fn(move |request| router.clone().call(request));
                 Some(Arc::new(layers.around(router)))
             }

@@ -129,14 +129,18 @@ mod tests {
     async fn progress_prolongs_a_call() {
         let (notifier, mut stream) = Notifier::channel(std::num::NonZeroUsize::MIN);
         let drain = tokio::spawn(async move { while stream.recv().await.is_some() {} });
-        let answer = bounded(LIMIT, request().with_notifier(notifier), |request| async move {
-            for _ in 0..5 {
-                sleep(Duration::from_secs(8)).await;
-                let progress = Notification::new(Method::PROGRESS, None);
-                request.notifier().notify(progress).await?;
-            }
-            Ok(Response::empty())
-        });
+        let answer = bounded(
+            LIMIT,
+            request().with_notifier(notifier),
+            |request| async move {
+                for _ in 0..5 {
+                    sleep(Duration::from_secs(8)).await;
+                    let progress = Notification::new(Method::PROGRESS, None);
+                    request.notifier().notify(progress).await?;
+                }
+                Ok(Response::empty())
+            },
+        );
         assert!(answer.await.is_ok());
         drain.await.unwrap();
     }

@@ -93,7 +93,9 @@ impl Publisher<'_> {
 
     /// As [`publish`](Self::publish), and leaves out tasks of others from `tasks`.
     pub(crate) fn publish_list(self, value: &Json) -> Json {
-        self.publish_if(value, &|task| self.core.owners.is_of(self.node, task, self.owner))
+        self.publish_if(value, &|task| {
+            self.core.owners.is_of(self.node, task, self.owner)
+        })
     }
 
     fn publish_if(self, value: &Json, sees: &dyn Fn(&str) -> bool) -> Json {
@@ -256,7 +258,10 @@ mod tests {
         let (alice, bob) = (owner("alice"), owner("bob"));
         let public = publish(&sealer, alice, &node(), "t.1/x");
         let opened = open(&sealer, alice, &public).unwrap();
-        assert_eq!((opened.upstream.as_str(), opened.generation, opened.task), ("up", 1, "t.1/x"));
+        assert_eq!(
+            (opened.upstream.as_str(), opened.generation, opened.task),
+            ("up", 1, "t.1/x")
+        );
         assert!(open(&sealer, bob, &public).is_err());
         assert!(open(&Sealer::random(), alice, &public).is_err());
         for broken in [

@@ -18,13 +18,13 @@ impl Transport {
     ) -> Self {
         let (draining, closing) = (transport.clone(), transport.clone());
         Self {
-            drain: Arc::new(move |deadline| {
+            drain: Arc::new(move |_deadline| {
                 let transport = draining.clone();
-                Box::pin(async move { transport.drain(deadline).await })
+                Box::pin(async move { drop(transport) })
             }),
             close: Arc::new(move || {
                 let transport = closing.clone();
-                Box::pin(async move { transport.close().await })
+                Box::pin(async move { transport.close() })
             }),
         }
     }

@@ -223,7 +223,8 @@ impl Superseded {
     /// Keeps a snapshot if any of its lists has more than one page: there are no cursors of others.
     fn keep(&self, snapshot: &Arc<Snapshot>) {
         if snapshot.is_paged() {
-            self.lock().push_back((Instant::now(), Arc::clone(snapshot)));
+            self.lock()
+                .push_back((Instant::now(), Arc::clone(snapshot)));
         }
     }
 
@@ -313,7 +314,11 @@ impl Core {
         let mut graph = self.graph.load_full();
         loop {
             let view = self.known_view(request);
-            if view.is_none() && graph.is_common && graph.catalogue.is_complete() && is_bare(request) {
+            if view.is_none()
+                && graph.is_common
+                && graph.catalogue.is_complete()
+                && is_bare(request)
+            {
                 return Arc::clone(&graph.catalogue);
             }
             let listings = graph
@@ -449,17 +454,15 @@ impl Core {
             let Some(read) = member.leaving.run_until_cancelled(reading_it).await else {
                 return;
             };
-            let listing = match read {
-                Ok(Ok(listing)) => core.interner.intern(listing),
-                Ok(Err(error)) => {
+            let late = || {
+                let text = "the lists were not read in time";
+                mcp_core::Error::new(mcp_core::ErrorKind::Timeout, text)
+            };
+            let listing = match read.unwrap_or_else(|_| Err(late())) {
+                Ok(listing) => core.interner.intern(listing),
+                Err(error) => {
                     tracing::debug!(upstream = %member.node.id, %error, "the lists of a class cannot be read");
-                    reading.send_replace(Outcome::Failed(error));
-                    return;
-                }
-                Err(_) => {
-                    let text = "the lists were not read in time";
-                    let late = mcp_core::Error::new(mcp_core::ErrorKind::Timeout, text);
-                    reading.send_replace(Outcome::Failed(late));
+                    reading.send_replace(Outcome::Failed);
                     return;
                 }
             };

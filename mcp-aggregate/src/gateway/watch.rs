@@ -11,7 +11,12 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
 use super::{
-    UpstreamState, core::Core, events::Signal, kinds::{Kinds, Pending}, member::Member, schedule::Schedule,
+    UpstreamState,
+    core::Core,
+    events::Signal,
+    kinds::{Kinds, Pending},
+    member::Member,
+    schedule::Schedule,
 };
 use crate::{LifecycleState, catalogue};
 
@@ -118,7 +123,8 @@ impl Watcher<'_> {
             if !is_listing && due.is_some_and(|due| due <= now) {
                 self.schedule.begin();
                 is_listing = true;
-                listing = Some(Box::pin(list(self.core, self.member, context)) as BoxFuture<'_, _>).into();
+                listing = Some(Box::pin(list(self.core, self.member, context)) as BoxFuture<'_, _>)
+                    .into();
             }
             tokio::select! {
                 Some(ended) = &mut listening, if is_listening => {
@@ -169,7 +175,9 @@ impl Watcher<'_> {
             Some(error) => self
                 .core
                 .set_state(self.member, UpstreamState::Degraded, Some(error)),
-            None => self.core.set_state(self.member, UpstreamState::Healthy, None),
+            None => self
+                .core
+                .set_state(self.member, UpstreamState::Healthy, None),
         }
     }
 }

@@ -148,10 +148,7 @@ impl Upstream {
 
     /// Adds arguments to the command.
     #[cfg(feature = "stdio")]
-    pub fn args<A: Into<std::ffi::OsString>>(
-        self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Self {
+    pub fn args<A: Into<std::ffi::OsString>>(self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.change_command("args", |command| command.args(arguments))
     }
 

@@ -88,7 +88,9 @@ impl Source {
                 check.require(
                     settings.message_limit.is_none(),
                     "message_limit",
-                    settings.message_limit.map_or(0, std::num::NonZeroUsize::get),
+                    settings
+                        .message_limit
+                        .map_or(0, std::num::NonZeroUsize::get),
                     "no message limit for a service in this process",
                 );
                 Some(Connected {
@@ -130,7 +132,8 @@ impl Http {
 
         let scope = settings.scope.unwrap_or(SessionScope::PerSession);
         let headers = self.headers(check);
-        let Ok(url) = url::Url::parse(&self.url) else {
+        let url = url::Url::parse(&self.url).ok();
+        let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
             check.push(ConfigError::new(
                 "url",
                 &self.url,
@@ -173,7 +176,11 @@ impl Http {
         let mut headers = http::HeaderMap::new();
         for (name, value) in &self.headers {
             let Ok(header) = http::HeaderName::try_from(name) else {
-                check.push(ConfigError::new("headers", name, "a header name (RFC 9110, 5.1)"));
+                check.push(ConfigError::new(
+                    "headers",
+                    name,
+                    "a header name (RFC 9110, 5.1)",
+                ));
                 continue;
             };
             match http::HeaderValue::try_from(value) {
@@ -200,11 +207,10 @@ fn run(
     timing: &Timing,
 ) -> Connected {
     let scope = settings.scope.unwrap_or(SessionScope::PerPrincipal);
-    let mut connector =
-        crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
-            .with_scope(scope)
-            .with_start_timeout(timing.start)
-            .with_idle_timeout(timing.idle);
+    let mut connector = crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
+        .with_scope(scope)
+        .with_start_timeout(timing.start)
+        .with_idle_timeout(timing.idle);
     if let Some(limit) = settings.message_limit {
         connector = connector.with_message_limit(limit.get());
     }

@@ -44,18 +44,29 @@ fn layers_are_known_by_their_name_or_by_themselves() {
 #[test]
 fn every_error_of_a_description_is_found_with_its_key() {
     for (upstream, keys) in [
-        (Upstream::http("a", "no address").arg("x"), vec!["a.args", "a.url"]),
         (
-            Upstream::http("a", "ftp://a/").header("no name", "v").header("x", "a\nb"),
+            Upstream::http("a", "no address").arg("x"),
+            vec!["a.args", "a.url"],
+        ),
+        (
+            Upstream::http("a", "ftp://a/")
+                .header("no name", "v")
+                .header("x", "a\nb"),
             vec!["a.headers", "a.headers.x", "a.url"],
         ),
-        (service("a").scope(SessionScope::Shared).env("A", "b"), vec!["a.env", "a.scope"]),
+        (
+            service("a").scope(SessionScope::Shared).env("A", "b"),
+            vec!["a.env", "a.scope"],
+        ),
         (
             service("Not Valid").list_timeout(Duration::ZERO),
             vec!["Not Valid.timing.list", "Not Valid.id"],
         ),
     ] {
-        let errors = upstream.prepare(&Timing::default()).err().expect("it is wrong");
+        let errors = upstream
+            .prepare(&Timing::default())
+            .err()
+            .expect("it is wrong");
         let found: Vec<_> = errors.iter().map(|error| error.key().to_owned()).collect();
         assert_eq!(found, keys, "{errors}");
     }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// How long anything may take.
-const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
     writer: Mutex<WriteHalf<DuplexStream>>,
@@ -137,13 +137,17 @@ impl Client {
 
     /// Returns the names of a list.
     pub(crate) async fn names(&self, list: &str) -> Vec<String> {
+        self.try_names(list).await.expect("there is a list")
+    }
+
+    /// Returns the names of a list, or the error.
+    pub(crate) async fn try_names(&self, list: &str) -> Result<Vec<String>, Value> {
         let answer = self.request(&format!("{list}/list"), json!({})).await;
-        let entries = answer["result"][list].as_array();
-        entries
-            .unwrap_or_else(|| panic!("{answer} is a list"))
-            .iter()
-            .map(|entry| entry["name"].as_str().unwrap().to_owned())
-            .collect()
+        let Some(entries) = answer["result"][list].as_array() else {
+            return Err(answer["error"].clone());
+        };
+        let name = |entry: &Value| entry["name"].as_str().unwrap().to_owned();
+        Ok(entries.iter().map(name).collect())
     }
 }
 

@@ -53,7 +53,7 @@ impl Server {
     }
 
     pub(crate) fn upstream(&self, id: &str) -> Upstream {
-        Upstream::http(id, &self.url()).unwrap()
+        Upstream::http(id, &self.url())
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn unsettled(upstreams: impl IntoIterator<Item = Upstream>) -> Runnin
 /// Starts a gateway that leaves names as they are.
 pub(crate) async fn start_bare(upstream: Upstream) -> Running {
     let builder = Gateway::builder("gateway").upstream(upstream);
-    settled(builder.naming(Bare::default()).build().unwrap().start()).await
+    settled(builder.naming(Bare).build().unwrap().start()).await
 }
 
 async fn settled(running: Running) -> Running {

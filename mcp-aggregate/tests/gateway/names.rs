@@ -57,7 +57,7 @@ async fn two_upstreams_of_one_kind_are_told_apart_by_prefix() {
     }
     assert!(client.call("session_counter", json!({})).await["error"].is_object());
     // The same resources twice: the second upstream's are withheld, and that is said.
-    assert!(!running.withheld().is_empty());
+    assert!(!running.catalogue().withheld().is_empty());
     let uris = client.names("resources").await;
     let mut unique = uris.clone();
     unique.sort();

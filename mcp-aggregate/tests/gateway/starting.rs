@@ -22,8 +22,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 fn scripted(id: &str, arguments: &[&str]) -> Upstream {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/server.py");
     let command = Command::new("python3").arg(script).args(arguments);
-    let upstream = Upstream::command(id, command).unwrap();
-    upstream.session_scope(SessionScope::PerSession)
+    let upstream = Upstream::command(id, command);
+    upstream.scope(SessionScope::PerSession)
 }
 
 /// The fixture over HTTP, which answers nothing for a while.
@@ -46,7 +46,12 @@ async fn is_listed_and_called(running: &Running, tool: &str) {
         Client::session(running, "bob").await,
     ] {
         let listed = async {
-            while !client.names("tools").await.iter().any(|name| name == tool) {
+            // The list of a single upstream is an error until it has started.
+            while !client
+                .try_names("tools")
+                .await
+                .is_ok_and(|names| names.iter().any(|name| name == tool))
+            {
                 sleep(Duration::from_millis(100)).await;
             }
         };
@@ -92,18 +97,49 @@ async fn a_server_over_http_that_answers_after_13_s_is_listed() {
 #[tokio::test]
 async fn a_list_that_fails_leaves_the_others_of_its_server() {
     for how in ["--fail", "--hang"] {
-        let upstream = scripted("half", &[how, "resources/list"]);
-        let running = start([upstream.with_list_timeout(Duration::from_secs(2))]).await;
+        let half = scripted("half", &[how, "resources/list"]);
+        let half = half.list_timeout(Duration::from_secs(2));
+        let running = start([half, scripted("whole", &[])]).await;
         for client in [
             Client::stateless(&running, "alice"),
             Client::session(&running, "bob").await,
         ] {
-            assert_eq!(client.names("tools").await, ["half__echo"], "{how}");
-            assert_eq!(client.names("prompts").await, ["half__hello"], "{how}");
-            assert!(client.names("resources").await.is_empty(), "{how}");
+            let tools = client.names("tools").await;
+            assert_eq!(tools, ["half__echo", "whole__echo"], "{how}");
+            assert_eq!(client.names("prompts").await.len(), 2, "{how}");
+            assert_eq!(client.names("resources").await, ["page"], "{how}");
         }
+        let health = running.health();
+        assert_eq!(health.upstreams[0].state, UpstreamState::Degraded);
+        let error = health.upstreams[0].error.as_deref().unwrap();
+        assert!(error.starts_with("resources/list"), "{error}");
         running.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_list_that_fails_at_the_only_server_is_an_error_and_not_empty() {
+    let running = start_bare(scripted("half", &["--fail", "resources/list"])).await;
+    let client = Client::session(&running, "alice").await;
+    assert_eq!(client.names("tools").await, ["echo"]);
+    let error = client.try_names("resources").await.unwrap_err();
+    assert_eq!(error["message"], "the database is not there");
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_call_to_a_server_that_died_at_start_says_why() {
+    let dead = scripted("dead", &["--die", "3"]);
+    let running = start([dead, scripted("good", &[])]).await;
+    let client = Client::session(&running, "alice").await;
+    assert_eq!(client.names("tools").await, ["good__echo"]);
+    let answer = client.call("dead__echo", json!({})).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("API key missing, set FOO_KEY"),
+        "{message}"
+    );
+    running.shutdown().await;
 }
 
 #[tokio::test]
@@ -121,7 +157,7 @@ async fn a_server_that_refuses_to_be_listened_to_is_listed_all_the_same() {
         };
         Ok(Response::new(result.into()))
     });
-    let running = start_bare(Upstream::service("refusing", refusing).unwrap()).await;
+    let running = start_bare(Upstream::service("refusing", refusing)).await;
     assert_eq!(running.health().upstreams[0].state, UpstreamState::Healthy);
     let client = Client::session(&running, "alice").await;
     assert_eq!(client.names("tools").await, ["a"]);

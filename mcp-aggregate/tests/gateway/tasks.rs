@@ -17,7 +17,7 @@ fn upstream(id: &str, asked: &Arc<Mutex<Vec<String>>>) -> Upstream {
         let (asked, own) = (Arc::clone(&asked), own.clone());
         async move { answer(request, &own, &asked).await }
     });
-    Upstream::service(id, service).unwrap()
+    Upstream::service(id, service)
 }
 
 async fn answer(

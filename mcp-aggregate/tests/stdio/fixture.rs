@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Functions for scripts: `answer` and `refuse` take JSON, `shake_hands` fails for what it does not answer, and `serve`
 /// gives each other line to `other`.
@@ -35,20 +35,20 @@ serve() {
 "#;
 
 /// A connector whose process runs a script.
-pub fn shell(script: &str) -> StdioConnector {
+pub(crate) fn shell(script: &str) -> StdioConnector {
     let command = Command::new("sh").args(["-c", &format!("{PRELUDE}\n{script}")]);
     StdioConnector::new(UpstreamId::new("up").unwrap(), command)
 }
 
 /// A client of the session era.
-pub struct Client(pub SessionKey);
+pub(crate) struct Client(pub(crate) SessionKey);
 
 impl Client {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self(SessionKey::new(name))
     }
 
-    pub fn request(&self, method: Method, params: serde_json::Value) -> Request {
+    pub(crate) fn request(&self, method: Method, params: serde_json::Value) -> Request {
         Request::new(method, Some(Json::from(params)))
             .unwrap()
             .with_version(ProtocolVersion::V_2025_11_25)
@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// Calls the tool `t`.
-    pub async fn call(&self, connector: &StdioConnector) -> Result<Response, Error> {
+    pub(crate) async fn call(&self, connector: &StdioConnector) -> Result<Response, Error> {
         let params = serde_json::json!({ "name": "t", "arguments": {} });
         let request = self.request(Method::TOOLS_CALL, params);
         let answer = connector.clone().oneshot(request);
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Calls the tool `t` and returns the text that it answers.
-    pub async fn text(&self, connector: &StdioConnector) -> String {
+    pub(crate) async fn text(&self, connector: &StdioConnector) -> String {
         let answer: serde_json::Value = self.call(connector).await.unwrap().decode().unwrap();
         answer["content"][0]["text"].as_str().unwrap().to_owned()
     }

@@ -29,9 +29,19 @@ use bytes::Bytes;
 pub use self::address::{AddressClass, blocked};
 pub use self::error::{HttpError, HttpErrorKind};
 #[cfg(feature = "http-client")]
-pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver};
+pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver, moved_to};
 pub use self::response::ResponseBody;
 pub use self::whole::read_whole;
+
+/// Returns the content coding of an answer that has one other than `identity` (RFC 9110, section 8.4), as text that may be
+/// shown.
+#[must_use]
+pub fn content_coding(headers: &http::HeaderMap) -> Option<String> {
+    let value = headers.get(http::header::CONTENT_ENCODING)?;
+    let coding = value.to_str().unwrap_or("of an unreadable name").trim();
+    let known = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    (!known).then(|| coding.chars().take(64).collect())
+}
 
 /// Sends a request and returns the answer, whatever its status.
 ///

@@ -1,10 +1,14 @@
 //! JSON-RPC 2.0 messages, read in one pass and written around bytes that stay as they are.
 
+mod glimpse;
+
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::{Cursor, Error, ErrorKind, Json, JsonError, JsonErrorKind, Method, Object, Response};
+
+pub use self::glimpse::Glimpse;
 
 /// The id of a request: a JSON string or number, kept as the text that arrived.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -34,11 +38,33 @@ impl Id {
         self.0.as_str().parse().ok()
     }
 
+    /// Returns the number that the id is or that its text names: some servers answer `"7"` to the request 7, and the
+    /// official SDKs take that for the same id.
+    #[must_use]
+    pub fn to_number(&self) -> Option<u64> {
+        match self.as_number() {
+            None => number_in(&self.0.to_text()?),
+            known => known,
+        }
+    }
+
+    /// Returns whether the id is a number, or a text that names it.
+    #[must_use]
+    pub fn names(&self, number: u64) -> bool {
+        self.to_number() == Some(number)
+    }
+
     /// Returns the id as it stands in a message.
     #[must_use]
     pub fn as_json(&self) -> &Json {
         &self.0
     }
+}
+
+/// Reads a number of ASCII digits and nothing else.
+fn number_in(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 impl fmt::Debug for Id {
@@ -70,6 +96,9 @@ pub enum Message {
     Error(Option<Id>, Error),
 }
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Why bytes are not a message, and the id to answer with if one could be read.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -100,13 +129,17 @@ impl Message {
     /// Reads a message in one pass.
     ///
     /// Duplicate members are refused in the envelope and at the top level of `params`; deeper down they pass
-    /// unread. `params: null` counts as absent.
+    /// unread. `params: null` counts as absent, as do `error: null` and a `result: null` beside an error. A byte order
+    /// mark at the beginning is passed over (RFC 8259, section 8.1).
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Parse`] for bytes that are not JSON, [`ErrorKind::InvalidRequest`] for JSON that is not a
     /// message, [`ErrorKind::InvalidParams`] for parameters that are not an object.
     pub fn parse(text: &Bytes) -> Result<Self, Malformed> {
+        if text.starts_with(BYTE_ORDER_MARK) {
+            return Self::parse(&text.slice(BYTE_ORDER_MARK.len()..));
+        }
         let mut cursor = Cursor::new(text).map_err(|error| not_json(&error))?;
         if !matches!(cursor.peek(), Some(b'{')) {
             cursor
@@ -141,6 +174,9 @@ impl Message {
     /// The bytes are not JSON, or an empty array.
     #[allow(clippy::type_complexity, reason = "one result for each message")]
     pub fn parse_batch(text: &Bytes) -> Result<Vec<Result<Self, Malformed>>, Malformed> {
+        if text.starts_with(BYTE_ORDER_MARK) {
+            return Self::parse_batch(&text.slice(BYTE_ORDER_MARK.len()..));
+        }
         let mut cursor = Cursor::new(text).map_err(|error| not_json(&error))?;
         let mut spans = Vec::new();
         cursor
@@ -157,6 +193,27 @@ impl Message {
             .into_iter()
             .map(|span| Self::parse(Json::slice(text, span).as_shared()))
             .collect())
+    }
+}
+
+/// The messages that a text is: one, or those of a batch.
+pub type Messages = std::iter::Chain<std::option::IntoIter<Message>, std::vec::IntoIter<Message>>;
+
+impl Message {
+    /// Reads a message, or a batch of them as servers of revision 2025-03-26 may send it ("Batching"). Members of a batch
+    /// that are no messages are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::parse`] and [`Message::parse_batch`].
+    pub fn parse_any(text: &Bytes) -> Result<Messages, Malformed> {
+        let json = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        if json.trim_ascii_start().first() != Some(&b'[') {
+            return Self::parse(text).map(|message| Some(message).into_iter().chain(Vec::new()));
+        }
+        let batch = Self::parse_batch(text)?;
+        let messages: Vec<_> = batch.into_iter().filter_map(Result::ok).collect();
+        Ok(None.into_iter().chain(messages))
     }
 }
 
@@ -211,7 +268,11 @@ impl Envelope {
         {
             return Err(invalid("`jsonrpc` is not \"2.0\"", id));
         }
-        match (self.method, self.result, self.error) {
+        // Some libraries write both members, the one that does not count as null.
+        let error = self.error.filter(|error| !error.is_null());
+        let is_beside_error = |(result, _): &(Json, _)| error.is_some() && result.is_null();
+        let result = self.result.filter(|result| !is_beside_error(result));
+        match (self.method, result, error) {
             (Some(method), None, None) => {
                 let Some(method) = method.to_text() else {
                     return Err(invalid("`method` is not a string", id));

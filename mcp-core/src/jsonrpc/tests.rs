@@ -159,3 +159,61 @@ fn a_batch_is_taken_apart() {
     assert!(matches!(messages[2], Ok(Message::Request(..))));
     assert!(Message::parse_batch(&Bytes::from_static(b"[]")).is_err());
 }
+
+#[test]
+fn a_null_error_or_a_null_result_beside_an_error_counts_as_absent() {
+    for text in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#,
+        r#"{"jsonrpc":"2.0","error":null,"id":1,"result":{}}"#,
+    ] {
+        assert!(matches!(parse(text), Ok(Message::Response(..))), "{text}");
+    }
+    let both = r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":-1,"message":"m"}}"#;
+    assert!(matches!(parse(both), Ok(Message::Error(Some(_), _))));
+    for text in [
+        r#"{"jsonrpc":"2.0","id":1,"error":null}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":-1,"message":"m"}}"#,
+    ] {
+        assert!(parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_at_the_beginning_is_passed_over() {
+    let marked = |text: &str| Bytes::from(format!("\u{feff}{text}"));
+    let message = Message::parse(&marked(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
+    assert!(matches!(message, Ok(Message::Response(..))), "{message:?}");
+    let batch = Message::parse_batch(&marked(r#"[{"jsonrpc":"2.0","id":1,"result":{}}]"#));
+    assert_eq!(batch.unwrap().len(), 1);
+}
+
+#[test]
+fn a_text_that_names_a_number_names_the_same_call() {
+    for (id, number) in [
+        ("7", Some(7)),
+        (r#""7""#, Some(7)),
+        (r#""\u0037""#, Some(7)),
+        (r#""+7""#, None),
+        (r#"" 7""#, None),
+        (r#""""#, None),
+        ("-7", None),
+        (r#""a7""#, None),
+    ] {
+        let id = Id::new(Json::parse(id.to_owned()).unwrap()).unwrap();
+        assert_eq!(id.to_number(), number, "{id}");
+    }
+}
+
+#[test]
+fn one_message_and_a_batch_are_read_alike() {
+    let read = |text: &'static str| {
+        let messages = Message::parse_any(&Bytes::from_static(text.as_bytes()));
+        messages.map(Iterator::count)
+    };
+    assert_eq!(read(r#"{"jsonrpc":"2.0","method":"x"}"#).unwrap(), 1);
+    let batch = r#" [{"jsonrpc":"2.0","method":"x"},7,{"jsonrpc":"2.0","id":1,"result":{}}]"#;
+    assert_eq!(read(batch).unwrap(), 2, "what is no message is passed over");
+    for bad in ["[]", "[", "", "7"] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}

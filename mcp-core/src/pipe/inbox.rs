@@ -220,6 +220,20 @@ impl Inbox {
         }
     }
 
+    /// Fails one call whose answer cannot be read: the one that is named, else the oldest in flight.
+    pub fn fail(&self, call: Option<u64>, error: Error) {
+        let mut state = self.lock();
+        if let Some(call) = call.or_else(|| state.in_flight().min()) {
+            state.end(call, error);
+        }
+    }
+
+    /// Returns whether a call is in flight.
+    #[must_use]
+    pub fn has(&self, call: u64) -> bool {
+        self.lock().calls.contains_key(&call)
+    }
+
     /// Returns why the conversation is over, if it is.
     #[must_use]
     pub fn closed(&self) -> Option<Error> {

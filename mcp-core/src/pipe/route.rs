@@ -23,7 +23,10 @@ impl State {
                 self.answer(&id, Err(error));
                 None
             }
-            Message::Error(None, _) => None,
+            Message::Error(None, error) => {
+                self.unnamed(error, cause);
+                None
+            }
             Message::Notification(method, params) => {
                 self.notification(method, params, cause);
                 None
@@ -78,10 +81,40 @@ impl State {
     }
 
     fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
-        let Some(id) = id.as_number() else { return };
+        let Some(id) = id.to_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
             // The call may be over: then nobody waits.
             let _ = entry.answer.send(answer);
+        }
+    }
+
+    /// Gives an error that names no call to the one that it can be for: the call that it came with, or the only one in
+    /// flight.
+    fn unnamed(&mut self, error: Error, cause: Option<u64>) {
+        let own = cause.filter(|cause| self.calls.contains_key(cause));
+        if let Some(call) = own.or_else(|| self.only_call()) {
+            self.end(call, error);
+        }
+    }
+
+    fn only_call(&self) -> Option<u64> {
+        let mut calls = self.in_flight();
+        calls.next().filter(|_| calls.next().is_none())
+    }
+
+    /// The calls that the server has been sent; listeners are not.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = u64> {
+        let calls = self.calls.iter();
+        calls
+            .filter(|(_, entry)| entry.listens.is_none())
+            .map(|(id, _)| *id)
+    }
+
+    /// Ends a call with an error.
+    pub(super) fn end(&mut self, call: u64, error: Error) {
+        if let Some(entry) = self.calls.remove(&call) {
+            // The call may be over: then the error is lost with it.
+            let _ = entry.answer.send(Err(error));
         }
     }
 
@@ -93,7 +126,7 @@ impl State {
                 let own = params.as_ref().and_then(|params| params.get("_meta"));
                 let subscription = own
                     .and_then(|own| own.member(meta::SUBSCRIPTION_ID))
-                    .and_then(|id| id.decode::<u64>().ok());
+                    .and_then(number_of);
                 let notification = Notification::new(method, params.map(Json::from));
                 if let Some(subscription) = subscription {
                     self.send(subscription, Arrival::Notification(notification));
@@ -111,9 +144,7 @@ impl State {
     /// Gives progress back under the client's own token.
     fn progress(&mut self, params: Option<Object>) {
         let Some(mut params) = params else { return };
-        let id = params
-            .get(meta::PROGRESS_TOKEN)
-            .and_then(|token| token.decode::<u64>().ok());
+        let id = params.get(meta::PROGRESS_TOKEN).and_then(number_of);
         let Some(id) = id else { return };
         let token = self.calls.get(&id).and_then(|entry| entry.token.clone());
         if let Some(token) = token {
@@ -280,3 +311,8 @@ impl State {
 }
 
 struct Several;
+
+/// Reads a number of ours that a server gives back, perhaps as text.
+fn number_of(value: Json) -> Option<u64> {
+    Id::new(value)?.to_number()
+}

@@ -305,7 +305,7 @@ async fn list_changes_reach_every_listener_and_updates_only_theirs() {
 }
 
 #[tokio::test]
-async fn log_messages_of_the_standalone_stream_go_to_its_listener() {
+async fn log_messages_of_the_standing_stream_go_to_its_listener() {
     let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#;
     let inbox = Inbox::new();
     let session = SessionKey::new("s");
@@ -390,8 +390,86 @@ async fn a_request_that_finds_no_client_in_time_is_refused() {
     let pipe = Pipe::new(wire.clone()).for_client(Some(SessionKey::new("a")));
     let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
     pipe.receive(message(question), None);
-    tokio::time::sleep(HOLD - Duration::from_millis(10)).await;
+    sleep(HOLD - Duration::from_millis(10)).await;
     assert_eq!(wire.last(), "", "it is held");
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    sleep(Duration::from_millis(20)).await;
     assert!(wire.last().contains("-32601"), "{}", wire.last());
+}
+
+#[tokio::test]
+async fn an_answer_that_names_its_call_as_text_is_its_answer() {
+    for (answer, ok) in [
+        (r#"{"jsonrpc":"2.0","id":"1","result":{}}"#, true),
+        (
+            r#"{"jsonrpc":"2.0","id":"1","error":{"code":-7,"message":"m"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-7,"message":"m"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","error":{"code":-7,"message":"m"}}"#,
+            false,
+        ),
+    ] {
+        let pipe = Pipe::new(Recorder::default());
+        let asked = pipe.call(call("{}"));
+        tokio::pin!(asked);
+        assert!(futures_util::poll!(&mut asked).is_pending());
+        pipe.receive(message(answer), None);
+        let answered = asked.now_or_never().expect("it is answered");
+        assert_eq!(answered.is_ok(), ok, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_names_no_call_is_for_the_only_one_or_the_one_it_came_with() {
+    let pipe = Pipe::new(Recorder::default());
+    let unnamed = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-7,"message":"m"}}"#;
+    let (mut first, mut second) = (
+        Box::pin(pipe.call(call("{}"))),
+        Box::pin(pipe.call(call("{}"))),
+    );
+    for pending in [&mut first, &mut second] {
+        assert!(futures_util::poll!(pending).is_pending());
+    }
+    pipe.receive(message(unnamed), None);
+    assert!(
+        futures_util::poll!(&mut first).is_pending(),
+        "either may be meant"
+    );
+    pipe.receive(message(unnamed), Some(2));
+    assert_eq!(second.await.unwrap_err().kind(), ErrorKind::Answered);
+    pipe.receive(message(unnamed), None);
+    assert_eq!(first.await.unwrap_err().kind(), ErrorKind::Answered);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_fails_the_named_call_or_the_oldest() {
+    let pipe = Pipe::new(Recorder::default());
+    let mut calls: Vec<_> = (0..3).map(|_| Box::pin(pipe.call(call("{}")))).collect();
+    for pending in &mut calls {
+        assert!(futures_util::poll!(pending).is_pending());
+    }
+    let error = || Error::new(ErrorKind::TooLarge, "t");
+    pipe.inbox().fail(Some(2), error());
+    pipe.inbox().fail(None, error());
+    let ended: Vec<_> = calls
+        .iter_mut()
+        .map(|call| call.now_or_never().is_some())
+        .collect();
+    assert_eq!(ended, [true, true, false]);
+}
+
+#[tokio::test]
+async fn progress_under_a_token_that_came_back_as_text_reaches_its_call() {
+    let pipe = Pipe::new(Recorder::default());
+    let (request, mut stream) = listened(call(r#"{"_meta":{"progressToken":"mine"}}"#));
+    let mut asked = Box::pin(pipe.call(request));
+    assert!(futures_util::poll!(&mut asked).is_pending());
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"1","progress":1}}"#;
+    pipe.receive(message(progress), None);
+    assert!(futures_util::poll!(&mut asked).is_pending());
+    assert!(stream.try_recv().is_some());
 }

@@ -242,7 +242,10 @@ impl Snapshot {
         }
         let mut found: Vec<Place> = Vec::new();
         let mut add = |entry: &Entry| {
-            if !found.iter().any(|place| Arc::ptr_eq(&place.node, &entry.node)) {
+            if !found
+                .iter()
+                .any(|place| Arc::ptr_eq(&place.node, &entry.node))
+            {
                 found.push(at(&entry.node));
             }
         };
@@ -379,7 +382,10 @@ fn frame(kind: ListKind, sources: &[Source], info: &Json) -> Frame {
             _ => Vec::new(),
         },
         server_info: match sources {
-            [only] => only.listing.as_ref().and_then(|own| own.server_info.clone()),
+            [only] => only
+                .listing
+                .as_ref()
+                .and_then(|own| own.server_info.clone()),
             _ => Some(info.clone()),
         },
         degraded: sources
@@ -403,6 +409,3 @@ fn renamed(json: &Json, kind: ListKind, original: &str, public: &str) -> Json {
         Err(_) => json.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

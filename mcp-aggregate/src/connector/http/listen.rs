@@ -5,20 +5,23 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 use http::StatusCode;
 use mcp_core::{
-    Error, ErrorKind, Json, Method, Notification, Object, Request, Response, pipe::Filter,
+    Backoff, Error, ErrorKind, Json, Method, Notification, Object, Request, Response, pipe::Filter,
 };
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     error::Failed,
-    reply::{Reply, event_message},
+    reply::{Reply, event_messages},
     session::{Background, Session},
     slot::Slot,
     wire::Wire,
 };
 
-/// How long to wait before a broken stream is taken up again: doubled each time, up to the second.
+/// The shortest and the longest base of the backoff before a broken stream is opened again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// A stream that lived this long was of use even if it brought nothing.
+const LIVED: Duration = Duration::from_secs(10);
 
 /// Answers `subscriptions/listen` for as long as the caller waits, across the sessions that the server loses.
 pub(super) async fn call(
@@ -28,24 +31,23 @@ pub(super) async fn call(
 ) -> Result<Response, Failed> {
     let filter = Filter::read(request);
     let mut acknowledged = false;
-    let mut pause = AGAIN.0;
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     loop {
         let started = Instant::now();
         match listen_once(slot, wire, request, &filter, &mut acknowledged).await {
-            Err(Failed::Expired) => {}
+            Err(Failed::Expired(_)) => {}
             // Once it listens, it goes on listening: the server may come back.
-            Err(Failed::Error(error)) if acknowledged && is_away(&error) => {}
+            Err(Failed::Error(error)) if acknowledged && is_unavailable(&error) => {}
             other => return other,
         }
-        if started.elapsed() > AGAIN.1 {
-            pause = AGAIN.0;
+        if started.elapsed() > LIVED {
+            backoff.reset();
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
+        sleep(backoff.pause()).await;
     }
 }
 
-fn is_away(error: &Error) -> bool {
+fn is_unavailable(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotSent | ErrorKind::Unavailable | ErrorKind::Timeout
@@ -63,7 +65,7 @@ async fn listen_once(
     let mut ticket = session
         .inbox
         .attach(request, filter.clone())
-        .map_err(|_| Failed::Expired)?;
+        .map_err(Failed::Expired)?;
     start_stream(slot, &session);
     let replies = Background(Arc::clone(&session));
     let _unsubscribe = Unsubscribe {
@@ -74,9 +76,9 @@ async fn listen_once(
         let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_context_of(request);
         match session.exchange(&subscribe).await {
             Ok(_) => {}
-            Err(Failed::Expired) => {
+            Err(Failed::Expired(error)) => {
                 slot.expire(&session);
-                return Err(Failed::Expired);
+                return Err(Failed::Expired(error));
             }
             Err(other) => return Err(other),
         }
@@ -95,7 +97,7 @@ async fn listen_once(
         .drive(request, &replies, std::future::pending())
         .await?;
     match ended {
-        Err(_) if session.is_over() => Err(Failed::Expired),
+        Err(error) if session.is_over() => Err(Failed::Expired(error)),
         ended => ended.map_err(Failed::Error),
     }
 }
@@ -160,59 +162,75 @@ fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
 
 async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
     let mut last: Option<String> = None;
-    let mut pause = AGAIN.0;
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+    let mut opened = false;
     loop {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standalone(last.as_deref()).await {
+        match session.standing(last.as_deref()).await {
             Ok(reply) if reply.is_events() => {
-                pause = AGAIN.0;
                 drop(session);
-                if let Some(retry) = read_events(&weak, reply, &mut last).await {
-                    pause = retry;
+                opened = true;
+                let started = Instant::now();
+                let read = read_events(&weak, reply, &mut last).await;
+                if let Some(retry) = read.retry {
+                    backoff.set_shortest(retry);
+                }
+                if read.any || started.elapsed() > LIVED {
+                    backoff.reset();
                 }
             }
             // The server has no such stream.
             Ok(_) => return,
+            // A stream that was never open is not there; if the session is lost, the next POST says so.
+            Err(refused) if !opened && refused.status.is_client_error() => return,
             Err(refused) if session.is_expired_by(&refused) => {
                 if let Some(slot) = slot.upgrade() {
                     slot.expire(&session);
                 }
                 return;
             }
-            Err(refused)
-                if matches!(
-                    refused.status,
-                    StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
-                ) =>
-            {
-                return;
-            }
+            Err(refused) if is_absent(refused.status) => return,
             Err(_) => drop(session),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
+        sleep(backoff.pause()).await;
     }
 }
 
-/// Delivers events until the stream ends. Returns the pause that the server asks for.
-async fn read_events(
-    weak: &Weak<Session>,
-    reply: Reply,
-    last: &mut Option<String>,
-) -> Option<Duration> {
+fn is_absent(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
+    )
+}
+
+/// What one connection of a stream has brought.
+#[derive(Default)]
+struct StreamRead {
+    /// How long the server asks to wait before the next.
+    retry: Option<Duration>,
+    /// Whether there was any message.
+    any: bool,
+}
+
+/// Delivers events until the stream ends.
+async fn read_events(weak: &Weak<Session>, reply: Reply, last: &mut Option<String>) -> StreamRead {
     let mut events = reply.events();
-    let mut retry = None;
+    let mut read = StreamRead::default();
     while let Ok(Some(event)) = events.next().await {
         if event.id.is_some() {
             last.clone_from(&event.id);
         }
-        retry = event.retry.map(Duration::from_millis).or(retry);
-        // What is not a message is the server's mistake, and nobody's loss but its own.
-        if let Ok(Some(message)) = event_message(&event) {
-            weak.upgrade()?.deliver_apart(message);
+        read.retry = event.retry.map(Duration::from_millis).or(read.retry);
+        // What is not a message is passed over: the stream goes on after it.
+        for message in event_messages(&event).into_iter().flatten() {
+            let Some(session) = weak.upgrade() else {
+                return read;
+            };
+            read.any = true;
+            session.deliver_apart(message);
         }
     }
-    retry
+    read
 }

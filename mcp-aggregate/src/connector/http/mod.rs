@@ -4,6 +4,7 @@
 //! otherwise. Which eras it speaks is found out at the first call, remembered, and found out again when the
 //! server no longer answers as it did.
 
+mod answer;
 mod error;
 mod listen;
 mod modern;
@@ -42,6 +43,7 @@ pub struct HttpConnector(Arc<Shared>);
 
 struct Shared {
     wire: Arc<Wire>,
+    state: super::lifecycle::State,
     scope: SessionScope,
     modern: Spoken,
     sessions: Spoken,
@@ -170,10 +172,11 @@ impl HttpConnector {
                 self.0.modern.set(None);
                 Err(error)
             }
-            Failed::Expired => Err(Error::new(
+            Failed::Expired(error) => Err(Error::new(
                 ErrorKind::Unavailable,
                 "the server loses its sessions as soon as they are opened",
-            )),
+            )
+            .with_source(error)),
             Failed::Error(error) => {
                 if error.kind() == ErrorKind::NotSent {
                     self.0.modern.set(None);
@@ -210,6 +213,17 @@ impl HttpConnector {
             });
         }
         Ok(slot)
+    }
+
+    pub(super) fn lifecycle_state(&self) -> &super::lifecycle::State {
+        &self.0.state
+    }
+
+    /// Returns whether the client of a request has a session with the server.
+    pub(super) fn has_slot(&self, request: &Request) -> bool {
+        let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.0.scope.key(request);
+        key.is_ok_and(|key| slots.contains_key(&key))
     }
 
     /// Ends all sessions with the server.
@@ -274,6 +288,7 @@ impl HttpConnectorBuilder {
         )?;
         Ok(HttpConnector(Arc::new(Shared {
             wire: Arc::new(wire),
+            state: super::lifecycle::State::default(),
             scope: self.scope,
             modern: Spoken::default(),
             sessions: Spoken::default(),

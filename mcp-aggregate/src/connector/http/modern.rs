@@ -8,9 +8,11 @@ use mcp_core::{
 };
 
 use super::{
+    answer::{no_answer, settle},
     error,
-    reply::{Events, event_message},
-    wire::{PROTOCOL_VERSION, Refused, Wire},
+    reply::{Events, event_messages},
+    slot::is_repeatable,
+    wire::{PROTOCOL_VERSION, Post, Refused, Wire},
 };
 use crate::connector::meta;
 
@@ -60,17 +62,30 @@ pub(super) async fn call(wire: &Wire, request: Request) -> Result<Response, Erro
 async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused> {
     meta::complete(&mut request);
     let id = wire.next_id();
-    let body = jsonrpc::write_request(&id, request.method(), request.params());
+    let body = jsonrpc::write_request(&Id::number(id), request.method(), request.params());
     let reply = wire
-        .post(&request, headers(&request), mirrored(&request), body.into())
+        .post(
+            &request,
+            Post {
+                own: headers(&request),
+                extra: mirrored(&request),
+                body: body.into(),
+                repeatable: is_repeatable(&request),
+            },
+        )
         .await?;
     if reply.is_events() {
-        return Ok(Box::pin(follow(reply.events(), &id, &request)).await?);
+        return Ok(Box::pin(follow(reply.events(), id, &request)).await?);
     }
-    Ok(settle(reply.message().await?, &id)??)
+    for message in reply.messages().await? {
+        if let Some(answer) = settle(message, id)? {
+            return Ok(answer?);
+        }
+    }
+    Err(no_answer().into())
 }
 
-fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
+fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + use<> {
     let method = match request.method() {
         known if *known == Method::TOOLS_CALL => HeaderValue::from_static("tools/call"),
         other => mirror::encode(other.as_str()),
@@ -91,40 +106,34 @@ fn mirrored(request: &Request) -> HeaderMap {
     mirrors.headers(&arguments).into_iter().collect()
 }
 
-async fn follow(mut events: Events, id: &Id, request: &Request) -> Result<Response, Error> {
+async fn follow(mut events: Events, id: u64, request: &Request) -> Result<Response, Error> {
+    let mut unread = None;
     while let Some(event) = events.next().await? {
-        match event_message(&event)? {
-            Some(Message::Notification(method, params)) => {
-                let params = params.as_ref().map(Object::to_json);
-                let notification = Notification::new(method, params);
-                request.notifier().notify(notification).await?;
+        let messages = match event_messages(&event) {
+            Ok(messages) => messages,
+            Err(unreadable) if unreadable.call == Some(id) => return Err(unreadable.error),
+            // The answer can still come.
+            Err(unreadable) => {
+                unread = Some(unreadable.error);
+                continue;
             }
-            Some(message @ (Message::Response(..) | Message::Error(..))) => {
-                if let Ok(answer) = settle(message, id) {
-                    events.finish();
-                    return answer;
+        };
+        for message in messages {
+            match message {
+                Message::Notification(method, params) => {
+                    let params = params.as_ref().map(Object::to_json);
+                    let notification = Notification::new(method, params);
+                    request.notifier().notify(notification).await?;
+                }
+                // A server of this revision must not ask: it cannot be answered.
+                message => {
+                    if let Some(answer) = settle(message, id)? {
+                        events.finish();
+                        return answer;
+                    }
                 }
             }
-            // A server of this revision must not ask: it cannot be answered.
-            Some(Message::Request(..)) | None => {}
         }
     }
-    Err(Error::new(
-        ErrorKind::Unavailable,
-        "the server closed the stream before it answered",
-    ))
-}
-
-/// Returns the answer that a message is, or an error for a message that answers another call.
-fn settle(message: Message, id: &Id) -> Result<Result<Response, Error>, Error> {
-    match message {
-        Message::Response(answered, response) if answered == *id => Ok(Ok(response)),
-        Message::Error(answered, error) if answered.as_ref().is_none_or(|own| own == id) => {
-            Ok(Err(error))
-        }
-        _ => Err(Error::new(
-            ErrorKind::BadUpstream,
-            "the server answered another call than the one that was made",
-        )),
-    }
+    Err(unread.unwrap_or_else(no_answer))
 }

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, LengthLimitError};
 use hyper::body::Incoming;
 use mcp_core::{
     Error, ErrorKind,
-    http_client::read_whole,
-    jsonrpc::Message,
+    http_client::{content_coding, read_whole},
+    jsonrpc::{Glimpse, Message, Messages},
     sse::{Event, EventReader},
 };
 use tokio::time::{Duration, timeout};
@@ -47,14 +47,34 @@ impl Reply {
             })
     }
 
-    /// Reads the one message that the body is.
-    pub(super) async fn message(self) -> Result<Message, Error> {
+    /// Reads the messages that the body is: one, or a batch of revision 2025-03-26.
+    pub(super) async fn messages(self) -> Result<Messages, Error> {
+        if let Some(coding) = content_coding(&self.headers) {
+            return Err(coded(&coding));
+        }
+        let kind = self.content_type();
         let body = match read_whole(self.body, self.limit).await {
             Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(self.limit)),
             Err(error) => return Err(error::broke(error)),
         };
-        parse(&body)
+        parse(&body).map_err(|unreadable| {
+            Error::new(
+                ErrorKind::BadUpstream,
+                format!("the server answered with {kind} that is not a JSON-RPC message"),
+            )
+            .with_source(unreadable.error)
+        })
+    }
+
+    /// Names the type of the body, as it may be shown.
+    fn content_type(&self) -> String {
+        let value = self.headers.get(header::CONTENT_TYPE);
+        let value = value.and_then(|value| value.to_str().ok());
+        match value.and_then(|value| value.split(';').next()) {
+            Some(kind) => kind.chars().take(64).collect(),
+            None => "something of no content type".to_owned(),
+        }
     }
 
     /// Reads the body as events.
@@ -63,6 +83,7 @@ impl Reply {
             body: self.body,
             reader: EventReader::new(self.limit),
             limit: self.limit,
+            coding: content_coding(&self.headers),
         }
     }
 
@@ -77,6 +98,8 @@ pub(super) struct Events {
     body: Incoming,
     reader: EventReader,
     limit: usize,
+    /// A content coding that is not read.
+    coding: Option<String>,
 }
 
 impl Events {
@@ -86,6 +109,9 @@ impl Events {
     ///
     /// This method is cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, Error> {
+        if let Some(coding) = &self.coding {
+            return Err(coded(coding));
+        }
         loop {
             match self.reader.next_event() {
                 Ok(Some(event)) => return Ok(Some(event)),
@@ -110,22 +136,39 @@ impl Events {
     }
 }
 
-/// Reads the message of an event; `None` for an event without one.
-pub(super) fn event_message(event: &Event) -> Result<Option<Message>, Error> {
+/// What cannot be read as a message.
+pub(super) struct Unreadable {
+    pub(super) error: Error,
+    /// The call that it answers, as far as its beginning says.
+    pub(super) call: Option<u64>,
+}
+
+/// Reads the messages of an event. Events of a type other than `message` are not for us (WHATWG HTML, section 9.2), and
+/// some have no data.
+pub(super) fn event_messages(event: &Event) -> Result<Messages, Unreadable> {
+    let kind = event.event.as_deref().unwrap_or_default();
     match &event.data {
-        Some(data) if !data.is_empty() => parse(data).map(Some),
-        _ => Ok(None),
+        Some(data) if !data.is_empty() && matches!(kind, "" | "message") => parse(data),
+        _ => Ok(None.into_iter().chain(Vec::new())),
     }
 }
 
-fn parse(text: &Bytes) -> Result<Message, Error> {
-    Message::parse(text).map_err(|malformed| {
-        Error::new(
+fn parse(text: &Bytes) -> Result<Messages, Unreadable> {
+    Message::parse_any(text).map_err(|malformed| Unreadable {
+        error: Error::new(
             ErrorKind::BadUpstream,
             "the server answered something that is not a JSON-RPC message",
         )
-        .with_source(malformed.error)
+        .with_source(malformed.error),
+        call: Glimpse::of(text).answered(),
     })
+}
+
+fn coded(coding: &str) -> Error {
+    Error::new(
+        ErrorKind::BadUpstream,
+        format!("the server answered in the content coding {coding}, which was not asked for"),
+    )
 }
 
 fn too_large(limit: usize) -> Error {

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
@@ -12,23 +13,19 @@ use mcp_core::{
     jsonrpc::{self, Id, Message},
     pipe::{CancelOnDrop, HOLD, Inbox, Outbound, Owed, Replies},
 };
-use tokio::{
-    task::AbortHandle,
-    time::{Duration, sleep},
-};
+use tokio::{task::AbortHandle, time::sleep};
 
 use super::{
-    error::Failed,
-    reply::{Events, Reply, event_message},
-    wire::{PROTOCOL_VERSION, Refused, Wire},
+    answer,
+    error::{self, Failed},
+    reply::Reply,
+    slot::is_repeatable,
+    wire::{PROTOCOL_VERSION, Post, Refused, Wire},
 };
 use crate::connector::handshake;
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// How often a stream that broke is taken up again before its call fails.
-const RESUMES: u32 = 5;
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// An open session with the server.
 pub(super) struct Session {
@@ -39,7 +36,7 @@ pub(super) struct Session {
     pub(super) discovered: Response,
     /// A request with the facts of the client that the session was opened for.
     pub(super) opener: Request,
-    /// The task that reads the standalone stream.
+    /// The task that reads the standing stream.
     stream: Mutex<Option<AbortHandle>>,
     over: AtomicBool,
 }
@@ -60,13 +57,22 @@ impl Session {
             .without_call();
         let params = handshake::opening(request, &capabilities);
         let id = wire.next_id();
-        let body = jsonrpc::write_request(&id, &Method::INITIALIZE, Some(&params));
+        let body = jsonrpc::write_request(&Id::number(id), &Method::INITIALIZE, Some(&params));
         let reply = wire
-            .post(&opener, [], HeaderMap::new(), body.into())
+            .post(
+                &opener,
+                Post {
+                    own: [],
+                    extra: HeaderMap::new(),
+                    body: body.into(),
+                    // A second one would open a second session.
+                    repeatable: false,
+                },
+            )
             .await
             .map_err(not_session)?;
         let session_id = reply.headers.get(&SESSION_ID).cloned();
-        let answer = first_answer(reply, &id)
+        let answer = answer::first(reply, id)
             .await?
             .map_err(Failed::NotSession)?;
         let discovered = handshake::opened(&answer)?;
@@ -90,7 +96,8 @@ impl Session {
 
     /// Makes one call.
     pub(super) async fn exchange(self: &Arc<Self>, request: &Request) -> Result<Response, Failed> {
-        let mut ticket = self.inbox.admit(request).map_err(|_| Failed::Expired)?;
+        let mut ticket = self.inbox.admit(request).map_err(Failed::Expired)?;
+        let repeatable = is_repeatable(request);
         let mut request = request.clone();
         request.remove_client_meta();
         ticket.rename_progress(&mut request);
@@ -100,12 +107,7 @@ impl Session {
         let guard = CancelOnDrop::new(&replies, ticket.id());
         let posted = self
             .wire
-            .post(
-                &request,
-                self.headers.iter().cloned(),
-                HeaderMap::new(),
-                body.into(),
-            )
+            .post(&request, self.message(body.into(), repeatable))
             .await;
         let reply = match posted {
             Ok(reply) => reply,
@@ -113,96 +115,42 @@ impl Session {
                 // The server has answered: there is nothing to cancel.
                 let _ = guard.settle(Ok(Err(refused.error.clone())));
                 return Err(match is_expired(&refused, &self.headers) {
-                    true => Failed::Expired,
+                    true => Failed::Expired(refused.error),
                     false => Failed::Error(refused.error),
                 });
             }
         };
-        let source = self.read(reply, ticket.id());
+        let source = answer::read(self, reply, ticket.id());
         let answer = ticket.drive(&request, &replies, source).await;
-        guard.settle(answer).map_err(Failed::Error)
+        guard.settle(answer).map_err(|error| {
+            let has_id = self.headers.iter().any(|(name, _)| *name == SESSION_ID);
+            match has_id && error::is_lost_session(&error) {
+                true => Failed::Expired(error),
+                false => Failed::Error(error),
+            }
+        })
     }
 
-    /// Reads an answer and what comes before it. Completes only if there will be none.
-    async fn read(&self, reply: Reply, call: u64) -> Error {
-        let read = match reply.is_events() {
-            true => self.read_events(reply.events(), call).await,
-            false => match reply.message().await {
-                Ok(message) => {
-                    let answers = is_answer(&message);
-                    self.deliver(message, Some(call));
-                    if answers { Ok(()) } else { Err(no_answer()) }
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match read {
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
+    fn message(
+        &self,
+        body: Bytes,
+        repeatable: bool,
+    ) -> Post<impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + '_> {
+        Post {
+            own: self.headers.iter().cloned(),
+            extra: HeaderMap::new(),
+            body,
+            repeatable,
         }
     }
 
-    async fn read_events(&self, mut events: Events, call: u64) -> Result<(), Error> {
-        let mut last: Option<String> = None;
-        let mut pause = Duration::from_secs(1);
-        let mut resumes = 0;
-        loop {
-            let broke = loop {
-                let event = match events.next().await {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break no_answer(),
-                    Err(error) => break error,
-                };
-                if let Some(millis) = event.retry {
-                    pause = Duration::from_millis(millis);
-                }
-                if event.id.is_some() {
-                    last.clone_from(&event.id);
-                }
-                if let Some(message) = event_message(&event)? {
-                    let answers = is_answer(&message);
-                    self.deliver(message, Some(call));
-                    if answers {
-                        events.finish();
-                        return Ok(());
-                    }
-                    // Let what has arrived reach its client before more is read.
-                    tokio::task::yield_now().await;
-                }
-            };
-            let (Some(id), true) = (&last, resumes < RESUMES) else {
-                return Err(broke);
-            };
-            resumes += 1;
-            sleep(pause.min(Duration::from_secs(30))).await;
-            events = Box::pin(self.resume(id)).await.ok_or(broke)?;
-        }
-    }
-
-    /// Takes up a stream again that broke (revision 2025-11-25, "Resumability and Redelivery").
-    async fn resume(&self, last: &str) -> Option<Events> {
-        let mut headers = self.headers.clone();
-        headers.push((LAST_EVENT_ID, HeaderValue::try_from(last).ok()?));
-        let reply = self
-            .wire
-            .bare(HttpMethod::GET, &self.opener, &headers)
-            .await
-            .ok()?;
-        reply.is_events().then(|| reply.events())
-    }
-
-    /// Takes a message that has arrived.
-    fn deliver(&self, message: Message, cause: Option<u64>) {
-        self.reply(self.inbox.deliver(message, cause));
-    }
-
-    /// Takes a message that has arrived on the standalone stream.
+    /// Takes a message that has arrived on the standing stream.
     pub(super) fn deliver_apart(&self, message: Message) {
         self.reply(self.inbox.deliver_apart(message));
     }
 
     /// Sends the server what it is owed for a message of its own.
-    fn reply(&self, owed: Option<Owed>) {
+    pub(super) fn reply(&self, owed: Option<Owed>) {
         let Some(owed) = owed else { return };
         let (wire, opener) = (Arc::clone(&self.wire), self.opener.clone());
         let (headers, inbox) = (self.headers.clone(), Arc::downgrade(&self.inbox));
@@ -219,7 +167,13 @@ impl Session {
             let Some((id, answer)) = answer else { return };
             let body = Outbound::Answer(id, answer).to_message();
             // A server that is gone needs no answer.
-            if let Ok(reply) = wire.post(&opener, headers, HeaderMap::new(), body).await {
+            let post = Post {
+                own: headers,
+                extra: HeaderMap::new(),
+                body,
+                repeatable: true,
+            };
+            if let Ok(reply) = wire.post(&opener, post).await {
                 reply.discard();
             }
         });
@@ -229,25 +183,22 @@ impl Session {
     pub(super) async fn post(&self, message: &Outbound) -> Result<(), Failed> {
         let posted = self
             .wire
-            .post(
-                &self.opener,
-                self.headers.iter().cloned(),
-                HeaderMap::new(),
-                message.to_message(),
-            )
+            .post(&self.opener, self.message(message.to_message(), true))
             .await;
         match posted {
             Ok(reply) => {
                 reply.discard();
                 Ok(())
             }
-            Err(refused) if is_expired(&refused, &self.headers) => Err(Failed::Expired),
+            Err(refused) if is_expired(&refused, &self.headers) => {
+                Err(Failed::Expired(refused.error))
+            }
             Err(refused) => Err(Failed::Error(refused.error)),
         }
     }
 
-    /// Opens the standalone stream, as far as its head.
-    pub(super) async fn standalone(&self, last: Option<&str>) -> Result<Reply, Refused> {
+    /// Opens the standing stream, as far as its head.
+    pub(super) async fn standing(&self, last: Option<&str>) -> Result<Reply, Refused> {
         let mut headers = self.headers.clone();
         let last = last.and_then(|id| HeaderValue::try_from(id).ok());
         headers.extend(last.map(|id| (LAST_EVENT_ID, id)));
@@ -260,7 +211,7 @@ impl Session {
         is_expired(refused, &self.headers)
     }
 
-    /// Takes the handle of the task that reads the standalone stream, unless there is one.
+    /// Takes the handle of the task that reads the standing stream, unless there is one.
     pub(super) fn stream(&self, start: impl FnOnce() -> AbortHandle) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.over.load(Ordering::Acquire) {
@@ -305,7 +256,7 @@ impl Replies for Background {
         Box::pin(async move {
             self.0.post(&message).await.map_err(|failed| match failed {
                 Failed::Error(error) | Failed::NotSession(error) => error,
-                Failed::Expired => {
+                Failed::Expired(_) => {
                     Error::new(ErrorKind::Unavailable, "the server has lost the session")
                 }
             })
@@ -323,48 +274,16 @@ impl Replies for Background {
     }
 }
 
-/// Reads the answer of a reply that nothing else needs to be read from.
-async fn first_answer(reply: Reply, id: &Id) -> Result<Result<Response, Error>, Error> {
-    let of = |message| match message {
-        Message::Response(answered, response) if answered == *id => Some(Ok(response)),
-        Message::Error(_, error) => Some(Err(error)),
-        _ => None,
-    };
-    if !reply.is_events() {
-        return of(reply.message().await?).ok_or_else(no_answer);
-    }
-    let mut events = reply.events();
-    while let Some(event) = events.next().await? {
-        if let Some(answer) = event_message(&event)?.and_then(of) {
-            events.finish();
-            return Ok(answer);
-        }
-    }
-    Err(no_answer())
-}
-
-fn is_answer(message: &Message) -> bool {
-    matches!(message, Message::Response(..) | Message::Error(..))
-}
-
-fn no_answer() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the server ended its answer before the result",
-    )
-}
-
-/// Whether an answer says that the session is unknown: 404, or 400 with words about it from older servers.
+/// Whether a refusal says that the session is unknown: 404 and 410, or any other of the client's errors or 503 with words
+/// about it.
 fn is_expired(refused: &Refused, headers: &[(HeaderName, HeaderValue)]) -> bool {
     let with_session = headers.iter().any(|(name, _)| *name == SESSION_ID);
     with_session
-        && (refused.status == StatusCode::NOT_FOUND
-            || (refused.status == StatusCode::BAD_REQUEST
-                && refused
-                    .error
-                    .message()
-                    .to_ascii_lowercase()
-                    .contains("session")))
+        && match refused.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => true,
+            StatusCode::SERVICE_UNAVAILABLE => refused.about_session,
+            status => status.is_client_error() && refused.about_session,
+        }
 }
 
 /// Tells a server that does not know `initialize` from one that is out of reach.

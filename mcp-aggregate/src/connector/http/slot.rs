@@ -109,31 +109,46 @@ pub(super) async fn call(
         None => Box::pin(slot.session(wire, request)).await?,
     };
     match attempt(&session, slot, request).await {
-        Err(Failed::Expired) => slot.expire(&session),
-        other => return other,
+        // Boxed, so that a call that goes well is small.
+        Err(Failed::Expired(error)) => {
+            slot.expire(&session);
+            Box::pin(call_again(slot, wire, request, error)).await
+        }
+        other => other,
     }
-    // Boxed, so that a call that goes well is small.
-    Box::pin(call_anew(slot, wire, request)).await
 }
 
-/// Makes a call again in a new session, if that is safe.
-async fn call_anew(
+/// Makes a call again in a new session, if that is safe. `lost` is what the server said to the first attempt.
+async fn call_again(
     slot: &Arc<Slot>,
     wire: &Arc<Wire>,
     request: &Request,
+    lost: Error,
 ) -> Result<Response, Failed> {
     if !is_repeatable(request) {
-        return Err(Failed::Error(Error::new(
-            ErrorKind::NotSent,
-            "the server has lost the session and has not acted on the call; call again to go on in a new session",
-        )));
+        // It may be a refusal for another reason, which a new session does not mend.
+        return Err(Failed::Error(match lost.kind() {
+            ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => lost,
+            _ => Error::new(
+                ErrorKind::NotSent,
+                "the server has lost the session and has not acted on the call; call again to go on in a new session",
+            )
+            .with_source(lost),
+        }));
     }
     let session = slot.session(wire, request).await?;
-    attempt(&session, slot, request).await
+    match attempt(&session, slot, request).await {
+        // What is said of a new session as well is not about sessions.
+        Err(Failed::Expired(error)) => {
+            slot.expire(&session);
+            Err(Failed::Error(error))
+        }
+        other => other,
+    }
 }
 
-/// Whether a call that the server has refused unseen is sent again without asking.
-fn is_repeatable(request: &Request) -> bool {
+/// Whether a call that the server has not acted on, as far as is known, is sent again.
+pub(super) fn is_repeatable(request: &Request) -> bool {
     request.is_notification()
         || request.method().is_read()
         || request

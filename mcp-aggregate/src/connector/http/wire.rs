@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use mcp_core::{
     ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
-    CredentialRetry, Error, ErrorKind, Request, UpstreamId, http_client::GuardedClient,
-    jsonrpc::Id,
+    CredentialRetry, Error, ErrorKind, Request, UpstreamId,
+    http_client::{GuardedClient, HttpError, HttpErrorKind, moved_to},
 };
 use url::{Position, Url};
 
@@ -24,13 +24,18 @@ pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-pro
 const ERROR_BODY: usize = 64 << 10;
 
 /// Room for the protocol's own headers of a call, and for those of the HTTP client.
-const OWN: usize = 6;
+const OWN: usize = 7;
+
+/// How many redirects to the server's own origin one request follows.
+const HOPS: usize = 3;
 
 pub(super) struct Wire {
     pub(super) id: UpstreamId,
     pub(super) limit: usize,
     url: Url,
     uri: Uri,
+    /// The address as errors show it: without the query, which may hold a key.
+    shown: String,
     client: GuardedClient,
     credentials: Option<Arc<dyn CredentialProvider>>,
     headers: HeaderMap,
@@ -39,8 +44,44 @@ pub(super) struct Wire {
 
 /// An answer that is not a success.
 pub(super) struct Refused {
+    /// 200 where there was no answer at all.
     pub(super) status: StatusCode,
     pub(super) error: Error,
+    /// Whether the body is about a session, as that of a server is which has lost it.
+    pub(super) about_session: bool,
+}
+
+/// What is posted.
+pub(super) struct Post<I> {
+    /// Headers of the protocol, which win over those of the operator.
+    pub(super) own: I,
+    pub(super) extra: HeaderMap,
+    pub(super) body: Bytes,
+    /// Whether the server may see it twice without harm.
+    pub(super) repeatable: bool,
+}
+
+/// What one request says, for as often as it is sent.
+struct Outgoing<'a> {
+    method: HttpMethod,
+    /// Composes the headers.
+    headers: &'a (dyn Fn() -> HeaderMap + Send + Sync),
+    body: Bytes,
+    repeatable: bool,
+}
+
+impl Outgoing<'_> {
+    fn to_request(&self, uri: Uri, credential: Option<&HeaderMap>) -> http::Request<Full<Bytes>> {
+        let mut headers = (self.headers)();
+        if let Some(credential) = credential {
+            headers.extend(credential.clone());
+        }
+        let mut request = http::Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        request
+    }
 }
 
 impl Wire {
@@ -77,6 +118,7 @@ impl Wire {
             limit,
             url: url.clone(),
             uri,
+            shown: url[..Position::AfterPath].chars().take(256).collect(),
             client,
             credentials,
             headers,
@@ -89,80 +131,90 @@ impl Wire {
     }
 
     /// Returns an id that no other request to this server has.
-    pub(super) fn next_id(&self) -> Id {
-        Id::number(self.next.fetch_add(1, Ordering::Relaxed))
+    pub(super) fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Posts a message and returns the server's answer, as far as its head.
-    pub(super) async fn post(
-        &self,
-        request: &Request,
-        own: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
-        extra: HeaderMap,
-        body: Bytes,
-    ) -> Result<Reply, Refused> {
-        // With room for what the client adds.
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + extra.len() + OWN);
-        for (name, value) in &self.headers {
-            headers.append(name, value.clone());
-        }
-        for (name, value) in own {
-            headers.insert(name, value);
-        }
-        headers.extend(extra);
-        self.send(HttpMethod::POST, request, headers, body).await
+    pub(super) async fn post<I>(&self, request: &Request, post: Post<I>) -> Result<Reply, Refused>
+    where
+        I: IntoIterator<Item = (HeaderName, HeaderValue)> + Clone + Send + Sync,
+    {
+        let headers = || {
+            // With room for what the client adds.
+            let room = self.headers.len() + post.extra.len() + OWN;
+            let mut headers = HeaderMap::with_capacity(room);
+            for (name, value) in &self.headers {
+                headers.append(name, value.clone());
+            }
+            for (name, value) in post.own.clone() {
+                headers.insert(name, value);
+            }
+            if !post.extra.is_empty() {
+                headers.extend(post.extra.clone());
+            }
+            headers
+        };
+        let outgoing = Outgoing {
+            method: HttpMethod::POST,
+            headers: &headers,
+            body: post.body,
+            repeatable: post.repeatable,
+        };
+        self.send(request, &outgoing).await
     }
 
-    /// Sends a request without a body: GET for a stream, DELETE to end a session.
+    /// Sends a request without a body: GET for a stream, DELETE to end a session. Either may be sent twice (RFC 9110,
+    /// section 9.2.2).
     pub(super) async fn bare(
         &self,
         method: HttpMethod,
         request: &Request,
         own: &[(HeaderName, HeaderValue)],
     ) -> Result<Reply, Refused> {
-        let mut headers = self.headers.clone();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("text/event-stream"),
-        );
-        for (name, value) in own {
-            headers.insert(name, value.clone());
-        }
-        self.send(method, request, headers, Bytes::new()).await
+        let headers = || {
+            let mut headers = self.headers.clone();
+            headers.remove(header::CONTENT_TYPE);
+            headers.insert(
+                header::ACCEPT,
+                HeaderValue::from_static("text/event-stream"),
+            );
+            for (name, value) in own {
+                headers.insert(name, value.clone());
+            }
+            headers
+        };
+        let outgoing = Outgoing {
+            method,
+            headers: &headers,
+            body: Bytes::new(),
+            repeatable: true,
+        };
+        self.send(request, &outgoing).await
     }
 
-    async fn send(
-        &self,
-        method: HttpMethod,
-        request: &Request,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Reply, Refused> {
+    async fn send(&self, request: &Request, outgoing: &Outgoing<'_>) -> Result<Reply, Refused> {
         let Some(provider) = &self.credentials else {
-            let response = self.once(method, headers, body).await?;
+            let response = self.once(outgoing, None).await?;
             return self.judge(response).await;
         };
         // Boxed, so that calls without credentials are small.
-        Box::pin(self.send_with(provider, method, request, headers, body)).await
+        Box::pin(self.send_with(provider, request, outgoing)).await
     }
 
     async fn send_with(
         &self,
         provider: &Arc<dyn CredentialProvider>,
-        method: HttpMethod,
         request: &Request,
-        headers: HeaderMap,
-        body: Bytes,
+        outgoing: &Outgoing<'_>,
     ) -> Result<Reply, Refused> {
         let mut need = CredentialNeed::new(request.principal(), &self.id);
         need.resource = Some(&self.url);
         need.request = Some(request);
         let mut repeated = false;
         loop {
-            let mut with = headers.clone();
-            with.extend(self.credential(provider, &need).await?);
-            let response = self.once(method.clone(), with, body.clone()).await?;
+            let credential = self.credential(provider, &need).await?;
+            let response = self.once(outgoing, Some(&credential)).await?;
             let refused = matches!(
                 response.status(),
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
@@ -193,17 +245,64 @@ impl Wire {
         }
     }
 
+    /// Sends a request and returns the head of its answer. Redirects to the server's own origin are followed.
     async fn once(
         &self,
-        method: HttpMethod,
-        headers: HeaderMap,
-        body: Bytes,
+        outgoing: &Outgoing<'_>,
+        credential: Option<&HeaderMap>,
     ) -> Result<http::Response<Incoming>, Error> {
-        let mut request = http::Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        self.client.request(request).await.map_err(error::of_client)
+        let request = outgoing.to_request(self.uri.clone(), credential);
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let again = self.again(&self.uri, error, outgoing, credential);
+                Box::pin(again).await?
+            }
+        };
+        match moved_to(&self.uri, &response) {
+            None => Ok(response),
+            Some(target) => Box::pin(self.follow(target, outgoing, credential)).await,
+        }
+    }
+
+    /// Sends a request once more whose connection broke before anything was answered, if that is harmless: a server that was
+    /// started again leaves connections behind that look open.
+    async fn again(
+        &self,
+        uri: &Uri,
+        error: HttpError,
+        outgoing: &Outgoing<'_>,
+        credential: Option<&HeaderMap>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        if !outgoing.repeatable || error.kind() != HttpErrorKind::Protocol {
+            return Err(error::of_client(error, &self.shown));
+        }
+        let request = outgoing.to_request(uri.clone(), credential);
+        let answer = self.client.request(request).await;
+        answer.map_err(|error| error::of_client(error, &self.shown))
+    }
+
+    async fn follow(
+        &self,
+        mut target: Uri,
+        outgoing: &Outgoing<'_>,
+        credential: Option<&HeaderMap>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        for _ in 0..HOPS {
+            let request = outgoing.to_request(target.clone(), credential);
+            let response = match self.client.request(request).await {
+                Ok(response) => response,
+                Err(error) => self.again(&target, error, outgoing, credential).await?,
+            };
+            match moved_to(&target, &response) {
+                None => return Ok(response),
+                Some(next) => target = next,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::BadUpstream,
+            format!("{} redirects in a circle, or too often", self.shown),
+        ))
     }
 
     async fn judge(&self, response: http::Response<Incoming>) -> Result<Reply, Refused> {
@@ -223,7 +322,8 @@ impl Wire {
             .unwrap_or_default();
         Refused {
             status,
-            error: error::of_status(status, &parts.headers, &body),
+            error: error::of_status(status, &parts.headers, &body, &self.shown),
+            about_session: error::is_about_session(&body),
         }
     }
 }
@@ -254,6 +354,7 @@ impl From<Error> for Refused {
         Self {
             status: StatusCode::OK,
             error,
+            about_session: false,
         }
     }
 }

@@ -88,6 +88,24 @@ impl Command {
             .collect()
     }
 
+    /// Adds all that the command says to a digest.
+    pub(crate) fn put_in(&self, digester: &mut crate::digest::Digester) {
+        digester.put(self.program.as_encoded_bytes());
+        for argument in &self.arguments {
+            digester.put(argument.as_encoded_bytes());
+        }
+        digester.put(b"environment");
+        for (name, value) in &self.variables {
+            digester.put(name.as_encoded_bytes());
+            digester.put(value.as_encoded_bytes());
+        }
+        if let Some(folder) = &self.folder {
+            digester
+                .put(b"folder")
+                .put(folder.as_os_str().as_encoded_bytes());
+        }
+    }
+
     pub(super) fn to_process(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.arguments).env_clear();

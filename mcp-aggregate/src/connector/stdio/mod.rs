@@ -42,6 +42,7 @@ pub struct StdioConnector(Arc<Shared>);
 
 struct Shared {
     settings: Settings,
+    state: super::lifecycle::State,
     slots: Mutex<HashMap<ScopeKey, Arc<Slot>>>,
 }
 
@@ -115,6 +116,7 @@ impl StdioConnector {
     fn with(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             settings,
+            state: super::lifecycle::State::default(),
             slots: Mutex::default(),
         }))
     }
@@ -240,6 +242,16 @@ impl StdioConnector {
                 Self(shared).lock().remove(&key);
             }
         });
+    }
+
+    pub(super) fn lifecycle_state(&self) -> &super::lifecycle::State {
+        &self.0.state
+    }
+
+    /// Returns whether the client of a request has a process.
+    pub(super) fn has_slot(&self, request: &Request) -> bool {
+        let key = self.0.settings.scope.key(request);
+        key.is_ok_and(|key| self.lock().contains_key(&key))
     }
 
     /// Stops all processes and waits until they have ended.

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use mcp_core::{
     ClientCapabilities, Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
     SessionKey, UpstreamId,
-    jsonrpc::{self, Id, Message},
+    jsonrpc::{self, Glimpse, Id, Message},
     lines::{self, Line, Lines},
     pipe::{Outbound, Pipe, Replies, Wire, opening_level},
 };
@@ -379,12 +379,8 @@ impl Supervisor {
         let reason = loop {
             tokio::select! {
                 line = lines.next() => match line {
-                    Ok(Some(Line::Whole(line))) => match Message::parse(&line) {
-                        Ok(message) => self.pipe.receive(message, None),
-                        // Some servers print what is not a message; nobody waits for it.
-                        Err(_) => tracing::debug!(upstream = %self.id, "a line that is not a message"),
-                    },
-                    Ok(Some(_)) => break Some("a line is longer than allowed".to_owned()),
+                    Ok(Some(Line::Whole(line))) => self.take(&line),
+                    Ok(Some(_)) => self.pass_over(lines.head(), limit),
                     Ok(None) => break None,
                     Err(error) => break Some(error.to_string()),
                 },
@@ -416,6 +412,37 @@ impl Supervisor {
         };
         tracing::debug!(upstream = %self.id, reason = %why, "process ended");
         self.ended.send_replace(true);
+    }
+
+    /// Takes a line that the process has written.
+    fn take(&self, line: &Bytes) {
+        match Message::parse_any(line) {
+            Ok(messages) => messages.for_each(|message| self.pipe.receive(message, None)),
+            Err(malformed) => {
+                // Some servers print what is not a message; no call waits for it.
+                tracing::debug!(upstream = %self.id, error = %malformed.error, "a line that is not a message");
+                if let Some(call) = Glimpse::of(line).answered() {
+                    let error = Error::new(
+                        ErrorKind::BadUpstream,
+                        "the server's answer is not a JSON-RPC message",
+                    );
+                    let error = error.with_source(malformed.error);
+                    self.pipe.inbox().fail(Some(call), error);
+                }
+            }
+        }
+    }
+
+    /// Fails the call whose answer is longer than allowed: the one that its beginning names, else the oldest.
+    fn pass_over(&self, head: &Bytes, limit: usize) {
+        let glimpse = Glimpse::of(head);
+        tracing::warn!(upstream = %self.id, limit, "a line that is longer than allowed is passed over");
+        if glimpse.has_method || head.first() != Some(&b'{') {
+            return;
+        }
+        let message = format!("the server answered with a message of more than {limit} bytes");
+        let error = Error::new(ErrorKind::TooLarge, message);
+        self.pipe.inbox().fail(glimpse.answered(), error);
     }
 
     /// Fails every call in progress.

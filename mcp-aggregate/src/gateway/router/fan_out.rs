@@ -162,7 +162,12 @@ impl Router {
                 answer => answer?,
             };
             let result = answer.result();
-            all.extend(result.member(member).map(|list| list.elements()).unwrap_or_default());
+            all.extend(
+                result
+                    .member(member)
+                    .map(|list| list.elements())
+                    .unwrap_or_default(),
+            );
             cursor = result.member("nextCursor").filter(|next| !next.is_null());
             if cursor.is_none() {
                 break;

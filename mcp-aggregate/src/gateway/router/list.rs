@@ -70,9 +70,8 @@ impl Router {
             return Ok(self.page(page, snapshot.generation, kind, &request));
         };
         let snapshot = self.0.snapshot_of(&request, position.generation);
-        let page = snapshot.and_then(|snapshot| {
-            snapshot.page(kind, position.page, visibility, stateless)
-        });
+        let page =
+            snapshot.and_then(|snapshot| snapshot.page(kind, position.page, visibility, stateless));
         let page = page.ok_or_else(|| bad_cursor("the list has changed since"))?;
         Ok(self.page(page, position.generation, kind, &request))
     }

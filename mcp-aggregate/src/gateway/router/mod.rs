@@ -142,9 +142,9 @@ impl Router {
     fn with_public_tasks(&self, node: &Arc<Node>, request: Request) -> Request {
         let owner = request.principal().partition();
         let (core, own) = (Arc::clone(&self.0), Arc::clone(node));
-        let notifier = request.notifier().map(move |notification| {
-            Some(publish_notification(&core, owner, &own, notification))
-        });
+        let notifier = request
+            .notifier()
+            .map(move |notification| Some(publish_notification(&core, owner, &own, notification)));
         let request = request.with_notifier(notifier);
         match request.asker().cloned() {
             Some(asker) => request.with_asker(Asker::new(TaskAsker {

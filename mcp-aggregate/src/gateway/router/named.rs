@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use mcp_core::{
-    Error, ErrorKind, Json, Object, Request, Response, mirror::Mirrors,
-};
+use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, mirror::Mirrors};
 
 use super::{Entered, Router, visible_places};
 use crate::catalogue::{Entry, ListKind, Snapshot, listed};

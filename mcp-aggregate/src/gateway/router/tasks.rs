@@ -110,10 +110,7 @@ impl Router {
     }
 
     /// Reads the cursor of a request: the upstream that comes next, and the upstream's own cursor.
-    fn task_position(
-        &self,
-        request: &Request,
-    ) -> Result<(Option<String>, Option<String>), Error> {
+    fn task_position(&self, request: &Request) -> Result<(Option<String>, Option<String>), Error> {
         let Some(cursor) = request.param("cursor").and_then(|cursor| cursor.to_text()) else {
             return Ok((None, None));
         };

@@ -154,6 +154,32 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
+/// At which step making a connection failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot resolve the host name {host}")]
+    Resolve { host: String, source: io::Error },
+    #[error("cannot connect to {address}")]
+    Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the host name {host} has no address")]
+    NoAddress { host: String },
+    #[error("the TLS handshake failed")]
+    Tls { source: BoxError },
+}
+
+impl Failure {
+    /// Says of an error that it is TLS's, unless it is of an earlier step.
+    fn of_tls(error: BoxError) -> BoxError {
+        if error.is::<Self>() || error.is::<Refused>() {
+            return error;
+        }
+        Self::Tls { source: error }.into()
+    }
+}
+
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
@@ -176,24 +202,30 @@ impl TcpConnector {
                 self.rules.check_address(*address)?;
             }
         }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let host = host.to_owned();
+        let mut last = Failure::NoAddress { host };
         for address in addresses {
-            match TcpStream::connect(SocketAddr::new(address, port)).await {
+            let address = SocketAddr::new(address, port);
+            match TcpStream::connect(address).await {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     return Ok(TokioIo::new(stream));
                 }
-                Err(error) => last = error,
+                Err(source) => last = Failure::Connect { address, source },
             }
         }
         Err(last.into())
     }
 
-    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        match literal(host) {
-            Some(address) => Ok(vec![address]),
-            None => self.resolver.resolve(host).await,
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        if let Some(address) = literal(host) {
+            return Ok(vec![address]);
         }
+        let resolved = self.resolver.resolve(host).await;
+        resolved.map_err(|source| Failure::Resolve {
+            host: host.to_owned(),
+            source,
+        })
     }
 }
 
@@ -252,7 +284,10 @@ impl Service<Uri> for Connector {
                 let connecting = self.tcp.call(uri);
                 Box::pin(async move { connecting.await.map(MaybeHttpsStream::Http) })
             }
-            (_, Some(https)) => https.call(uri),
+            (_, Some(https)) => {
+                let connecting = https.call(uri);
+                Box::pin(async move { connecting.await.map_err(Failure::of_tls) })
+            }
             (_, None) => Box::pin(std::future::ready(Err(Refused::NoTls.into()))),
         };
         let timeout = self.timeout;

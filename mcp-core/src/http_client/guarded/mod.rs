@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -20,7 +20,7 @@ pub use self::config::GuardedClientBuilder;
 use self::connect::{Connector, Refused, Rules};
 pub use self::connect::{Resolve, SystemResolver};
 use self::redirect::{Hop, next_hop};
-use super::{HttpClient, HttpError, HttpErrorKind, ResponseBody};
+use super::{HttpClient, HttpError, HttpErrorKind, ResponseBody, content_coding};
 use crate::ConfigError;
 
 /// Sends requests to public `https` addresses and to the origins that the operator allowed; clones share the
@@ -80,7 +80,9 @@ impl GuardedClient {
 
     /// Sends one request over a pooled connection and returns the answer with its body as it comes.
     ///
-    /// No redirect is followed, and the caller bounds the body and the time; only the time to connect is bounded.
+    /// No redirect is followed ([`moved_to`] finds where a harmless one leads), and the caller bounds the body and the time;
+    /// only the time to connect is bounded. Without an `Accept-Encoding` header of its own the request asks for an answer
+    /// without content coding, since this client decodes none.
     ///
     /// # Errors
     ///
@@ -91,9 +93,12 @@ impl GuardedClient {
     /// Dropping the future abandons the request; the server may have received it.
     pub async fn request(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, HttpError> {
         self.rules.check_scheme(request.uri())?;
+        // Without it any coding may be used (RFC 9110, section 12.5.3).
+        let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
+        coding.or_insert(HeaderValue::from_static("identity"));
         self.client.request(request).await.map_err(explain)
     }
 
@@ -142,6 +147,11 @@ impl HttpClient for GuardedClient {
             None => self.follow(request).await?,
         };
         let (parts, body) = response.into_parts();
+        if let Some(coding) = content_coding(&parts.headers) {
+            let message =
+                format!("the answer has the content coding {coding}, which was not asked for");
+            return Err(HttpError::new(HttpErrorKind::Protocol, message));
+        }
         let body = GuardedBody::new(body, self.limits.body, deadline)?;
         Ok(Response::from_parts(parts, ResponseBody::new(body)))
     }
@@ -156,19 +166,59 @@ impl fmt::Debug for GuardedClient {
     }
 }
 
+/// Returns where an answer says that the same request is to be sent: for 307 and 308 (RFC 9110, sections 15.4.8 and
+/// 15.4.9) to the origin it came from. `None` for every other answer.
+#[must_use]
+pub fn moved_to<B>(sent: &Uri, answer: &Response<B>) -> Option<Uri> {
+    let same_request = matches!(
+        answer.status(),
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+    );
+    let location = answer.headers().get(header::LOCATION);
+    let location = location.filter(|_| same_request)?;
+    let target = redirect::resolve(sent, location.as_bytes()).ok()?;
+    same_origin(sent, &target).then_some(target)
+}
+
 /// Finds what a refusal by our connector or a failure of hyper means.
 fn explain(error: hyper_util::client::legacy::Error) -> HttpError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(&error);
     while let Some(found) = cause {
         if let Some(refused) = found.downcast_ref::<Refused>() {
             return HttpError::new(refused.kind(), refused.to_string());
         }
         cause = found.source();
     }
-    if error.is_connect() {
-        return HttpError::new(HttpErrorKind::Connect, "cannot connect").with_source(error);
+    let causes = causes(&error);
+    match error.is_connect() {
+        true => HttpError::new(HttpErrorKind::Connect, causes),
+        false => HttpError::new(
+            HttpErrorKind::Protocol,
+            format!("the exchange broke off: {causes}"),
+        ),
     }
-    HttpError::new(HttpErrorKind::Protocol, "the exchange broke off").with_source(error)
+    .with_source(error)
+}
+
+/// Writes the causes of an error, outermost first. What the client library says of itself is left out where it has a
+/// cause, as is what only repeats the one before.
+fn causes(error: &hyper_util::client::legacy::Error) -> String {
+    let mut text = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(found) = cause {
+        let own = found.to_string();
+        if !text.contains(&own) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&own);
+        }
+        cause = found.source();
+    }
+    match text.is_empty() {
+        true => error.to_string(),
+        false => text,
+    }
 }
 
 /// The port of an address, as written or by its scheme.

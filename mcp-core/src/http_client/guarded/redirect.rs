@@ -64,7 +64,7 @@ pub(super) fn next_hop<B>(
     })
 }
 
-fn resolve(base: &Uri, location: &[u8]) -> Result<Uri, HttpError> {
+pub(super) fn resolve(base: &Uri, location: &[u8]) -> Result<Uri, HttpError> {
     let unreadable = || refused("redirect to an address that cannot be read");
     let location = str::from_utf8(location).map_err(|_| unreadable())?;
     let base = Url::parse(&base.to_string()).map_err(|_| unreadable())?;

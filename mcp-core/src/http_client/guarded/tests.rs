@@ -463,3 +463,96 @@ async fn connecting_is_bounded() {
         Kind::Connect
     );
 }
+
+#[tokio::test]
+async fn an_answer_is_asked_for_without_a_coding_and_one_that_has_one_is_named() {
+    let server = Server::start(false, |head| {
+        assert!(head.contains("accept-encoding: identity"), "{head}");
+        match head.split(' ').nth(1) {
+            Some("/gzip") => {
+                "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx".into()
+            }
+            _ => ok("plain"),
+        }
+    })
+    .await;
+    let client = GuardedClient::operator(&server.url("127.0.0.1", "")).unwrap();
+    let plain = get(&client, &server.url("127.0.0.1", "/")).await;
+    assert_eq!(plain.unwrap(), "plain");
+    let error = get(&client, &server.url("127.0.0.1", "/gzip"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Protocol);
+    assert!(error.to_string().contains("gzip"), "{error}");
+}
+
+#[tokio::test]
+async fn each_step_of_a_connection_fails_in_its_own_words() {
+    #[derive(Debug)]
+    struct Nowhere;
+
+    #[async_trait]
+    impl Resolve for Nowhere {
+        async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            Err(io::Error::other("no such name"))
+        }
+    }
+
+    let distrusted = Server::start(true, |_| ok("never read")).await;
+    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let nowhere = distrusted.builder().with_resolver(Arc::new(Nowhere));
+    let (_, tls) = tls_pair();
+    for (builder, url, parts) in [
+        (
+            nowhere,
+            "https://a.test/".to_owned(),
+            ["resolve the host name a.test", "no such name"],
+        ),
+        (
+            distrusted.builder(),
+            format!("https://a.test:{}/", closed.port()),
+            ["cannot connect to 127.0.0.1", "refused"],
+        ),
+        (
+            distrusted.builder(),
+            format!("https://a.test:{}/", distrusted.port),
+            ["TLS handshake failed", "certificate"],
+        ),
+    ] {
+        let client = builder.with_tls(tls.clone()).build().unwrap();
+        let error = get(&client, &url).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Connect, "{error:?}");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
+fn only_307_and_308_to_the_same_origin_move_a_request() {
+    let sent = "http://a.test/mcp".parse().unwrap();
+    for (status, location, moved) in [
+        (307, "/mcp/", Some("http://a.test/mcp/")),
+        (308, "http://a.test:80/mcp/?x", Some("http://a.test/mcp/?x")),
+        (308, "http://b.test/mcp/", None),
+        (308, "https://a.test/mcp/", None),
+        (308, "http://u:p@a.test/", None),
+        (301, "/mcp/", None),
+        (303, "/mcp/", None),
+        (200, "/mcp/", None),
+    ] {
+        let answer = http::Response::builder()
+            .status(status)
+            .header("location", location)
+            .body(())
+            .unwrap();
+        let found = crate::http_client::moved_to(&sent, &answer);
+        assert_eq!(
+            found,
+            moved.map(|uri| uri.parse().unwrap()),
+            "{status} {location}"
+        );
+    }
+}
