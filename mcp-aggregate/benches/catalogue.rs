@@ -52,7 +52,7 @@ fn catalogue(c: &mut Criterion) {
         b.iter(|| black_box(listings.compose().tools().unwrap()));
     });
     let composed = listings.compose();
-    assert_eq!(composed.route("up-49__tool_19"), Some(49));
+    assert!(composed.route("up-49__tool_19"));
     c.bench_function("route_among_1000_tools", |b| {
         b.iter(|| composed.route(black_box("up-25__tool_10")));
     });

@@ -8,14 +8,14 @@ use std::{
 
 use axum::{Router, middleware};
 use client_driver::Client;
-use mcp_aggregate::{Gateway, Running, Upstream, connector::http::HttpConnector};
+use mcp_aggregate::{Gateway, Running, Upstream};
 use mcp_auth::{
     oauth::BypassAuth,
     policy::{Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules},
     server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, ResourceServer},
 };
 use mcp_core::{
-    EntryKind, Error, ErrorKind, Request, Response, UpstreamId,
+    EntryKind, Error, ErrorKind, Request, Response,
     secret::Secret,
     transport::http::{HttpConfig, HttpTransport},
 };
@@ -110,8 +110,8 @@ async fn world() -> World {
         "Bearer operators".parse().unwrap(),
     )];
     let bypass = BypassAuth::with_headers(credentials.into_iter().collect());
-    let connector = HttpConnector::builder(UpstreamId::new("up").unwrap(), server.start().await)
-        .with_credentials(Arc::new(bypass));
+    let url = server.start().await;
+    let upstream = Upstream::http("up", url.as_str()).credentials(Arc::new(bypass));
     let mut rbac = Rbac::builder()
         .assign_authenticated("user")
         .assign_subject("https://gw.example", "root", "admin")
@@ -147,7 +147,7 @@ async fn world() -> World {
     let policy = PolicyLayer::new(Arc::new(chain))
         .with_challenges(move |scopes| resource.insufficient_scope(scopes));
     let running = Gateway::builder("policed")
-        .upstream(Upstream::http_with("up", connector).unwrap())
+        .upstream(upstream)
         .layer(policy)
         .build()
         .unwrap()

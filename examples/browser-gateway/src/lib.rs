@@ -157,18 +157,18 @@ fn gateway(
         .with_captcha(captcha.clone(), sites);
     // The first layer is the outermost: who is over the rate does not spend budget, and what the budget refuses does
     // not count as a failure of the browser.
-    let browser = Upstream::rmcp("browser", move || Ok(tools.clone()))?
+    let browser = Upstream::rmcp("browser", move || Ok(tools.clone()))
         .layer(layers::rate(settings.per_minute)?)
         .layer(layers::sessions(&state.store, settings.sessions_per_day)?)
         .layer(layers::browser_breaker())
         .layer(layers::timeout(120));
     let mut gateway = Gateway::builder("browser-gateway")
-        .naming(Bare::default())
+        .naming(Bare)
         .layer(AuditLayer::new(state.audit.clone()))
         .upstream(browser);
     if let Some(captcha) = captcha {
         let tools = CaptchaTools::new(captcha);
-        let solver = Upstream::rmcp("captcha", move || Ok(tools.clone()))?
+        let solver = Upstream::rmcp("captcha", move || Ok(tools.clone()))
             .layer(layers::rate(settings.per_minute)?)
             .layer(layers::captcha_breaker())
             .layer(layers::timeout(310));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use mcp_aggregate::{Bare, Gateway, Upstream, connector::http::HttpConnector};
+use mcp_aggregate::{Bare, Gateway, Upstream};
 use mcp_auth::{
     consent::{AuthenticateLayer, ConsentLayer, ConsentPages, LinkGuard, TOOL},
     oauth::{
@@ -13,8 +13,8 @@ use mcp_auth::{
     vault::{ValueKey, Vault},
 };
 use mcp_core::{
-    CredentialProvider, Principal, UpstreamId, http_client::GuardedClient, secret::Secret,
-    store::MemoryStore, transport::http::HttpConfig,
+    CredentialProvider, Principal, http_client::GuardedClient, secret::Secret, store::MemoryStore,
+    transport::http::HttpConfig,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -66,11 +66,9 @@ pub async fn run(
     let builder = Manager::builder(redirect, http, vault).client_document(DOCUMENT.parse()?);
     let manager = relations(builder, server, scenario, context)?.build()?;
     let credentials = credentials(&manager, scenario, context, &base).await?;
-    let id = UpstreamId::new(SERVER)?;
-    let connector = HttpConnector::builder(id, server.parse()?).with_credentials(credentials);
     let running = Gateway::builder("driver")
-        .upstream(Upstream::http_with(SERVER, connector)?)
-        .naming(Bare::default())
+        .upstream(Upstream::http(SERVER, server).credentials(credentials))
+        .naming(Bare)
         .layer(ConsentLayer::new(manager.clone(), [7; 32]).with_patience(Duration::from_secs(10)))
         .layer(AuthenticateLayer::new(manager.clone(), base.clone()))
         .build()?

@@ -83,8 +83,8 @@ pub struct Used {
 /// The gateway does not start, or something that the server offers cannot be used.
 pub async fn run(server: &str, version: &str, plan: &Plan) -> Outcome<Used> {
     let running = Gateway::builder("driver")
-        .upstream(Upstream::http("server", server)?)
-        .naming(Bare::default())
+        .upstream(Upstream::http("server", server))
+        .naming(Bare)
         .build()?
         .start();
     running.settled(Duration::from_secs(10)).await;

@@ -15,7 +15,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use client_driver::{Client, browser::Browser};
-use mcp_aggregate::{Gateway, Running, Upstream as Member, connector::http::HttpConnector};
+use mcp_aggregate::{Gateway, Running, Upstream as Member};
 use mcp_auth::{
     consent::{AuthenticateLayer, ConsentLayer, ConsentPages, OidcGuard, TOOL},
     oauth::{
@@ -26,7 +26,7 @@ use mcp_auth::{
     vault::{ValueKey, Vault},
 };
 use mcp_core::{
-    CredentialProvider, Principal, UpstreamId,
+    CredentialProvider, Principal,
     http_client::{GuardedClient, HttpClient},
     secret::Secret,
     store::MemoryStore,
@@ -230,9 +230,8 @@ fn gateway(
             "delegate" => Arc::new(UserOauth::delegate(manager.clone(), name, base.clone())),
             _ => Arc::new(UserOauth::proxy(manager.clone(), name, base.clone())),
         };
-        let connector = HttpConnector::builder(UpstreamId::new(name)?, upstream.url.clone())
-            .with_credentials(Arc::new(Witness::new(credentials, given)));
-        builder = builder.upstream(Member::http_with(name, connector)?);
+        let witness = Arc::new(Witness::new(credentials, given));
+        builder = builder.upstream(Member::http(name, url).credentials(witness));
     }
     let consent = ConsentLayer::new(manager.clone(), [2; 32]);
     let gateway = builder
