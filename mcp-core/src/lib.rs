@@ -81,7 +81,7 @@ pub use self::{
         CredentialRefusal, CredentialRetry,
     },
     error::{Error, ErrorClass, ErrorKind, RpcCode},
-    json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, Object},
+    json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, MAX_MEMBERS, Object},
     method::Method,
     notifier::{Notification, NotificationStream, Notifier},
     policy::{PolicyDecision, PolicyEngine, Verdict},
