@@ -1,45 +1,70 @@
-//! The events of one stream of a session, kept so that a client whose connection broke can go on
+//! The replay buffer of one stream of a session, from which a client whose connection broke continues
 //! (revision 2025-11-25, Streamable HTTP, "Resumability and Redelivery").
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::{
-    sync::watch,
-    time::{Duration, timeout},
+    sync::Notify,
+    time::{Duration, Instant, timeout},
 };
 
-use super::pulse::Pulse;
-use crate::{Error, ErrorKind, sse, transport::outlet::Outlet};
+use super::pulse::{Lapse, Pulse};
+use crate::{
+    Bounds, Error, Timing, sse,
+    transport::outlet::{self, Outlet},
+};
 
-/// How many events and bytes of a stream are kept for a client that comes back.
-const KEPT_EVENTS: usize = 256;
-const KEPT_BYTES: usize = 1 << 20;
+/// How many bytes of a stream stay that was read to its end: the last of them may have been lost on their way.
+const KEPT_READ: usize = 64 << 10;
 
-/// How many events may wait for a client that is connected and does not read.
-const UNREAD: u64 = 64;
+/// What the streams of one session may hold.
+#[derive(Clone, Debug)]
+pub(super) struct ReplayLimits {
+    /// Events of one stream.
+    pub(super) events: usize,
+    /// Bytes of all streams of the session together.
+    pub(super) bytes: usize,
+    /// Events that may wait for a client that is connected.
+    pub(super) unread: u64,
+    /// How long a client that does not read holds its call up.
+    pub(super) stall: Duration,
+}
 
-/// How long a client that does not read holds its call up.
-const STALL: Duration = Duration::from_secs(10);
+impl ReplayLimits {
+    pub(super) fn new(timing: &Timing, bounds: &Bounds) -> Self {
+        Self {
+            events: bounds.replay_events.get(),
+            bytes: bounds.replay_bytes.get(),
+            unread: u64::try_from(bounds.unread_events.get()).unwrap_or(u64::MAX),
+            stall: timing.stall,
+        }
+    }
+}
 
 /// One stream: the answer to a POST, or the stream that a GET opens.
-pub(super) struct StreamLog {
+pub(super) struct ReplayBuffer {
     id: u64,
+    limits: ReplayLimits,
+    /// The bytes that all streams of the session hold.
+    held: Arc<AtomicUsize>,
     state: Mutex<State>,
-    changed: watch::Sender<()>,
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// Events with their numbers, the oldest first.
     events: VecDeque<(u64, Bytes)>,
-    bytes: usize,
     next: u64,
-    finished: bool,
+    finished: Option<Instant>,
     /// Counts readers: a new one takes over from the one before.
     reader: u64,
     connected: bool,
@@ -47,12 +72,24 @@ struct State {
     read: u64,
 }
 
-impl StreamLog {
-    pub(super) fn new(id: u64) -> Arc<Self> {
+impl State {
+    fn unread_bytes(&self) -> usize {
+        let unread = self.events.iter().rev();
+        unread
+            .take_while(|(number, _)| *number >= self.read)
+            .map(|(_, event)| event.len())
+            .sum()
+    }
+}
+
+impl ReplayBuffer {
+    pub(super) fn new(id: u64, limits: ReplayLimits, held: &Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Self {
             id,
+            limits,
+            held: Arc::clone(held),
             state: Mutex::default(),
-            changed: watch::Sender::new(()),
+            changed: Notify::new(),
         })
     }
 
@@ -64,29 +101,40 @@ impl StreamLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event, dropping the oldest where too many are kept.
+    /// Adds an event. Where too much is kept, the oldest events go; the newest always stays.
     pub(super) fn add(&self, message: &[u8]) {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
         let event = sse::write_event(Some(&event_id(self.id, number)), &[message]);
-        state.bytes += event.len();
+        self.held.fetch_add(event.len(), Ordering::Relaxed);
         state.events.push_back((number, event));
-        while state.events.len() > KEPT_EVENTS
-            || (state.bytes > KEPT_BYTES && state.events.len() > 1)
+        while state.events.len() > 1
+            && (state.events.len() > self.limits.events
+                || self.held.load(Ordering::Relaxed) > self.limits.bytes)
         {
-            if let Some((_, dropped)) = state.events.pop_front() {
-                state.bytes -= dropped.len();
-            }
+            self.drop_oldest(&mut state);
         }
         drop(state);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
+    }
+
+    fn drop_oldest(&self, state: &mut State) {
+        if let Some((_, dropped)) = state.events.pop_front() {
+            self.held.fetch_sub(dropped.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn drop_all(&self, state: &mut State) {
+        while !state.events.is_empty() {
+            self.drop_oldest(state);
+        }
     }
 
     /// Says that no event will follow.
     pub(super) fn finish(&self) {
-        self.lock().finished = true;
-        self.changed.send_replace(());
+        self.lock().finished.get_or_insert_with(Instant::now);
+        self.changed.notify_waiters();
     }
 
     /// Returns whether a client reads the stream.
@@ -94,15 +142,15 @@ impl StreamLog {
         self.lock().connected
     }
 
-    /// Returns whether no event will follow.
-    pub(super) fn is_finished(&self) -> bool {
+    /// Returns since when it is known that no event will follow.
+    pub(super) fn finished(&self) -> Option<Instant> {
         self.lock().finished
     }
 
     /// Reads the stream. An earlier reader ends.
     pub(super) fn read(
         self: &Arc<Self>,
-        from: From,
+        from: ReplayFrom,
         priming: Option<Bytes>,
         pulse: &Pulse,
     ) -> impl futures_core::Stream<Item = Bytes> + Send + use<> {
@@ -111,18 +159,17 @@ impl StreamLog {
             state.reader += 1;
             state.connected = true;
             state.read = match from {
-                From::Start => 0,
-                From::After(number) => number.saturating_add(1),
-                From::Unread => state.read,
+                ReplayFrom::Start => 0,
+                ReplayFrom::After(number) => number.saturating_add(1),
+                ReplayFrom::Unread => state.read,
             };
             state.reader
         };
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
         let reader = Reader {
-            log: Arc::clone(self),
+            buffer: Arc::clone(self),
             reader,
             priming,
-            changed: self.changed.subscribe(),
             pulse: pulse.clone(),
         };
         stream::unfold(reader, |mut reader| async move {
@@ -130,41 +177,51 @@ impl StreamLog {
             Some((bytes, reader))
         })
     }
+
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.connected
+            && (state.next.saturating_sub(state.read) >= self.limits.unread
+                || state.unread_bytes() >= self.limits.bytes)
+    }
 }
 
-impl Outlet for StreamLog {
+impl Outlet for ReplayBuffer {
     async fn push(&self, message: Bytes) {
         self.add(&message);
     }
 
     async fn push_paced(&self, message: Bytes) -> Result<(), Error> {
-        let mut changed = self.changed.subscribe();
         let room = async {
             loop {
-                changed.borrow_and_update();
-                let full = {
-                    let state = self.lock();
-                    state.connected && state.next.saturating_sub(state.read) >= UNREAD
-                };
-                if !full || changed.changed().await.is_err() {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if !self.is_full() {
                     return;
                 }
+                changed.await;
             }
         };
-        if timeout(STALL, room).await.is_err() {
-            return Err(Error::new(
-                ErrorKind::Stalled,
-                "the client did not read the events of this call for 10 s; the call was ended",
-            ));
+        if timeout(self.limits.stall, room).await.is_err() {
+            return Err(outlet::stalled(self.limits.stall));
         }
         self.add(&message);
         Ok(())
     }
 }
 
+impl Drop for ReplayBuffer {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let left: usize = state.events.iter().map(|(_, event)| event.len()).sum();
+        self.held.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum ReplayFrom {
     /// At the first event that is kept.
     Start,
     /// Behind the event of this number.
@@ -174,11 +231,11 @@ pub(super) enum From {
 }
 
 /// What a client names in `Last-Event-ID`: which stream, and from where.
-pub(super) fn parse_event_id(id: &str) -> Option<(u64, From)> {
+pub(super) fn parse_event_id(id: &str) -> Option<(u64, ReplayFrom)> {
     let (stream, number) = id.split_once('_')?;
     let from = match number {
-        PRIMING => From::Start,
-        number => From::After(number.parse().ok()?),
+        PRIMING => ReplayFrom::Start,
+        number => ReplayFrom::After(number.parse().ok()?),
     };
     Some((stream.parse().ok()?, from))
 }
@@ -196,10 +253,9 @@ fn event_id(stream: u64, number: u64) -> String {
 }
 
 struct Reader {
-    log: Arc<StreamLog>,
+    buffer: Arc<ReplayBuffer>,
     reader: u64,
     priming: Option<Bytes>,
-    changed: watch::Receiver<()>,
     pulse: Pulse,
 }
 
@@ -209,26 +265,29 @@ impl Reader {
         if let Some(priming) = self.priming.take() {
             return Some(priming);
         }
+        let buffer = Arc::clone(&self.buffer);
         loop {
-            self.changed.borrow_and_update();
+            let changed = buffer.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             match self.take() {
                 Taken::Event(event) => {
-                    self.log.changed.send_replace(());
+                    buffer.changed.notify_waiters();
                     return Some(event);
                 }
                 Taken::End => return None,
                 Taken::Nothing => {}
             }
-            match self.pulse.within(self.changed.changed()).await {
-                Some(Ok(())) => {}
-                Some(Err(_)) => return None,
-                None => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            match self.pulse.within(None, changed).await {
+                Ok(()) => {}
+                Err(Lapse::Quiet) => return Some(Bytes::from_static(b": keep-alive\n\n")),
+                Err(Lapse::Ended) => return None,
             }
         }
     }
 
     fn take(&self) -> Taken {
-        let mut state = self.log.lock();
+        let mut state = self.buffer.lock();
         if state.reader != self.reader {
             return Taken::End;
         }
@@ -243,7 +302,13 @@ impl Reader {
                 state.read = number + 1;
                 Taken::Event(event)
             }
-            None if state.finished => Taken::End,
+            None if state.finished.is_some() => {
+                let kept: usize = state.events.iter().map(|(_, event)| event.len()).sum();
+                if kept > KEPT_READ {
+                    self.buffer.drop_all(&mut state);
+                }
+                Taken::End
+            }
             None => Taken::Nothing,
         }
     }
@@ -257,11 +322,11 @@ enum Taken {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut state = self.log.lock();
+        let mut state = self.buffer.lock();
         if state.reader == self.reader {
             state.connected = false;
             drop(state);
-            self.log.changed.send_replace(());
+            self.buffer.changed.notify_waiters();
         }
     }
 }
@@ -271,9 +336,16 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
+    use crate::{ErrorKind, transport::lifecycle::Lifecycle};
 
     fn pulse() -> Pulse {
-        Pulse::new(Duration::from_secs(3600))
+        Pulse::new(Duration::from_secs(3600), Lifecycle::default())
+    }
+
+    fn buffer(id: u64) -> (Arc<ReplayBuffer>, Arc<AtomicUsize>) {
+        let held = Arc::default();
+        let limits = ReplayLimits::new(&Timing::default(), &Bounds::default());
+        (ReplayBuffer::new(id, limits, &held), held)
     }
 
     fn text(bytes: &Bytes) -> String {
@@ -282,18 +354,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_comes_back_gets_what_it_missed() {
-        let log = StreamLog::new(7);
-        log.add(b"a");
-        log.add(b"b");
-        let mut first = Box::pin(log.read(From::Start, None, &pulse()));
+        let (buffer, _) = buffer(7);
+        buffer.add(b"a");
+        buffer.add(b"b");
+        let mut first = Box::pin(buffer.read(ReplayFrom::Start, None, &pulse()));
         let seen = text(&first.next().await.unwrap());
         assert_eq!(seen, "id: 7_0\ndata: a\n\n");
         let (stream, from) = parse_event_id("7_0").unwrap();
-        assert_eq!((stream, from), (7, From::After(0)));
-        assert_eq!(parse_event_id(&priming_id(7)), Some((7, From::Start)));
-        log.add(b"c");
-        log.finish();
-        let second: Vec<_> = log
+        assert_eq!((stream, from), (7, ReplayFrom::After(0)));
+        assert_eq!(parse_event_id(&priming_id(7)), Some((7, ReplayFrom::Start)));
+        buffer.add(b"c");
+        buffer.finish();
+        let second: Vec<_> = buffer
             .read(from, None, &pulse())
             .map(|bytes| text(&bytes))
             .collect()
@@ -304,22 +376,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connected_client_that_does_not_read_stalls_the_call() {
-        let log = StreamLog::new(1);
-        let reader = log.read(From::Start, None, &pulse());
-        for _ in 0..UNREAD {
-            log.push_paced(Bytes::from_static(b"x")).await.unwrap();
+        let (buffer, _) = buffer(1);
+        let limits = buffer.limits.clone();
+        let reader = buffer.read(ReplayFrom::Start, None, &pulse());
+        for _ in 0..limits.unread {
+            buffer.push_paced(Bytes::from_static(b"x")).await.unwrap();
         }
-        let error = log.push_paced(Bytes::from_static(b"x")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Stalled);
+        let error = buffer.push_paced(Bytes::from_static(b"x")).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Stalled);
         drop(reader);
-        for _ in 0..3 * KEPT_EVENTS {
-            log.push_paced(Bytes::from_static(b"x")).await.unwrap();
+        for _ in 0..3 * limits.events {
+            buffer.push_paced(Bytes::from_static(b"x")).await.unwrap();
         }
-        assert_eq!(log.lock().events.len(), KEPT_EVENTS);
+        assert_eq!(buffer.lock().events.len(), limits.events);
+    }
+
+    #[tokio::test]
+    async fn the_streams_of_a_session_share_one_limit_in_bytes() {
+        let (first, held) = buffer(1);
+        let limit = first.limits.bytes;
+        let large = vec![b'x'; limit / 2];
+        for _ in 0..4 {
+            first.add(&large);
+        }
+        assert!(held.load(Ordering::Relaxed) <= limit);
+        let huge = vec![b'x'; 4 * limit];
+        first.add(&huge);
+        assert_eq!(first.lock().events.len(), 1, "the newest stays");
+        first.finish();
+        let read: Vec<_> = first
+            .read(ReplayFrom::Unread, None, &pulse())
+            .collect()
+            .await;
+        assert_eq!(read.len(), 1);
+        assert_eq!(held.load(Ordering::Relaxed), 0, "it was read to its end");
+        first.add(b"x");
+        drop(first);
+        assert_eq!(held.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn event_ids_that_are_not_ours_are_refused() {
+    fn event_ids_of_other_servers_are_refused() {
         for id in ["", "1", "_", "1_", "a_1", "1_-1", "1_99999999999999999999"] {
             assert_eq!(parse_event_id(id), None, "{id}");
         }
