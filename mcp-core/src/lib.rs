@@ -10,6 +10,7 @@
 //! | Name | Adds | Default |
 //! |---|---|---|
 //! | `http` | Streamable HTTP transport | no |
+//! | `serve` | HTTP server with time limits and orderly shutdown | no |
 //! | `stdio` | stdio transport | no |
 //! | `rmcp` | adapters from and to rmcp, typed views | no |
 //! | `http-client` | guarded HTTP client | no |
@@ -32,6 +33,7 @@ pub mod clock;
 mod config;
 mod context;
 mod credential;
+mod drain;
 mod error;
 pub mod http_client;
 mod json;
@@ -52,6 +54,8 @@ mod response;
 pub mod rmcp;
 mod seam;
 pub mod secret;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod session;
 pub mod sse;
 pub mod store;
@@ -80,6 +84,7 @@ pub use self::{
         Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
         CredentialRefusal, CredentialRetry,
     },
+    drain::Drain,
     error::{Error, ErrorClass, ErrorKind, RpcCode},
     json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, MAX_MEMBERS, Object},
     method::Method,

@@ -193,6 +193,17 @@ impl<S> HttpTransport<S> {
     }
 }
 
+#[async_trait::async_trait]
+impl<S: Seam> crate::Drain for HttpTransport<S> {
+    async fn drain(&self, deadline: Duration) -> bool {
+        Self::drain(self, deadline).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
 impl<S> Clone for HttpTransport<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

@@ -234,6 +234,17 @@ impl<S> StdioTransport<S> {
     }
 }
 
+#[async_trait::async_trait]
+impl<S: Seam> crate::Drain for StdioTransport<S> {
+    async fn drain(&self, deadline: Duration) -> bool {
+        Self::drain(self, deadline).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
 impl<S: Clone> Clone for StdioTransport<S> {
     fn clone(&self) -> Self {
         Self {
