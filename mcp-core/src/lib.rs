@@ -10,6 +10,7 @@
 //! | Name | Adds | Default |
 //! |---|---|---|
 //! | `http` | Streamable HTTP transport | no |
+//! | `serve` | HTTP server with time limits and orderly shutdown | no |
 //! | `stdio` | stdio transport | no |
 //! | `rmcp` | adapters from and to rmcp, typed views | no |
 //! | `http-client` | guarded HTTP client | no |
@@ -33,6 +34,7 @@ pub mod clock;
 mod config;
 mod context;
 mod credential;
+mod drain;
 mod erased;
 mod error;
 pub mod http_client;
@@ -55,6 +57,8 @@ pub mod rmcp;
 mod schema;
 mod seam;
 pub mod secret;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod session;
 pub mod sse;
 pub mod store;
@@ -84,9 +88,10 @@ pub use self::{
         Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
         CredentialRefusal, CredentialRetry,
     },
+    drain::Drain,
     erased::{BoxSeam, BoxSeamFuture},
     error::{Error, ErrorClass, ErrorKind, RpcCode},
-    json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, Object},
+    json::{Json, JsonError, JsonErrorKind, MAX_DEPTH, MAX_MEMBERS, Object},
     method::Method,
     notifier::{Notification, NotificationStream, Notifier},
     policy::{PolicyDecision, PolicyEngine, Verdict},

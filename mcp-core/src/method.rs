@@ -79,6 +79,12 @@ impl Method {
         Self::RESOURCES_CHANGED,
     ];
 
+    /// Returns whether the specification defines the method, in any revision.
+    #[must_use]
+    pub fn is_standard(&self) -> bool {
+        matches!(self.0, Name::Known(_))
+    }
+
     /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

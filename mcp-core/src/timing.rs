@@ -107,8 +107,9 @@ timing! {
     replay / with_replay = Duration::from_secs(30), Duration::ZERO;
     /// Longest time to write answers that are ready when a connection over lines ends. Default is 5 s.
     flush / with_flush = Duration::from_secs(5), Duration::ZERO;
-    /// Longest time for the head of an HTTP request to arrive. Default is 10 s.
-    request_head / with_request_head = Duration::from_secs(10), MILLISECOND;
+    /// Longest time for the head of an HTTP request to arrive, counted from the end of the request before: an idle
+    /// connection is closed after it. Default is 60 s.
+    request_head / with_request_head = Duration::from_secs(60), MILLISECOND;
     /// Longest time for the body of an HTTP request to arrive. Default is 30 s.
     request_body / with_request_body = Duration::from_secs(30), MILLISECOND;
 }

@@ -17,7 +17,7 @@ use tokio::{
 use tower::service_fn;
 
 /// A server of prompts and tools that acknowledges a listener when it is told to, and announces nothing by itself.
-async fn answer(request: Request, ready: Arc<Notify>) -> Result<Response, Error> {
+async fn answer(request: Request, ready: Arc<Notify>, announces: bool) -> Result<Response, Error> {
     let result = match *request.method() {
         Method::SUBSCRIPTIONS_LISTEN => {
             ready.notified().await;
@@ -27,18 +27,18 @@ async fn answer(request: Request, ready: Arc<Notify>) -> Result<Response, Error>
             std::future::pending().await
         }
         Method::TOOLS_CALL => json!({ "content": [] }),
-        _ => json!({ "capabilities": { "tools": { "listChanged": true } } }),
+        _ => json!({ "capabilities": { "tools": { "listChanged": announces } } }),
     };
     Ok(Response::new(result.into()))
 }
 
 /// Opens a session, sends `calls` before the listener is acknowledged and a ping after, and returns all that comes back.
-async fn told_after(calls: &[Value]) -> Vec<Value> {
+async fn told_after(announces: bool, calls: &[Value]) -> Vec<Value> {
     let (here, there) = tokio::io::duplex(1 << 16);
     let (reader, writer) = tokio::io::split(there);
     let ready = Arc::new(Notify::new());
     let told = Arc::clone(&ready);
-    let service = service_fn(move |request| answer(request, Arc::clone(&told)));
+    let service = service_fn(move |request| answer(request, Arc::clone(&told), announces));
     let server = tokio::spawn(serve(service, reader, writer, StdioConfig::default()));
     let (reader, mut writer) = tokio::io::split(here);
     let mut lines = BufReader::new(reader).lines();
@@ -70,7 +70,7 @@ async fn told_after(calls: &[Value]) -> Vec<Value> {
 #[tokio::test]
 async fn a_tool_called_before_anybody_listened_is_followed_by_the_changes_it_may_have_made() {
     let call = |method: &str| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "name": "grow" } });
-    let told = told_after(&[call("tools/call")]).await;
+    let told = told_after(true, &[call("tools/call")]).await;
     let methods: Vec<_> = told.iter().map(|message| &message["method"]).collect();
     assert_eq!(
         methods,
@@ -78,8 +78,15 @@ async fn a_tool_called_before_anybody_listened_is_followed_by_the_changes_it_may
         "prompts are not listened for"
     );
     assert!(
-        told_after(&[call("tools/list")]).await.is_empty(),
+        told_after(true, &[call("tools/list")]).await.is_empty(),
         "reading changes nothing"
     );
-    assert!(told_after(&[]).await.is_empty());
+    assert!(told_after(true, &[]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_declares_no_list_changes_announces_none() {
+    let call =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "grow" } });
+    assert!(told_after(false, &[call]).await.is_empty());
 }

@@ -5,9 +5,9 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use mcp_core::{
-    BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request, Response,
-    Stack,
-    transport::stdio::{StdioConfig, serve},
+    Bounds, BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request,
+    Response, Stack,
+    transport::stdio::{StdioConfig, StdioTransport, serve},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -108,7 +108,7 @@ fn service(events: Events) -> BoxSeam {
                 Method::TOOLS_CALL => call_tool(request, events).await,
                 Method::SUBSCRIPTIONS_LISTEN => listen(request, events).await,
                 Method::DISCOVER => Ok(Response::parse(
-                    r#"{"capabilities":{"tools":{}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t","version":"1"}}}"#,
+                    r#"{"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t","version":"1"}}}"#,
                 )?),
                 Method::TOOLS_LIST => {
                     let level = request.log_level().map_or("none", |level| level.as_str());
@@ -472,7 +472,8 @@ async fn batches_are_for_revision_2025_03_26() {
 
 #[tokio::test]
 async fn what_is_not_a_message_is_refused() {
-    let mut client = Client::connect(StdioConfig::default().with_line_limit(500).unwrap());
+    let short = Bounds::default().with_line(NonZeroUsize::new(500).unwrap());
+    let mut client = Client::connect(StdioConfig::default().with_bounds(short));
     let unknown = stateless(9, "tools/list", "").replace("2026-07-28", "2031-01-01");
     let incomplete = stateless(10, "tools/list", "").replace("clientCapabilities", "other");
     let long = "x".repeat(2_000);
@@ -535,7 +536,8 @@ async fn a_session_has_no_methods_of_other_eras_and_opens_once() {
 
 #[tokio::test]
 async fn calls_are_bounded_and_ids_are_told_apart() {
-    let config = StdioConfig::default().with_max_calls(NonZeroUsize::MIN);
+    let config = StdioConfig::default()
+        .with_bounds(Bounds::default().with_calls_per_session(NonZeroUsize::MIN));
     let mut client = Client::connect(config);
     client
         .send(&stateless(1, "tools/call", r#""name":"wait""#))
@@ -590,4 +592,79 @@ async fn the_principal_is_the_one_that_was_set() {
     let mut client = Client::connect(config);
     client.send(&stateless(1, "tools/list", "")).await;
     assert_eq!(client.receive().await["result"]["principal"], "Anonymous");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_and_optional_members_that_are_null_are_passed_over() {
+    let mut client = Client::connect(StdioConfig::default());
+    let opening = legacy(
+        1,
+        "initialize",
+        r#""protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"},"_meta":null"#,
+    );
+    client.send(&format!("\u{feff}{opening}")).await;
+    assert_eq!(client.receive().await["id"], 1);
+    client
+        .send(&legacy(2, "tools/list", r#""cursor":null"#))
+        .await;
+    assert_eq!(client.receive().await["id"], 2);
+}
+
+#[tokio::test]
+async fn batches_and_their_messages_are_bounded() {
+    let bounds = Bounds::default().with_batch(NonZeroUsize::new(2).unwrap());
+    let mut client = Client::connect(StdioConfig::default().with_bounds(bounds));
+    let opening = r#""protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"t","version":"1"}"#;
+    client.send(&legacy(1, "initialize", opening)).await;
+    assert_eq!(client.receive().await["id"], 1);
+    let ping = legacy(2, "ping", "");
+    client.send(&format!("[{ping},{ping},{ping}]")).await;
+    assert_eq!(client.receive().await["error"]["code"], -32600);
+}
+
+#[tokio::test]
+async fn a_drain_lets_calls_finish_and_closing_ends_the_connection() {
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let transport = StdioTransport::new(service(events), StdioConfig::default());
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let serving = tokio::spawn({
+        let transport = transport.clone();
+        async move {
+            let (reader, writer) = tokio::io::split(there);
+            transport.serve(reader, writer).await
+        }
+    });
+    let (reader, mut writer) = tokio::io::split(here);
+    let mut lines = BufReader::new(reader).lines();
+    let wait = stateless(1, "tools/call", r#""name":"wait""#);
+    writer
+        .write_all(format!("{wait}\n").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(happened.recv().await.unwrap(), "started wait");
+    assert!(!transport.drain(Duration::from_millis(10)).await);
+    assert!(!transport.is_ready());
+    let opening = r#""protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}"#;
+    for (id, refused) in [
+        (2, stateless(2, "tools/list", "")),
+        (3, legacy(3, "initialize", opening)),
+    ] {
+        writer
+            .write_all(format!("{refused}\n").as_bytes())
+            .await
+            .unwrap();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let refusal: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(refusal["id"], id);
+        assert_eq!(refusal["error"]["code"], -31030, "{line}");
+    }
+    transport.close().await;
+    let line = lines.next_line().await.unwrap().unwrap();
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(1), &json!(-31050))
+    );
+    assert!(lines.next_line().await.unwrap().is_none());
+    serving.await.unwrap().unwrap();
 }

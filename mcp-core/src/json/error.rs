@@ -35,6 +35,9 @@ pub enum JsonErrorKind {
     /// A member name that occurs twice where that would be ambiguous.
     #[error("a member of the JSON object occurs twice")]
     DuplicateMember,
+    /// More members than [`MAX_MEMBERS`](super::MAX_MEMBERS) in an object that is indexed.
+    #[error("a JSON object has too many members")]
+    TooManyMembers,
     /// The text is more than 4 GiB long.
     #[error("the JSON text is too long")]
     TooLong,

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 pub(crate) use self::scan::{Cursor, Span};
 pub use self::{
     error::{JsonError, JsonErrorKind},
-    object::Object,
+    object::{MAX_MEMBERS, Object},
     scan::MAX_DEPTH,
 };
 
@@ -171,6 +171,18 @@ impl Json {
     #[must_use]
     pub fn to_text(&self) -> Option<String> {
         serde_json::from_slice(&self.0).ok()
+    }
+
+    /// Returns the value in a buffer of its own size, for what outlives the message that it arrived in.
+    ///
+    /// A value shares the buffer of the whole message: who keeps one small member keeps megabytes alive.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        match self.as_bytes() {
+            b"{}" => Self::EMPTY_OBJECT,
+            b"null" => Self::NULL,
+            bytes => Self(Bytes::copy_from_slice(bytes)),
+        }
     }
 
     /// Shares the part of `whole` that a [`Cursor`] has found to be a value.

@@ -4,6 +4,9 @@ use bytes::{BufMut, Bytes};
 
 use super::{Cursor, Json, JsonError, JsonErrorKind, Span};
 
+/// Most members that an indexed object may have: each look-up compares with every name.
+pub const MAX_MEMBERS: usize = 1_024;
+
 /// A member of an indexed object: where its name (quotes excluded) and its value stand.
 #[derive(Clone, Copy, Debug)]
 struct Member {
@@ -46,7 +49,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// The text is not valid JSON, is not an object, or has a member name twice.
+    /// The text is not valid JSON, is not an object, has a member name twice, or has more members than
+    /// [`MAX_MEMBERS`].
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, JsonError> {
         let text = text.into();
         let mut cursor = Cursor::new(&text)?;
@@ -59,7 +63,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// The value is not an object, or has a member name twice.
+    /// The value is not an object, has a member name twice, or has more members than [`MAX_MEMBERS`].
     pub fn index(json: &Json) -> Result<Self, JsonError> {
         Self::read(&mut Cursor::trusted(&json.0), &json.0)
     }
@@ -71,6 +75,9 @@ impl Object {
         }
         let mut members: Vec<Member> = Vec::with_capacity(4);
         let span = cursor.object(|cursor, key| {
+            if members.len() == MAX_MEMBERS {
+                return Err(cursor.error(JsonErrorKind::TooManyMembers));
+            }
             members.push(Member {
                 key: key.span,
                 value: cursor.value()?,
@@ -129,6 +136,19 @@ impl Object {
         let key = key.into();
         if self.contains(&key) {
             self.edit(key, None);
+        }
+    }
+
+    /// Removes every member whose value is `null`.
+    pub fn remove_nulls(&mut self) {
+        let nulls: Vec<_> = self
+            .members
+            .iter()
+            .filter(|member| member.value.of(&self.text) == b"null")
+            .map(|member| Cow::Owned(decoded_key(&self.text, member.key).into_owned()))
+            .collect();
+        for key in nulls {
+            self.remove(key);
         }
     }
 

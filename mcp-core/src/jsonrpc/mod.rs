@@ -318,7 +318,7 @@ fn fill<T>(slot: &mut Option<T>, value: T, cursor: &Cursor<'_>) -> Result<(), Js
 
 fn not_json(error: &JsonError) -> Malformed {
     let kind = match error.kind() {
-        JsonErrorKind::DuplicateMember => ErrorKind::InvalidRequest,
+        JsonErrorKind::DuplicateMember | JsonErrorKind::TooManyMembers => ErrorKind::InvalidRequest,
         _ => ErrorKind::Parse,
     };
     Malformed {

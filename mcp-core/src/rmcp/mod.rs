@@ -141,10 +141,16 @@ impl<H: ServerHandler> RmcpService<H> {
     async fn session(&self, key: &SessionKey, request: &Request) -> Result<Arc<Session>, Error> {
         let opening = {
             let mut sessions = self.lock();
-            Arc::clone(sessions.entry(key.clone()).or_insert_with(|| {
-                self.forget_when_closed(key.clone());
-                Arc::default()
-            }))
+            match sessions.get(key) {
+                Some(opening) => Arc::clone(opening),
+                None => {
+                    let opening = Arc::default();
+                    sessions.insert(key.clone(), Arc::clone(&opening));
+                    drop(sessions);
+                    self.forget_when_closed(key);
+                    opening
+                }
+            }
         };
         opening
             .get_or_try_init(|| async {
@@ -155,14 +161,18 @@ impl<H: ServerHandler> RmcpService<H> {
             .map(Arc::clone)
     }
 
-    fn forget_when_closed(&self, key: SessionKey) {
+    /// Registers the removal. A key that is closed already runs it at once.
+    fn forget_when_closed(&self, key: &SessionKey) {
         let shared = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            key.closed().await;
+        // Without the key itself, which would keep its own hooks alive.
+        let name = SessionKey::new(key.id());
+        let forget = move || {
             if let Some(shared) = shared.upgrade() {
-                Self(shared).lock().remove(&key);
+                let removed = Self(shared).lock().remove(&name);
+                drop(removed);
             }
-        });
+        };
+        key.on_close(forget).keep();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Arc<Opening>>> {

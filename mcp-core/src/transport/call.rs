@@ -7,10 +7,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::exchange::{Exchange, Step};
+use super::{
+    exchange::{Exchange, Step},
+    lifecycle::{self, InFlight},
+};
 use crate::{Error, ErrorKind, Request, Seam, jsonrpc::Id};
 
-/// The calls in progress of one session or connection.
+/// The calls in flight of one session or connection.
 pub(super) struct Calls {
     most: usize,
     calls: Mutex<HashMap<Id, oneshot::Sender<()>>>,
@@ -33,19 +36,19 @@ impl Calls {
         self.lock().is_empty()
     }
 
-    /// Notes a call. Fails for an id that another call in progress has, and where there are too many.
+    /// Registers a call. Fails for an id that another call in flight has, and where there are too many.
     pub(super) fn begin(self: &Arc<Self>, id: &Id) -> Result<Cancellation, Error> {
         let mut calls = self.lock();
         if calls.contains_key(id) {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
-                "a request with this id is in progress",
+                "a request with this id is in flight",
             ));
         }
         if calls.len() >= self.most {
             return Err(Error::new(
                 ErrorKind::Overloaded,
-                "too many requests are in progress; wait for an answer first",
+                "too many requests are in flight; wait for an answer first",
             ));
         }
         let (cancel, cancelled) = oneshot::channel();
@@ -58,7 +61,7 @@ impl Calls {
         })
     }
 
-    /// Cancels a call. An id that is not in progress is ignored, as the specification says.
+    /// Cancels a call. An id that is not in flight is ignored, as the specification says.
     pub(super) fn cancel(&self, id: &Id) {
         if let Some(call) = self.lock().remove(id) {
             // An error says that the call is just over.
@@ -66,14 +69,14 @@ impl Calls {
         }
     }
 
-    /// Cancels all calls.
+    /// Ends all calls because their session has ended.
     pub(super) fn clear(&self) {
-        // Dropping a sender cancels.
+        // A sender that is dropped says so.
         self.lock().clear();
     }
 }
 
-/// The place of a call among those in progress. Dropping it gives the place up.
+/// The place of a call among those in flight. Dropping it gives the place up.
 pub(super) struct Cancellation {
     calls: Arc<Calls>,
     id: Id,
@@ -81,15 +84,27 @@ pub(super) struct Cancellation {
 }
 
 impl Cancellation {
-    /// Runs a future unless the client cancels.
-    pub(super) async fn unless<T>(
-        &mut self,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Cancelled> {
+    /// Runs a future unless the client cancels or the session ends.
+    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::select! {
             biased;
-            _ = &mut self.cancelled => Err(Cancelled),
+            cancelled = &mut self.cancelled => Err(match cancelled {
+                Ok(()) => Stopped::Cancelled,
+                Err(_) => Stopped::Closed,
+            }),
             done = work => Ok(done),
+        }
+    }
+
+    /// Runs what answers a call; `None` when the client cancels, which wants no answer.
+    pub(super) async fn answer<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Option<Result<T, Error>> {
+        match self.unless(work).await {
+            Ok(answer) => Some(answer),
+            Err(Stopped::Closed) => Some(Err(lifecycle::closed())),
+            Err(Stopped::Cancelled) => None,
         }
     }
 }
@@ -103,10 +118,19 @@ impl Drop for Cancellation {
 /// The client has cancelled the call.
 pub(super) struct Cancelled;
 
-/// A call in progress, which its client can cancel. Dropping it cancels it too.
+/// Why a call did not come to its end.
+pub(super) enum Stopped {
+    /// The client has cancelled it.
+    Cancelled,
+    /// Its session has ended.
+    Closed,
+}
+
+/// A call in flight, which its client can cancel. Dropping it cancels it too.
 pub(super) struct Call {
     exchange: Exchange,
     cancellation: Cancellation,
+    in_flight: InFlight,
 }
 
 impl Call {
@@ -114,13 +138,19 @@ impl Call {
     pub(super) fn start<S: Seam>(
         service: &S,
         request: Request,
-        cancellation: Cancellation,
+        (cancellation, in_flight): (Cancellation, InFlight),
         ask: bool,
     ) -> Self {
         Self {
             exchange: Exchange::start(service, request, ask),
             cancellation,
+            in_flight,
         }
+    }
+
+    /// Returns the transport that the call counts for.
+    pub(super) fn lifecycle(&self) -> &lifecycle::Lifecycle {
+        self.in_flight.lifecycle()
     }
 
     /// Returns the next step, the answer last.
@@ -129,6 +159,10 @@ impl Call {
     ///
     /// This method is cancel safe.
     pub(super) async fn next(&mut self) -> Result<Step, Cancelled> {
-        self.cancellation.unless(self.exchange.next()).await
+        match self.cancellation.unless(self.exchange.next()).await {
+            Ok(step) => Ok(step),
+            Err(Stopped::Closed) => Ok(Step::Answer(Err(lifecycle::closed()))),
+            Err(Stopped::Cancelled) => Err(Cancelled),
+        }
     }
 }

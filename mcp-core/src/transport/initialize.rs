@@ -33,8 +33,9 @@ impl Opening {
             version: ProtocolVersion::known(&asked)
                 .filter(|version| ProtocolVersion::SESSION_ERA.contains(version))
                 .unwrap_or(ProtocolVersion::LATEST_SESSION),
-            capabilities: ClientCapabilities::new(capabilities),
-            client_info: params.get("clientInfo"),
+            // Kept for as long as the session: without the rest of the message.
+            capabilities: ClientCapabilities::new(capabilities.compact()),
+            client_info: params.get("clientInfo").map(|info| info.compact()),
         })
     }
 }

@@ -14,7 +14,11 @@ pub mod http;
 #[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
 pub(crate) mod initialize;
 #[cfg(any(feature = "http", feature = "stdio"))]
+mod lifecycle;
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod outlet;
+#[cfg(any(feature = "http", feature = "stdio"))]
+mod params;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod session;
 #[cfg(any(feature = "http", feature = "stdio"))]

@@ -1,6 +1,6 @@
 //! The way of notifications and questions to the client of a session.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -14,7 +14,7 @@ use super::{
     text,
 };
 use crate::{
-    Era, Error, Method, Notification, Object, Seam,
+    Era, Error, ErrorKind, Method, Notification, Object, Seam,
     jsonrpc::{self, Id, Malformed, Message},
     notifier::{Outgoing, Question},
 };
@@ -24,9 +24,25 @@ pub(super) trait Outlet: Send + Sync + 'static {
     /// Sends a message that may not be lost, however long it has to wait.
     fn push(&self, message: Bytes) -> impl Future<Output = ()> + Send;
 
-    /// Sends a message of a call once the client has read enough of the earlier ones. A client that does not
-    /// read for 10 s ends the call.
+    /// Sends a message of a call once the client has read enough of the earlier ones. A client that does not read for
+    /// [`Timing::stall`](crate::Timing::stall) ends the call.
     fn push_paced(&self, message: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// The error of a call whose client does not read.
+pub(super) fn stalled(after: Duration) -> Error {
+    Error::new(
+        ErrorKind::Stalled,
+        format!("the client did not read for {after:?}; the call was ended"),
+    )
+}
+
+/// Joins the answers of a batch to the text of an array.
+pub(super) fn array(answers: Vec<Option<Bytes>>) -> Bytes {
+    let answers: Vec<_> = answers.into_iter().flatten().collect();
+    [b"[", answers.join(&b","[..]).as_slice(), b"]"]
+        .concat()
+        .into()
 }
 
 /// Sends what a call sends, and returns the text of its answer.
@@ -174,7 +190,8 @@ impl<'a, O: Outlet> Writer<'a, O> {
             return;
         }
         let (session, mut questions) = (Arc::clone(self.session), self.questions);
-        tokio::spawn(async move {
+        let lifecycle = session.lifecycle.clone();
+        lifecycle.spawn(async move {
             while let Some(number) = questions.next().await {
                 session.withdraw(number);
             }

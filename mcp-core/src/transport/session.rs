@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -14,6 +14,7 @@ use super::{
     call::{Call, Calls},
     exchange::Exchange,
     initialize::{self, Opening},
+    lifecycle::{self, Lifecycle},
     outlet::Outlet,
     standalone,
 };
@@ -32,9 +33,13 @@ pub(super) struct Session {
     caller: Mutex<Caller>,
     pub(super) version: ProtocolVersion,
     pub(super) calls: Arc<Calls>,
+    pub(super) lifecycle: Lifecycle,
+    most_subscriptions: usize,
     capabilities: ClientCapabilities,
     client_info: Option<Json>,
     next: AtomicU64,
+    /// The lists whose changes the server announces: a bit for each of `Method::LIST_CHANGES`.
+    announced: AtomicU8,
     /// Whether list changes are listened for.
     listened: AtomicBool,
     /// Whether a tool was called before.
@@ -51,22 +56,37 @@ struct State {
     subscriptions: HashMap<Box<str>, AbortHandle>,
 }
 
+/// What bounds a session.
+pub(super) struct Limits {
+    pub(super) calls: Arc<Calls>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) subscriptions: usize,
+}
+
 impl Session {
     pub(super) fn new(
         key: SessionKey,
         principal: Principal,
         opening: Opening,
-        calls: Arc<Calls>,
+        limits: Limits,
     ) -> Arc<Self> {
+        let Limits {
+            calls,
+            lifecycle,
+            subscriptions,
+        } = limits;
         Arc::new(Self {
             key,
             principal,
             caller: Mutex::default(),
             version: opening.version,
             calls,
+            lifecycle,
+            most_subscriptions: subscriptions,
             capabilities: opening.capabilities,
             client_info: opening.client_info,
             next: AtomicU64::new(1),
+            announced: AtomicU8::new(0),
             listened: AtomicBool::new(false),
             acted: AtomicBool::new(false),
             state: Mutex::default(),
@@ -117,7 +137,15 @@ impl Session {
         let discovered = Exchange::start(service, self.complete(discover), false)
             .answer()
             .await?;
-        Ok(initialize::answer(&self.version, &discovered))
+        let answer = initialize::answer(&self.version, &discovered);
+        self.announced
+            .store(standalone::announced(&answer), Ordering::Release);
+        Ok(answer)
+    }
+
+    /// Returns the lists whose changes the server has declared to announce, a bit for each.
+    pub(super) fn announced(&self) -> u8 {
+        self.announced.load(Ordering::Acquire)
     }
 
     /// Ends everything that belongs to the session.
@@ -167,11 +195,12 @@ impl Session {
         let request = self
             .complete_for(Request::from_object(method, params)?, caller)
             .with_trace(trace);
-        let cancellation = self.calls.begin(id)?;
+        let in_flight = self.lifecycle.begin()?;
+        let call = (self.calls.begin(id)?, in_flight);
         if *request.method() == Method::TOOLS_CALL && !self.listened.load(Ordering::Acquire) {
             self.acted.store(true, Ordering::Release);
         }
-        Ok(Call::start(service, request, cancellation, true))
+        Ok(Call::start(service, request, call, true))
     }
 
     /// Answers what [`is_own`] names.
@@ -301,14 +330,26 @@ impl Session {
         self.acted.load(Ordering::Acquire)
     }
 
-    /// Keeps the handle of a subscription; one to the same resource ends.
-    pub(super) fn subscribed(&self, uri: &str, handle: AbortHandle) {
+    /// Keeps the handle of a subscription; one to the same resource ends. Fails where there are too many.
+    pub(super) fn subscribed(&self, uri: &str, handle: AbortHandle) -> Result<(), Error> {
         let mut state = self.lock();
-        if self.key.is_closed() {
-            handle.abort();
-        } else if let Some(earlier) = state.subscriptions.insert(uri.into(), handle) {
-            earlier.abort();
-        }
+        let error = if self.key.is_closed() {
+            lifecycle::closed()
+        } else if state.subscriptions.len() >= self.most_subscriptions
+            && !state.subscriptions.contains_key(uri)
+        {
+            Error::new(
+                ErrorKind::Overloaded,
+                "too many resources are subscribed to; unsubscribe from one first",
+            )
+        } else {
+            if let Some(earlier) = state.subscriptions.insert(uri.into(), handle) {
+                earlier.abort();
+            }
+            return Ok(());
+        };
+        handle.abort();
+        Err(error)
     }
 
     fn unsubscribe(&self, uri: &str) {

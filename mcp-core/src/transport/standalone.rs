@@ -1,5 +1,5 @@
-//! What a session is told outside its calls: list changes and resource updates, as `subscriptions/listen` of
-//! the stack yields them.
+//! What a session gets outside its calls: list changes and resource updates, as `subscriptions/listen` of the stack
+//! yields them.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::{
     notifier::Outgoing, protocol::meta,
 };
 
-/// How long to wait before listening again when a listener ended: doubled each time, up to the second.
-const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The first and the longest delay before listening again when a listener ended.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The members of a filter that ask for [`Method::LIST_CHANGES`], in the same order.
 const KINDS: [&str; 3] = [
@@ -29,21 +29,52 @@ const KINDS: [&str; 3] = [
     "resourcesListChanged",
 ];
 
-/// Listens for list changes, for as long as the session lives.
+/// Where a server declares each of [`KINDS`].
+const CAPABILITIES: [&str; 3] = ["tools", "prompts", "resources"];
+
+/// Returns the lists whose changes the result of `initialize` declares to announce: a bit for each of [`KINDS`].
+pub(super) fn announced(initialized: &Json) -> u8 {
+    let capabilities = initialized.member("capabilities");
+    let declared = |kind| {
+        capabilities
+            .as_ref()?
+            .member(kind)?
+            .member("listChanged")
+            .filter(|declared| declared.as_str() == "true")
+    };
+    CAPABILITIES
+        .into_iter()
+        .enumerate()
+        .filter(|(_, kind)| declared(kind).is_some())
+        .fold(0, |bits, (at, _)| bits | (1 << at))
+}
+
+/// Listens for the list changes that the server declares to announce, for as long as the session lives.
 pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<impl Outlet>) {
+    let announced = session.announced();
+    if announced == 0 {
+        return;
+    }
+    let mut filter = Object::default();
+    for (at, kind) in KINDS.into_iter().enumerate() {
+        if announced & (1 << at) != 0 {
+            filter.set(kind, Json::composed("true"));
+        }
+    }
+    let filter = filter.to_json();
     session.listen(|| {
         let (service, outlet) = (service.clone(), Arc::clone(outlet));
+        let lifecycle = session.lifecycle.clone();
         let session = Arc::downgrade(session);
-        tokio::spawn(async move {
-            let mut pause = LISTEN_AGAIN.0;
+        let work = async move {
+            let mut pause = BACKOFF.0;
             let mut missed = false;
             loop {
                 let Some(session) = session.upgrade() else {
                     return;
                 };
-                let filter = json!({ KINDS[0]: true, KINDS[1]: true, KINDS[2]: true });
                 let (acknowledge, acknowledged) = oneshot::channel();
-                let follow = follow(&service, &session, &*outlet, filter.into(), acknowledge);
+                let follow = follow(&service, &session, &*outlet, filter.clone(), acknowledge);
                 let catch_up = catch_up(&session, &*outlet, acknowledged, missed);
                 let (ended, ()) = tokio::join!(follow, catch_up);
                 missed = true;
@@ -54,15 +85,15 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
                 }
                 drop(session);
                 sleep(pause).await;
-                pause = (pause * 2).min(LISTEN_AGAIN.1);
+                pause = (pause * 2).min(BACKOFF.1);
             }
-        })
-        .abort_handle()
+        };
+        lifecycle.spawn(work).abort_handle()
     });
 }
 
-/// Tells the client what it may have missed before it was listened for: a server of the session era would have told it
-/// from the beginning, others only tell those who listen.
+/// Sends the client the list changes that may have been made before the stack was listened to: a server of the session
+/// era announces them from the beginning, others only to listeners.
 async fn catch_up(
     session: &Session,
     outlet: &impl Outlet,
@@ -77,10 +108,8 @@ async fn catch_up(
         return;
     }
     for (kind, method) in KINDS.into_iter().zip(Method::LIST_CHANGES) {
-        if honoured
-            .member(kind)
-            .is_some_and(|on| on.as_str() == "true")
-        {
+        let on = honoured.member(kind);
+        if on.is_some_and(|on| on.as_str() == "true") {
             let message = Notification::new(method, None).to_message();
             outlet.push(message.into_bytes()).await;
         }
@@ -97,11 +126,13 @@ pub(super) async fn subscribe<S: Seam>(
     listen(service, session, outlet);
     let filter = json!({ "resourceSubscriptions": [uri] });
     let (acknowledge, acknowledged) = oneshot::channel();
-    let task = tokio::spawn({
+    let (ended, end) = oneshot::channel();
+    let task = session.lifecycle.spawn({
         let (service, session, outlet) = (service.clone(), Arc::clone(session), Arc::clone(outlet));
         async move {
             let filter = filter.into();
-            follow(&service, &session, &*outlet, filter, acknowledge).await
+            // Only a refusal is waited for.
+            let _ = ended.send(follow(&service, &session, &*outlet, filter, acknowledge).await);
         }
     });
     let handle = task.abort_handle();
@@ -117,11 +148,8 @@ pub(super) async fn subscribe<S: Seam>(
             handle.abort();
             Err(refused())
         }
-        Ok(_) => {
-            session.subscribed(uri, handle);
-            Ok(Response::empty())
-        }
-        Err(_) => match task.await {
+        Ok(_) => session.subscribed(uri, handle).map(|()| Response::empty()),
+        Err(_) => match end.await {
             Ok(Err(error)) => Err(error),
             Ok(Ok(_)) | Err(_) => Err(refused()),
         },

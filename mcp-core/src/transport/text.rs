@@ -1,5 +1,7 @@
 //! The text of answers.
 
+use bytes::Bytes;
+
 use crate::{Era, Error, Json, Object, Response, jsonrpc, jsonrpc::Id};
 
 /// Returns the text of a whole JSON-RPC answer.
@@ -7,6 +9,14 @@ pub(super) fn answer(id: &Id, answer: Result<Response, Error>, era: Era) -> Vec<
     match answer {
         Ok(answer) => jsonrpc::write_response(id, &for_era(answer, era)),
         Err(error) => jsonrpc::write_error(Some(id), &error.to_rpc(era)),
+    }
+}
+
+/// Cuts off a byte order mark, which some clients write before a message (RFC 8259, section 8.1).
+pub(super) fn without_mark(text: Bytes) -> Bytes {
+    match text.starts_with(b"\xef\xbb\xbf") {
+        true => text.slice(3..),
+        false => text,
     }
 }
 

@@ -2,8 +2,11 @@
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod drain;
 mod fidelity;
 mod json_text;
+mod limits;
+mod negotiation;
 mod raw;
 mod refusals;
 mod server;

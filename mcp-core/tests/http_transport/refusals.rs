@@ -1,7 +1,9 @@
 //! Everything that the transport refuses, with the exact status and code.
 #![allow(clippy::too_many_lines, reason = "each test is one table of cases")]
 
-use mcp_core::transport::http::HttpConfig;
+use std::num::NonZeroUsize;
+
+use mcp_core::{Bounds, transport::http::HttpConfig};
 
 use crate::{
     raw::{Raw, stateless_body},
@@ -39,7 +41,12 @@ async fn methods_types_and_hosts() {
             ("PATCH", Raw::new("PATCH"), 405, 0),
             ("OPTIONS", Raw::new("OPTIONS"), 405, 0),
             ("HEAD", Raw::new("HEAD"), 405, 0),
-            ("a GET that takes no events", get(), 406, -32600),
+            (
+                "a GET that takes no events",
+                get().with("accept", "application/json"),
+                406,
+                -32600,
+            ),
             (
                 "a GET of the stateless era",
                 get().with("mcp-protocol-version", "2026-07-28"),
@@ -65,16 +72,16 @@ async fn methods_types_and_hosts() {
                 200,
                 0,
             ),
-            ("no Accept", list().without("accept"), 406, -32600),
             (
-                "JSON only",
-                list().with("accept", "application/json"),
+                "neither JSON nor events",
+                list().with("accept", "text/html"),
                 406,
                 -32600,
             ),
             (
-                "events only",
-                list().with("accept", "text/event-stream"),
+                "a subscription without events",
+                Raw::stateless("subscriptions/listen", r#""notifications":{}"#)
+                    .with("accept", "application/json"),
                 406,
                 -32600,
             ),
@@ -88,6 +95,13 @@ async fn methods_types_and_hosts() {
                 0,
             ),
             ("no Host", list().without("host"), 400, -32600),
+            ("two Hosts", list().and("host", "localhost"), 400, -32600),
+            (
+                "a Host with user information",
+                list().with("host", "localhost:80@evil.example"),
+                400,
+                -32600,
+            ),
             (
                 "another Host",
                 list().with("host", "evil.example"),
@@ -130,7 +144,8 @@ async fn methods_types_and_hosts() {
 
 #[tokio::test]
 async fn bodies() {
-    let server = Server::with(HttpConfig::default().with_body_limit(10_000).unwrap()).await;
+    let small = Bounds::default().with_body(NonZeroUsize::new(10_000).unwrap());
+    let server = Server::with(HttpConfig::default().with_bounds(small)).await;
     let body = |text: &str| list().with_body(text);
     let large = stateless_body("tools/list", &format!(r#""x":"{}""#, "x".repeat(10_000)));
     let deep = format!(r#""x":{}{}"#, "[".repeat(4_000), "]".repeat(4_000));
@@ -360,8 +375,16 @@ async fn sessions() {
             ("an incomplete opening", Raw::post(initialize), 200, -32602),
             ("an opening inside", inside(initialize), 400, -32600),
             (
-                "another version",
-                inside(ping).with("mcp-protocol-version", "2025-06-18"),
+                "an unknown version",
+                inside(ping).with("mcp-protocol-version", "2031-01-01"),
+                400,
+                -32600,
+            ),
+            (
+                "the version twice",
+                inside(ping)
+                    .and("mcp-protocol-version", "2025-11-25")
+                    .and("mcp-protocol-version", "2025-11-25"),
                 400,
                 -32600,
             ),

@@ -9,9 +9,9 @@ use axum::{
     response::Response as HttpResponse,
 };
 use mcp_core::{
-    AuthContext, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request,
+    AuthContext, BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request,
     Response,
-    transport::http::{HttpConfig, HttpTransport},
+    transport::http::{HttpConfig, HttpTransport, PeerAddr},
 };
 use serde_json::json;
 use tokio::sync::{
@@ -61,6 +61,11 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
             let _ = events.send("finished".to_owned());
             Ok(Response::parse(r#"{"content":[]}"#)?)
         }
+        "large" => {
+            request.notifier().notify(progress(&request, 1)).await?;
+            let text = "x".repeat(1 << 20);
+            Ok(Response::new(json!({ "content": text }).into()))
+        }
         "wait" => {
             let _dropped = Dropped(events.clone());
             let _ = events.send("started".to_owned());
@@ -99,7 +104,9 @@ async fn answer(request: Request, events: UnboundedSender<String>) -> Result<Res
     }
     match request.method().as_str() {
         "tools/call" => tool(request, events).await,
-        "server/discover" => Ok(Response::parse(r#"{"capabilities":{}}"#)?),
+        "server/discover" => Ok(Response::parse(
+            r#"{"capabilities":{"tools":{"listChanged":true}}}"#,
+        )?),
         "tools/list" => {
             let who = request.principal();
             let who = format!("{:?} {}", who.kind(), who.subject());
@@ -107,6 +114,11 @@ async fn answer(request: Request, events: UnboundedSender<String>) -> Result<Res
         }
         "vendor/params" => Ok(Response::new(request.params().unwrap().to_json())),
         "subscriptions/listen" => {
+            let filter = request.param("notifications").unwrap_or(Json::NULL);
+            let mut honoured = Object::default();
+            honoured.set("notifications", filter);
+            let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(honoured.to_json()));
+            request.notifier().notify(acknowledged).await?;
             let changed = Notification::new(Method::TOOLS_CHANGED, None);
             request.notifier().notify(changed).await?;
             std::future::pending().await
@@ -122,6 +134,7 @@ async fn answer(request: Request, events: UnboundedSender<String>) -> Result<Res
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) transport: HttpTransport<BoxSeam>,
     events: Arc<Mutex<UnboundedReceiver<String>>>,
 }
 
@@ -133,15 +146,16 @@ impl Server {
     pub(crate) async fn with(config: HttpConfig) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let service = service_fn(move |request| answer(request, sender.clone()));
-        let transport = HttpTransport::new(service, config);
+        let transport = HttpTransport::new(BoxSeam::new(service), config);
         let app = Router::new()
-            .route_service("/mcp", transport)
+            .route_service("/mcp", transport.clone())
             .layer(middleware::from_fn(authenticate));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self {
             address,
+            transport,
             events: Arc::new(Mutex::new(events)),
         }
     }
@@ -156,10 +170,7 @@ impl Server {
 
     /// Opens a session and returns its id.
     pub(crate) async fn open(&self, version: &str, user: Option<&str>) -> String {
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
-        );
-        let mut raw = Raw::post(body);
+        let mut raw = Raw::post(opening(version));
         if let Some(user) = user {
             raw = raw.with("x-user", user);
         }
@@ -169,7 +180,17 @@ impl Server {
     }
 }
 
+/// The body of `initialize`.
+pub(crate) fn opening(version: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
+    )
+}
 async fn authenticate(mut request: HttpRequest, next: Next) -> HttpResponse {
+    let peer = request.headers().get("x-peer");
+    if let Some(peer) = peer.and_then(|peer| peer.to_str().ok()?.parse().ok()) {
+        request.extensions_mut().insert(PeerAddr(peer));
+    }
     let user = request.headers().get("x-user");
     if let Some(user) = user.and_then(|user| user.to_str().ok()) {
         let mut principal = Principal::authenticated("https://issuer.example", user);

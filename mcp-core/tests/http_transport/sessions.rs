@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use mcp_core::transport::http::HttpConfig;
+use mcp_core::{Bounds, transport::http::HttpConfig};
 use serde_json::Value;
 
 use crate::{
@@ -180,7 +180,8 @@ async fn the_standalone_stream_tells_of_changes() {
 
 #[tokio::test]
 async fn the_session_that_was_idle_longest_makes_room() {
-    let config = HttpConfig::default().with_max_sessions(NonZeroUsize::new(2).unwrap());
+    let config = HttpConfig::default()
+        .with_bounds(Bounds::default().with_sessions(NonZeroUsize::new(2).unwrap()));
     let server = Server::with(config).await;
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let first = server.open("2025-11-25", None).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_core::transport::http::HttpConfig;
+use mcp_core::{Timing, transport::http::HttpConfig};
 
 use crate::{raw::Raw, server::Server};
 
@@ -38,8 +38,9 @@ async fn closing_the_connection_cancels() {
 
 #[tokio::test]
 async fn a_long_call_is_kept_alive() {
-    let config = HttpConfig::default().with_keep_alive(Duration::from_millis(20));
-    let server = Server::with(config.unwrap()).await;
+    let config = HttpConfig::default()
+        .with_timing(Timing::default().with_keep_alive(Duration::from_millis(20)));
+    let server = Server::with(config).await;
     let reply = call("slow").send(server.address).await;
     assert!(reply.body.contains(": keep-alive\n\n"));
     assert_eq!(reply.events().len(), 4);

@@ -1,20 +1,16 @@
-use std::{num::NonZeroUsize, time::Duration};
-
 use url::Url;
 
-use crate::ConfigError;
+use crate::{Bounds, ConfigError, Timing};
 
-/// Settings of the HTTP transport. Every value that cannot work is refused when it is set.
-#[derive(Clone, Debug)]
+/// Settings of the HTTP transport.
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct HttpConfig {
     pub(super) hosts: Names,
     pub(super) origins: Vec<Origin>,
-    pub(super) body_limit: usize,
-    pub(super) sessions: NonZeroUsize,
-    pub(super) idle: Duration,
-    pub(super) keep_alive: Duration,
     pub(super) single_user: bool,
+    pub(super) timing: Timing,
+    pub(super) bounds: Bounds,
 }
 
 /// Host names without port, in lower case.
@@ -24,27 +20,19 @@ pub(super) enum Names {
     Only(Vec<String>),
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        Self::Only(
+            ["localhost", "127.0.0.1", "[::1]"]
+                .map(str::to_owned)
+                .to_vec(),
+        )
+    }
+}
+
 /// A scheme, host and port that a browser's page may come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin(pub(super) String);
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            hosts: Names::Only(
-                ["localhost", "127.0.0.1", "[::1]"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            ),
-            origins: Vec::new(),
-            body_limit: 4 << 20,
-            sessions: NonZeroUsize::MIN.saturating_add(9_999),
-            idle: Duration::from_secs(30 * 60),
-            keep_alive: Duration::from_secs(15),
-            single_user: false,
-        }
-    }
-}
 
 impl HttpConfig {
     /// Accepts requests for another `Host`, a name or address without port.
@@ -104,64 +92,19 @@ impl HttpConfig {
         self
     }
 
-    /// Sets the largest request body in bytes. Default is 4 MiB.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for 0.
-    pub fn with_body_limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::new(
-                "body_limit",
-                "0",
-                "give the largest body to accept, in bytes",
-            ));
-        }
-        self.body_limit = bytes;
-        Ok(self)
-    }
-
-    /// Sets how many sessions of the session era may be open. Default is 10,000; one more is refused with 503
-    /// unless the one that has been idle longest can be ended.
-    pub fn with_max_sessions(mut self, sessions: NonZeroUsize) -> Self {
-        self.sessions = sessions;
+    /// Sets the durations: [`Timing::session_idle`], [`Timing::keep_alive`], [`Timing::stall`] and
+    /// [`Timing::replay`] are the transport's.
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
         self
     }
 
-    /// Sets after how long without a request a session ends. Default is 30 minutes. An open stream keeps its
-    /// session.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for less than a second.
-    pub fn with_session_idle(mut self, idle: Duration) -> Result<Self, ConfigError> {
-        if idle < Duration::from_secs(1) {
-            return Err(ConfigError::new(
-                "session_idle",
-                format!("{idle:?}"),
-                "give at least a second",
-            ));
-        }
-        self.idle = idle;
-        Ok(self)
-    }
-
-    /// Sets after how long without an event a comment is sent on an open stream, so that no proxy closes it.
-    /// Default is 15 s.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for less than 10 ms.
-    pub fn with_keep_alive(mut self, interval: Duration) -> Result<Self, ConfigError> {
-        if interval < Duration::from_millis(10) {
-            return Err(ConfigError::new(
-                "keep_alive",
-                format!("{interval:?}"),
-                "give at least 10 ms",
-            ));
-        }
-        self.keep_alive = interval;
-        Ok(self)
+    /// Sets the limits: [`Bounds::body`], [`Bounds::sessions`], [`Bounds::sessions_per_principal`],
+    /// [`Bounds::calls_per_session`], [`Bounds::subscriptions`], [`Bounds::batch`] and those of the replay buffers are
+    /// the transport's.
+    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
     }
 
     /// Takes every request that carries no [`Principal`](crate::Principal) for the user who started the process,

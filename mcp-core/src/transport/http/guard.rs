@@ -7,7 +7,7 @@ use super::config::{HttpConfig, Names};
 
 /// Refuses requests that a page of a foreign origin may have caused.
 ///
-/// 1. A request without `Host` is refused with 400.
+/// 1. A request without `Host`, with two, or with user information in it is refused with 400.
 /// 2. A `Host` that is not accepted is refused with 403.
 /// 3. An `Origin` that is there and neither belongs to an accepted host nor is accepted itself is refused with
 ///    403.
@@ -16,20 +16,14 @@ pub(super) fn check(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), (StatusCode, &'static str)> {
-    if let Names::Only(hosts) = &config.hosts {
-        let host = match uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => headers.get(header::HOST).and_then(|h| h.to_str().ok()),
-        };
-        let Some(host) = host else {
-            return Err((StatusCode::BAD_REQUEST, "the request has no Host header"));
-        };
-        if !is_accepted(hosts, without_port(host)) {
-            return Err((
-                StatusCode::FORBIDDEN,
-                "this Host is not accepted; allow it with HttpConfig::with_allowed_host",
-            ));
-        }
+    let host = host(uri, headers).map_err(|message| (StatusCode::BAD_REQUEST, message))?;
+    if let Names::Only(hosts) = &config.hosts
+        && !is_accepted(hosts, without_port(host))
+    {
+        return Err((
+            StatusCode::FORBIDDEN,
+            "this Host is not accepted; allow it with HttpConfig::with_allowed_host",
+        ));
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -39,6 +33,21 @@ pub(super) fn check(
             StatusCode::FORBIDDEN,
             "this Origin is not accepted; allow it with HttpConfig::with_allowed_origin",
         )),
+    }
+}
+
+/// Returns the host that the request is for, with its port (RFC 9112, section 3.2: exactly one `Host` field).
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, &'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (uri.authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => return Err("the request has two Host headers"),
+        (Some(authority), _, None) => authority.as_str(),
+        (None, Some(host), None) => host.to_str().map_err(|_| "Host is not plain text")?,
+        (None, None, None) => return Err("the request has no Host header"),
+    };
+    match host.contains('@') {
+        true => Err("Host has user information"),
+        false => Ok(host),
     }
 }
 
@@ -108,6 +117,7 @@ mod tests {
             (None, &[], 400),
             (Some("evil.example"), &[], 403),
             (Some("localhost.evil.example"), &[], 403),
+            (Some("localhost:80@evil.example"), &[], 400),
             (Some("127.0.0.1.evil.example:80"), &[], 403),
             (Some("localhost"), &["https://evil.example"], 403),
             (Some("localhost"), &["null"], 403),
@@ -139,6 +149,20 @@ mod tests {
         assert_eq!(status(&config, host, &["https://app.example:8443"]), 200);
         assert_eq!(status(&config, host, &["https://app.example"]), 403);
         assert_eq!(status(&config, host, &["http://app.example:8443"]), 403);
+    }
+
+    #[test]
+    fn two_hosts_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        for config in [
+            HttpConfig::default(),
+            HttpConfig::default().insecure_allow_any_host(),
+        ] {
+            let refused = check(&config, &Uri::from_static("/mcp"), &headers);
+            assert_eq!(refused.unwrap_err().0, StatusCode::BAD_REQUEST);
+        }
     }
 
     #[test]

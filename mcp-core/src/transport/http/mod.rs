@@ -7,18 +7,25 @@
 //!
 //! 1. A `Host` or `Origin` that is not accepted: 403 (see [`HttpConfig::with_allowed_host`]).
 //! 2. Methods other than POST, GET and DELETE: 405. GET and DELETE belong to sessions.
-//! 3. A POST whose `Content-Type` is not `application/json`: 415. One that does not accept both
-//!    `application/json` and `text/event-stream`: 406.
+//! 3. A POST whose `Content-Type` is not `application/json`: 415. One that accepts neither `application/json` nor
+//!    `text/event-stream`: 406.
 //! 4. A body over the limit: 413. A body that is not a JSON-RPC message: 400.
 //! 5. Headers that disagree with the body, missing `_meta`, unknown revisions: 400 with the code of the
 //!    specification.
-//! 6. An unknown session, or one of another principal: 404.
+//! 6. An unknown session, or one of another principal: 404. `initialize` opens another.
+//! 7. A session, a call or a subscription more than [`Bounds`](crate::Bounds) allows: an error of kind
+//!    [`ErrorKind::Overloaded`]. Where a client has too many sessions, its own idle ones end first.
+//! 8. New sessions and calls while the transport drains: 503 with `Retry-After`.
 //!
 //! # What is answered
 //!
 //! A call that sends nothing before its result is answered as `application/json`; any other, and any that takes
 //! longer than the keep-alive time, as `text/event-stream`. A stateless client cancels by closing the
-//! connection. A call of a session goes on without its connection and can be resumed with `Last-Event-ID`.
+//! connection. A call of a session runs on without its connection and can be resumed with `Last-Event-ID`.
+//!
+//! A client that accepts JSON only is answered with JSON: what a call sends before its result goes to the session's
+//! standalone stream, or is dropped where there is no session. A client that accepts events only gets every result as
+//! an event. A client that sends no `Accept` takes both. Optional members of `params` that are `null` count as absent.
 //!
 //! # Who calls
 //!
@@ -28,7 +35,7 @@
 //!
 //! # Clones
 //!
-//! Clones share the sessions. [`HttpTransport::close`] ends them all.
+//! Clones share the sessions. [`HttpTransport::drain`] and [`HttpTransport::close`] end them in order.
 //!
 //! # Examples
 //!
@@ -62,27 +69,29 @@
 //! # }
 //! ```
 
+mod accept;
 mod body;
 mod config;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
-mod log;
 mod pulse;
 mod pump;
-mod registry;
+mod replay;
 mod reply;
 mod rules;
 mod session;
 mod sessions;
 mod stateless;
+mod table;
 
 use std::{
     convert::Infallible,
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -92,10 +101,19 @@ use http_body::Body;
 use http_body_util::LengthLimitError;
 use tower_service::Service;
 
-pub use self::{body::ResponseBody, config::HttpConfig};
-use self::{pulse::Pulse, registry::Registry, reply::HttpResponse, sessions::Sessions};
+use self::{
+    accept::Accepted,
+    pulse::Pulse,
+    replay::ReplayLimits,
+    reply::HttpResponse,
+    session::SessionLimits,
+    sessions::{Sessions, names_session},
+    table::SessionTable,
+};
+pub use self::{body::ResponseBody, config::HttpConfig, table::PeerAddr};
+use super::lifecycle::{Lifecycle, Phase};
 use crate::{
-    Era, Error, ErrorKind, Principal, ProtocolVersion, Seam,
+    Era, Error, ErrorKind, ProtocolVersion, Seam,
     http_client::read_whole,
     jsonrpc::{Malformed, Message},
 };
@@ -106,19 +124,28 @@ pub struct HttpTransport<S>(Arc<Shared<S>>);
 struct Shared<S> {
     service: S,
     config: HttpConfig,
-    registry: Arc<Registry>,
+    table: Arc<SessionTable>,
+    limits: Arc<SessionLimits>,
     pulse: Pulse,
+    lifecycle: Lifecycle,
 }
 
 impl<S: Seam> HttpTransport<S> {
     /// Creates a Streamable HTTP transport for `service`.
     #[must_use]
     pub fn new(service: S, config: HttpConfig) -> Self {
+        let lifecycle = Lifecycle::default();
+        let (timing, bounds) = (&config.timing, &config.bounds);
         Self(Arc::new(Shared {
             service,
-            pulse: Pulse::new(config.keep_alive),
+            table: SessionTable::new(timing, bounds),
+            limits: Arc::new(SessionLimits {
+                replay: ReplayLimits::new(timing, bounds),
+                streams: bounds.replay_streams.get(),
+            }),
+            pulse: Pulse::new(timing.keep_alive, lifecycle.clone()),
+            lifecycle,
             config,
-            registry: Arc::default(),
         }))
     }
 }
@@ -127,12 +154,53 @@ impl<S> HttpTransport<S> {
     /// Returns how many sessions are open.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.0.registry.len()
+        self.0.table.len()
     }
 
-    /// Ends all sessions and their streams. Clients that come back open another session.
-    pub fn close(&self) {
-        self.0.registry.clear();
+    /// Returns whether sessions and calls are taken: from the start until [`HttpTransport::drain`].
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.lifecycle.phase() == Phase::Open
+    }
+
+    /// Refuses new sessions and calls from now on, and waits for those in flight to finish. Returns whether all have
+    /// finished within `deadline`.
+    ///
+    /// What is refused gets status 503 with `Retry-After` and a JSON-RPC error that says to try again. Subscriptions
+    /// end at once, standalone streams when the calls have finished. Clients may still answer server-initiated requests
+    /// of calls in flight. Draining cannot be undone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the transport draining; it can be waited for again.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let finished = self.0.lifecycle.drain(deadline).await;
+        self.0.table.end_streams();
+        finished
+    }
+
+    /// Ends all sessions, their streams and every task of the transport, and waits for the tasks to end. A call in
+    /// flight is answered with an error of kind [`ErrorKind::Unavailable`]. Later requests are refused as in
+    /// [`HttpTransport::drain`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the transport closed; its tasks end on their own.
+    pub async fn close(&self) {
+        self.0.lifecycle.close();
+        self.0.table.clear();
+        self.0.lifecycle.ended().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: Seam> crate::Drain for HttpTransport<S> {
+    async fn drain(&self, deadline: Duration) -> bool {
+        Self::drain(self, deadline).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
     }
 }
 
@@ -155,12 +223,11 @@ where
     S: Seam,
     B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
 {
-    type Response = http::Response<ResponseBody>;
+    type Response = HttpResponse;
     type Error = Infallible;
-    /// Boxed: it awaits the stack's own future, whose type has no name.
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    /// Boxed: reading the body and the rules of each revision have no type with a name.
+    type Future = BoxFuture<'static, Result<HttpResponse, Infallible>>;
 
-    /// Always ready: the stack is made ready for each call, which may be refused while others go on.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
@@ -182,20 +249,19 @@ impl<S: Seam> Shared<S> {
             return reply::refusal(status, &error, Era::Stateless);
         }
         let sessions = Sessions {
-            service: &self.service,
-            config: &self.config,
-            registry: &self.registry,
-            pulse: &self.pulse,
+            shared: self,
+            parts: &parts,
         };
+        let stateless = is_stateless(&parts) && !names_session(&parts.headers);
         match parts.method {
             Method::POST => self.post(&sessions, &parts, body).await,
-            // Sessions have GET and DELETE; a client of revision 2026-07-28 that tries them is told so.
-            Method::GET | Method::DELETE if is_stateless(&parts) => method_not_allowed("POST"),
-            Method::GET if !accepts(&parts, "text/event-stream") => {
+            // Sessions have GET and DELETE; the stateless era does not.
+            Method::GET | Method::DELETE if stateless => method_not_allowed("POST"),
+            Method::GET if !Accepted::of(&parts.headers).is_some_and(|own| own.events) => {
                 not_acceptable("a GET must accept text/event-stream")
             }
-            Method::GET => sessions.get(&parts),
-            Method::DELETE => sessions.delete(&parts),
+            Method::GET => sessions.get(),
+            Method::DELETE => sessions.delete(),
             _ => method_not_allowed("GET, POST, DELETE"),
         }
     }
@@ -209,51 +275,43 @@ impl<S: Seam> Shared<S> {
                 ErrorKind::InvalidRequest,
                 "Content-Type must be application/json",
             );
-            return reply::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error, Era::Stateless);
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return reply::refusal(status, &error, Era::Stateless);
         }
-        if !accepts_both(parts) {
-            return not_acceptable("a POST must accept application/json and text/event-stream");
-        }
+        let Some(accepted) = Accepted::of(&parts.headers) else {
+            return not_acceptable("a POST must accept application/json or text/event-stream");
+        };
         let body = match self.collect(body).await {
-            Ok(body) => body,
+            Ok(body) => super::text::without_mark(body),
             Err(refusal) => return refusal,
         };
-        let message = Message::parse(&body);
-        if is_stateless(parts) || names_stateless(&message) {
-            let principal = match self.config.single_user {
-                true => Principal::local,
-                false => Principal::anonymous,
-            };
-            return stateless::post(&self.service, parts, message, principal, &self.pulse).await;
+        let message = Message::parse(&body).map(super::params::without_nulls);
+        // Some clients of sessions name the newest revision that they know in the header: the body decides.
+        if names_stateless(&message) || (is_stateless(parts) && !names_session(&parts.headers)) {
+            return stateless::post(self, parts, accepted, message).await;
         }
-        sessions.post(parts, &body, message).await
+        sessions.post(accepted, &body, message).await
     }
 
     async fn collect<B>(&self, body: B) -> Result<Bytes, HttpResponse>
     where
         B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
     {
-        match read_whole(body, self.config.body_limit).await {
+        let limit = self.config.bounds.body.get();
+        match read_whole(body, limit).await {
             Ok(body) => Ok(body),
             Err(error) if error.is::<LengthLimitError>() => {
-                let limit = self.config.body_limit;
                 let error = Error::new(
                     ErrorKind::TooLarge,
                     format!("the body is larger than {limit} bytes; send less in one message"),
                 );
-                Err(reply::refusal(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &error,
-                    Era::Stateless,
-                ))
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Err(reply::refusal(status, &error, Era::Stateless))
             }
             Err(_) => {
                 let error = Error::new(ErrorKind::InvalidRequest, "the body broke off");
-                Err(reply::refusal(
-                    StatusCode::BAD_REQUEST,
-                    &error,
-                    Era::Stateless,
-                ))
+                let status = StatusCode::BAD_REQUEST;
+                Err(reply::refusal(status, &error, Era::Stateless))
             }
         }
     }
@@ -274,7 +332,7 @@ fn names_stateless(message: &Result<Message, Malformed>) -> bool {
     else {
         return false;
     };
-    crate::transport::stateless::is_named(params.as_ref())
+    super::stateless::is_named(params.as_ref())
 }
 
 fn is_json(parts: &Parts) -> bool {
@@ -284,35 +342,6 @@ fn is_json(parts: &Parts) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// Whether `Accept` admits what a POST may be answered with.
-fn accepts_both(parts: &Parts) -> bool {
-    // What clients send, letter by letter.
-    const USUAL: &[u8] = b"application/json, text/event-stream";
-    let accept = parts.headers.get(header::ACCEPT);
-    accept.is_some_and(|accept| accept.as_bytes() == USUAL)
-        || (accepts(parts, "application/json") && accepts(parts, "text/event-stream"))
-}
-
-/// Whether `Accept` admits a type (RFC 9110, section 12.5.1; quality 0 is not looked for).
-fn accepts(parts: &Parts, wanted: &str) -> bool {
-    let family = wanted.split('/').next().unwrap_or_default();
-    parts
-        .headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .map(str::trim)
-        .any(|range| {
-            range.eq_ignore_ascii_case(wanted)
-                || range == "*/*"
-                || range
-                    .strip_suffix("/*")
-                    .is_some_and(|own| own.eq_ignore_ascii_case(family))
-        })
 }
 
 fn method_not_allowed(allow: &'static str) -> HttpResponse {

@@ -1,10 +1,11 @@
-//! Calls of a session that go on without the request that started them.
+//! Calls of a session that outlive the request that started them.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{log::StreamLog, session::HttpSession};
+use super::{replay::ReplayBuffer, session::HttpSession};
 use crate::{
     Request, Seam,
     jsonrpc::{Id, Malformed, Message},
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-/// A call that goes on by itself when whoever waits for it goes away: a broken connection does not cancel
+/// A call that runs on when the future that waits for it is dropped: a broken connection does not cancel
 /// (revision 2025-11-25, Streamable HTTP, "Sending Messages to the Server", 6).
 pub(super) struct Detach(Option<Call>);
 
@@ -49,9 +50,11 @@ impl Drop for Detach {
         let Some(mut call) = self.0.take() else {
             return;
         };
-        // Without a runtime there is nobody left to answer, and the call is dropped.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { while let Ok(Step::Outgoing(_)) = call.next().await {} });
+        // Without a runtime no answer can be sent any more, and the call is dropped.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let lifecycle = call.lifecycle().clone();
+            lifecycle
+                .spawn_call(async move { while let Ok(Step::Outgoing(_)) = call.next().await {} });
         }
     }
 }
@@ -62,17 +65,17 @@ pub(super) async fn run(
     call: Call,
     id: Id,
     first: Option<Outgoing>,
-    log: Arc<StreamLog>,
+    stream: Arc<ReplayBuffer>,
 ) {
-    if let Ok(answer) = outlet::run(&session, call, &id, first, &*log).await {
-        log.push(answer).await;
+    if let Ok(answer) = outlet::run(&session, call, &id, first, &*stream).await {
+        stream.push(answer).await;
     }
-    log.finish();
+    stream.finish();
 }
 
 /// Brings a client's notification to the stack.
 pub(super) async fn notify<S: Seam>(service: &S, notification: Request) {
-    // Nobody waits for an answer, so nobody learns of an error.
+    // A notification has no answer, so an error has no reader.
     let _ = Exchange::start(service, notification, false).answer().await;
 }
 
@@ -94,15 +97,37 @@ pub(super) async fn batch<S: Seam>(
     service: &S,
     session: &HttpSession,
     messages: Vec<Result<Message, Malformed>>,
-    log: &StreamLog,
+    stream: &ReplayBuffer,
 ) {
     let standalone = session.standalone();
     let runs = messages.into_iter().map(|message| async move {
-        let run = outlet::run_batched(service, &session.session, message, log, standalone);
+        let run = outlet::run_batched(service, &session.session, message, stream, standalone);
         if let Some(answer) = run.await {
-            log.push(answer).await;
+            // The answers wait for a client that reads; one that does not read for too long loses none either.
+            if stream.push_paced(answer.clone()).await.is_err() {
+                stream.push(answer).await;
+            }
         }
     });
     join_all(runs).await;
-    log.finish();
+    stream.finish();
+}
+
+/// Runs the messages of a batch side by side and returns the array of their answers.
+pub(super) async fn batch_whole<S: Seam>(
+    service: &S,
+    session: &HttpSession,
+    messages: Vec<Result<Message, Malformed>>,
+) -> Bytes {
+    let standalone = session.standalone();
+    let runs = messages.into_iter().map(|message| {
+        outlet::run_batched(
+            service,
+            &session.session,
+            message,
+            &**standalone,
+            standalone,
+        )
+    });
+    outlet::array(join_all(runs).await)
 }

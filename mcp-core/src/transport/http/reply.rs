@@ -1,9 +1,12 @@
-//! Answers that are one JSON text.
+//! Answers that are one JSON text, or one event.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::body::ResponseBody;
-use crate::{Era, Error, Response as Answer, jsonrpc, jsonrpc::Id, transport::text};
+use super::{
+    accept::{Accepted, EVENTS, JSON},
+    body::ResponseBody,
+};
+use crate::{Era, Error, Response as Answer, jsonrpc, jsonrpc::Id, sse, transport::text};
 
 pub(super) type HttpResponse = Response<ResponseBody>;
 
@@ -20,15 +23,28 @@ pub(super) fn refusal(status: StatusCode, error: &Error, era: Era) -> HttpRespon
     json(status, ResponseBody::whole(text))
 }
 
-/// The answer to a JSON-RPC request.
-pub(super) fn answer(id: &Id, answer: Result<Answer, Error>, era: Era) -> HttpResponse {
+/// The answer to a JSON-RPC request: JSON where the client takes it, else one event.
+///
+/// An error with an HTTP status of its own is JSON in any case, as every refusal is.
+pub(super) fn answer(
+    accepted: Accepted,
+    id: &Id,
+    answer: Result<Answer, Error>,
+    era: Era,
+) -> HttpResponse {
     match answer {
-        Ok(answer) => {
+        Err(error) if accepted.json || error.status(era) != StatusCode::OK => {
+            failure(Some(id), &error, era)
+        }
+        Ok(answer) if accepted.json => {
             let result = text::for_era(answer, era).into_bytes();
             let body = ResponseBody::pieces(jsonrpc::response_head(id), result, b"}");
             json(StatusCode::OK, body)
         }
-        Err(error) => failure(Some(id), &error, era),
+        answer => {
+            let text = text::answer(id, answer, era);
+            events(ResponseBody::whole(sse::write_event(None, &[&text])))
+        }
     }
 }
 
@@ -57,21 +73,17 @@ fn extend(headers: &mut HeaderMap, error: &Error) {
 pub(super) fn json(status: StatusCode, body: ResponseBody) -> HttpResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
-/// A stream of events that nobody on the way may buffer or keep.
+/// A stream of events that no intermediary may buffer or keep.
 pub(super) fn events(body: ResponseBody) -> HttpResponse {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response

@@ -1,102 +1,142 @@
-//! A session over HTTP: its streams, and since when its client has not been heard of.
+//! A session over HTTP: its streams, and when its client was last heard from.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::time::{Duration, Instant};
 
-use super::log::StreamLog;
+use super::replay::{ReplayBuffer, ReplayLimits};
 use crate::transport::session::Session;
 
 /// The number of the stream that a GET opens; answers to POSTs count from 1.
 pub(super) const STANDALONE: u64 = 0;
-
-/// How many finished streams are kept for clients that come back, and how long.
-const KEPT_STREAMS: usize = 16;
-const KEPT_FOR: Duration = Duration::from_secs(60);
 
 pub(super) struct HttpSession {
     pub(super) session: Arc<Session>,
     epoch: Instant,
     /// Milliseconds since the epoch.
     last_seen: AtomicU64,
-    standalone: Arc<StreamLog>,
-    /// Streams of answers, and when they were found to be finished.
-    streams: Mutex<Vec<(Arc<StreamLog>, Option<Instant>)>>,
+    limits: Arc<SessionLimits>,
+    held: Arc<AtomicUsize>,
+    standalone: OnceLock<Arc<ReplayBuffer>>,
+    /// Streams of answers, the oldest first.
+    streams: Mutex<Vec<Arc<ReplayBuffer>>>,
+}
+
+/// What the streams of each session of a transport may hold.
+#[derive(Debug)]
+pub(super) struct SessionLimits {
+    pub(super) replay: ReplayLimits,
+    /// Finished streams that are kept.
+    pub(super) streams: usize,
 }
 
 impl HttpSession {
-    pub(super) fn new(session: Arc<Session>) -> Arc<Self> {
+    pub(super) fn new(session: Arc<Session>, limits: &Arc<SessionLimits>) -> Arc<Self> {
         Arc::new(Self {
             session,
             epoch: Instant::now(),
             last_seen: AtomicU64::new(0),
-            standalone: StreamLog::new(STANDALONE),
+            limits: Arc::clone(limits),
+            held: Arc::default(),
+            standalone: OnceLock::new(),
             streams: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<StreamLog>, Option<Instant>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<ReplayBuffer>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the client is there.
+    /// Notes that the client has sent a request.
     pub(super) fn touch(&self) {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_seen.store(now, Ordering::Relaxed);
     }
 
-    /// Returns since when the client has not been heard of; `None` while it waits for something.
+    /// Returns when the client was last heard from; `None` while it waits for something.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let busy = !self.session.calls.is_empty() || self.standalone.is_connected();
+        let listens = || {
+            self.standalone
+                .get()
+                .is_some_and(|buffer| buffer.is_connected())
+        };
+        let busy = !self.session.calls.is_empty() || listens();
         let last_seen = Duration::from_millis(self.last_seen.load(Ordering::Relaxed));
         (!busy).then(|| self.epoch + last_seen)
     }
 
-    /// Opens the stream of an answer.
-    pub(super) fn open_stream(&self) -> Arc<StreamLog> {
-        let log = StreamLog::new(self.session.number());
-        let now = Instant::now();
+    /// Opens the stream of an answer. `events` may have to be kept, beside the usual number.
+    pub(super) fn open_stream(&self, events: usize) -> Arc<ReplayBuffer> {
+        let mut limits = self.limits.replay.clone();
+        limits.events += events;
+        let buffer = ReplayBuffer::new(self.session.number(), limits, &self.held);
         let mut streams = self.lock();
-        for (log, finished) in &mut *streams {
-            if finished.is_none() && log.is_finished() {
-                *finished = Some(now);
+        streams.push(Arc::clone(&buffer));
+        self.trim(&mut streams);
+        buffer
+    }
+
+    /// Lets go of the oldest finished streams where there are too many of them or they hold too much.
+    fn trim(&self, streams: &mut Vec<Arc<ReplayBuffer>>) {
+        let is_finished = |buffer: &Arc<ReplayBuffer>| buffer.finished().is_some();
+        let mut finished = streams.iter().filter(|own| is_finished(own)).count();
+        while finished > self.limits.streams
+            || self.held.load(Ordering::Relaxed) > self.limits.replay.bytes
+        {
+            // The newest may hold the answer that its client has not read.
+            let oldest = streams.iter().position(is_finished);
+            match oldest.filter(|oldest| oldest + 1 < streams.len()) {
+                Some(oldest) => drop(streams.remove(oldest)),
+                None => return,
             }
+            finished -= 1;
         }
-        streams.retain(|(_, finished)| finished.is_none_or(|at| now - at < KEPT_FOR));
-        if streams.len() >= KEPT_STREAMS {
-            let oldest = streams.iter().position(|(log, _)| log.is_finished());
-            if let Some(oldest) = oldest {
-                streams.remove(oldest);
-            }
+    }
+
+    /// Lets go of streams that finished too long ago, and of what is too much.
+    pub(super) fn sweep(&self, now: Instant, kept_for: Duration) {
+        let mut streams = self.lock();
+        if streams.is_empty() {
+            return;
         }
-        streams.push((Arc::clone(&log), None));
-        log
+        streams.retain(|own| {
+            own.finished()
+                .is_none_or(|at| now.saturating_duration_since(at) < kept_for)
+        });
+        self.trim(&mut streams);
+        if streams.is_empty() {
+            *streams = Vec::new();
+        }
     }
 
     /// Returns the stream that a GET reads.
-    pub(super) fn standalone(&self) -> &Arc<StreamLog> {
-        &self.standalone
+    pub(super) fn standalone(&self) -> &Arc<ReplayBuffer> {
+        self.standalone
+            .get_or_init(|| ReplayBuffer::new(STANDALONE, self.limits.replay.clone(), &self.held))
     }
 
-    /// Finds the stream that a client wants to go on reading.
-    pub(super) fn stream(&self, id: u64) -> Option<Arc<StreamLog>> {
+    /// Finds the stream that a client wants to continue.
+    pub(super) fn stream(&self, id: u64) -> Option<Arc<ReplayBuffer>> {
         if id == STANDALONE {
-            return Some(Arc::clone(&self.standalone));
+            return Some(Arc::clone(self.standalone()));
         }
-        let streams = self.lock();
-        let found = streams.iter().find(|(log, _)| log.id() == id)?;
-        Some(Arc::clone(&found.0))
+        self.lock().iter().find(|own| own.id() == id).cloned()
+    }
+
+    /// Ends the standalone stream. Streams of answers end with their calls.
+    pub(super) fn end_streams(&self) {
+        if let Some(standalone) = self.standalone.get() {
+            standalone.finish();
+        }
     }
 
     /// Ends everything that belongs to the session.
     pub(super) fn close(&self) {
         self.session.close();
-        for (log, _) in std::mem::take(&mut *self.lock()) {
-            log.finish();
-        }
-        self.standalone.finish();
+        self.lock().clear();
+        self.end_streams();
     }
 }

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 
 use super::{
-    HttpConfig,
+    Shared,
+    accept::Accepted,
     body::ResponseBody,
-    log::{From, parse_event_id, priming_id},
-    pulse::Pulse,
     pump::{self, Detach},
-    registry::Registry,
+    replay::{ReplayFrom, parse_event_id, priming_id},
     reply::{self, HttpResponse},
     rules,
     session::{HttpSession, STANDALONE},
+    table::{Owner, PeerAddr, SessionTable},
 };
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Partition, Principal, ProtocolVersion, Response,
@@ -25,7 +25,8 @@ use crate::{
         caller::Caller,
         exchange::Step,
         initialize::Opening,
-        session::{Session, is_own},
+        outlet, params,
+        session::{Limits, Session, is_own},
         standalone,
     },
 };
@@ -33,48 +34,56 @@ use crate::{
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The transport's side of the session era.
+/// One request of a client of the session era.
 pub(super) struct Sessions<'a, S> {
-    pub(super) service: &'a S,
-    pub(super) config: &'a HttpConfig,
-    pub(super) registry: &'a Arc<Registry>,
-    pub(super) pulse: &'a Pulse,
+    pub(super) shared: &'a Shared<S>,
+    pub(super) parts: &'a Parts,
+}
+
+/// A call of a session.
+struct SessionCall<'a> {
+    session: &'a Arc<HttpSession>,
+    caller: &'a Caller,
+    accepted: Accepted,
+    id: Id,
+    method: Method,
+}
+
+/// Whether a request names a session.
+pub(super) fn names_session(headers: &HeaderMap) -> bool {
+    headers.contains_key(&SESSION_ID)
 }
 
 impl<S: Seam> Sessions<'_, S> {
     /// Answers a POST.
     pub(super) async fn post(
         &self,
-        parts: &Parts,
+        accepted: Accepted,
         body: &Bytes,
         message: Result<Message, Malformed>,
     ) -> HttpResponse {
         if let Ok(Message::Request(id, Method::INITIALIZE, params)) = &message {
-            return match parts.headers.contains_key(&SESSION_ID) {
-                false => self.initialize(parts, id, params.as_ref()).await,
-                true => reply::failure(
-                    Some(id),
-                    &Error::new(
-                        ErrorKind::InvalidRequest,
-                        "the session is initialized already; open another without Mcp-Session-Id",
-                    )
-                    .with_status(StatusCode::BAD_REQUEST),
-                    Era::Session,
-                ),
-            };
+            return self.initialize(accepted, id, params.as_ref()).await;
         }
-        let session = match self.find(parts) {
+        let session = match self.find() {
             Ok(session) => session,
             Err(refusal) => return *refusal,
         };
-        let caller = Caller::of(&parts.extensions);
+        let caller = Caller::of(&self.parts.extensions);
         session.session.heard_from(caller.clone());
         if body.trim_ascii_start().starts_with(b"[") {
-            return self.batch(&session, body);
+            return self.batch(&session, accepted, body).await;
         }
         match message {
             Ok(Message::Request(id, method, params)) => {
-                self.call(&session, &caller, id, method, params).await
+                let call = SessionCall {
+                    session: &session,
+                    caller: &caller,
+                    accepted,
+                    id,
+                    method,
+                };
+                self.call(call, params).await
             }
             Ok(other) => {
                 self.one_way(&session, other).await;
@@ -87,36 +96,40 @@ impl<S: Seam> Sessions<'_, S> {
         }
     }
 
-    /// Opens the standalone stream, or goes on with a stream that broke.
-    pub(super) fn get(&self, parts: &Parts) -> HttpResponse {
-        let session = match self.find(parts) {
+    /// Opens the standalone stream, or continues a stream that broke.
+    pub(super) fn get(&self) -> HttpResponse {
+        let session = match self.find() {
             Ok(session) => session,
             Err(refusal) => return *refusal,
         };
-        let wanted = match parts.headers.get(&LAST_EVENT_ID) {
+        if let Err(error) = self.shared.lifecycle.check() {
+            return reply::failure(None, &error, Era::Session);
+        }
+        let wanted = match self.parts.headers.get(&LAST_EVENT_ID) {
             None => None,
             Some(id) => match id.to_str().ok().and_then(parse_event_id) {
                 Some(wanted) => Some(wanted),
                 None => return bad_request("Last-Event-ID was not issued here"),
             },
         };
-        let (stream, from) = wanted.unwrap_or((STANDALONE, From::Unread));
+        let (stream, from) = wanted.unwrap_or((STANDALONE, ReplayFrom::Unread));
         if stream == STANDALONE {
-            standalone::listen(self.service, &session.session, session.standalone());
+            let outlet = session.standalone();
+            standalone::listen(&self.shared.service, &session.session, outlet);
         }
-        let Some(log) = session.stream(stream) else {
+        let Some(buffer) = session.stream(stream) else {
             return bad_request("the stream of Last-Event-ID is no longer kept");
         };
-        let body = log.read(from, None, self.pulse);
+        let body = buffer.read(from, None, &self.shared.pulse);
         reply::events(ResponseBody::stream(body))
     }
 
     /// Ends a session at the client's wish.
-    pub(super) fn delete(&self, parts: &Parts) -> HttpResponse {
-        match self.find(parts) {
+    pub(super) fn delete(&self) -> HttpResponse {
+        match self.find() {
             Ok(_) => {
-                if let Ok(Some(id)) = session_id(&parts.headers) {
-                    self.registry.remove(id);
+                if let Ok(Some(id)) = session_id(&self.parts.headers) {
+                    self.shared.table.remove(id);
                 }
                 reply::status(StatusCode::NO_CONTENT)
             }
@@ -124,22 +137,21 @@ impl<S: Seam> Sessions<'_, S> {
         }
     }
 
-    fn find(&self, parts: &Parts) -> Result<Arc<HttpSession>, Box<HttpResponse>> {
-        let id = match session_id(&parts.headers) {
-            Ok(Some(id)) => id,
-            Ok(None) => {
-                return Err(Box::new(bad_request(
-                    "Mcp-Session-Id is missing; open a session with initialize first",
-                )));
-            }
-            Err(message) => return Err(Box::new(bad_request(message))),
-        };
-        let owner = parts
+    fn owner(&self) -> Option<Partition> {
+        self.parts
             .extensions
             .get::<Principal>()
             .map(Principal::partition)
-            .or_else(|| self.config.single_user.then(local));
-        let Some(session) = self.registry.find(id, owner) else {
+            .or_else(|| self.shared.config.single_user.then(local))
+    }
+
+    fn find(&self) -> Result<Arc<HttpSession>, Box<HttpResponse>> {
+        let id = match session_id(&self.parts.headers) {
+            Ok(Some(id)) => id,
+            Ok(None) => return Err(Box::new(bad_request(self.without_session()))),
+            Err(message) => return Err(Box::new(bad_request(message))),
+        };
+        let Some(session) = self.shared.table.find(id, self.owner()) else {
             let error = Error::new(
                 ErrorKind::SessionNotFound,
                 "there is no such session; open another with initialize",
@@ -147,19 +159,50 @@ impl<S: Seam> Sessions<'_, S> {
             let refusal = reply::refusal(StatusCode::NOT_FOUND, &error, Era::Session);
             return Err(Box::new(refusal));
         };
-        match rules::version_header(&parts.headers) {
-            Ok(None) => Ok(session),
-            Ok(Some(version)) if version == session.session.version.as_str() => Ok(session),
-            Ok(Some(_)) | Err(_) => Err(Box::new(bad_request(
-                "MCP-Protocol-Version is not the revision that was negotiated",
+        match rules::version_header(&self.parts.headers) {
+            // Some clients send the newest revision that they know: the one negotiated is served (revision 2025-11-25,
+            // Streamable HTTP, "Protocol Version Header", demands 400 for unsupported ones only).
+            Ok(named) if named.is_none_or(|named| ProtocolVersion::known(named).is_some()) => {
+                Ok(session)
+            }
+            Ok(_) => Err(Box::new(bad_request(
+                "MCP-Protocol-Version is not a revision that is spoken here",
+            ))),
+            Err(_) => Err(Box::new(bad_request(
+                "MCP-Protocol-Version is there twice or not plain text",
             ))),
         }
     }
 
-    async fn initialize(&self, parts: &Parts, id: &Id, params: Option<&Object>) -> HttpResponse {
-        match self.open(parts, params).await {
+    /// What a client is told that names no session. A GET is how the older transport is opened.
+    fn without_session(&self) -> &'static str {
+        match self.parts.method {
+            http::Method::GET => {
+                "Mcp-Session-Id is missing; the HTTP+SSE transport of revision 2024-11-05 is not served here: use \
+                 Streamable HTTP, which opens a session by POST of initialize to this address"
+            }
+            _ => "Mcp-Session-Id is missing; open a session with initialize first",
+        }
+    }
+
+    async fn initialize(
+        &self,
+        accepted: Accepted,
+        id: &Id,
+        params: Option<&Object>,
+    ) -> HttpResponse {
+        let opened = match self.named_session_is_open() {
+            true => Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "the session is initialized already; open another without Mcp-Session-Id",
+            )
+            .with_status(StatusCode::BAD_REQUEST)),
+            false => self.open(params).await,
+        };
+        match opened {
             Ok((session_id, result)) => {
-                let mut response = reply::answer(id, Ok(Response::new(result)), Era::Session);
+                let answer = Ok(Response::new(result));
+                let mut response = reply::answer(accepted, id, answer, Era::Session);
                 if let Ok(value) = HeaderValue::try_from(session_id) {
                     response.headers_mut().insert(SESSION_ID, value);
                 }
@@ -169,115 +212,186 @@ impl<S: Seam> Sessions<'_, S> {
         }
     }
 
-    async fn open(&self, parts: &Parts, params: Option<&Object>) -> Result<(String, Json), Error> {
+    /// Whether the request names a session of its caller. A client that still sends the id of a session which has ended
+    /// gets another.
+    fn named_session_is_open(&self) -> bool {
+        let id = session_id(&self.parts.headers).ok().flatten();
+        id.is_some_and(|id| self.shared.table.find(id, self.owner()).is_some())
+    }
+
+    async fn open(&self, params: Option<&Object>) -> Result<(String, Json), Error> {
+        let Shared {
+            service,
+            config,
+            lifecycle,
+            ..
+        } = self.shared;
+        let _in_flight = lifecycle.begin()?;
         let opening = Opening::read(params)?;
-        let wire_id = Registry::new_id();
+        let wire_id = SessionTable::new_id();
         // The key is not the id of the wire: whoever sees a key in a log cannot use the session.
-        let key = SessionKey::new(&Registry::new_id());
-        let principal = match parts.extensions.get::<Principal>() {
+        let key = SessionKey::new(&SessionTable::new_id());
+        let extensions = &self.parts.extensions;
+        let principal = match extensions.get::<Principal>() {
             Some(principal) => principal.clone(),
-            None if self.config.single_user => Principal::local(),
+            None if config.single_user => Principal::local(),
             None => Principal::session(&key),
         };
-        let session = Session::new(key, principal, opening, Calls::new(usize::MAX));
-        session.heard_from(Caller::of(&parts.extensions));
-        let result = session.open(self.service).await?;
-        self.registry.insert(
-            &wire_id,
-            HttpSession::new(session),
-            self.config.sessions.get(),
-            self.config.idle,
-        )?;
+        let owner = Owner::new(&principal, extensions.get::<PeerAddr>().copied());
+        let limits = Limits {
+            calls: Calls::new(config.bounds.calls_per_session.get()),
+            lifecycle: lifecycle.clone(),
+            subscriptions: config.bounds.subscriptions.get(),
+        };
+        let session = Session::new(key, principal, opening, limits);
+        session.heard_from(Caller::of(extensions));
+        let result = session.open(service).await?;
+        let session = HttpSession::new(session, &self.shared.limits);
+        self.shared
+            .table
+            .insert(&wire_id, owner, session, lifecycle)?;
         Ok((wire_id, result))
     }
 
-    async fn call(
-        &self,
-        session: &Arc<HttpSession>,
-        caller: &Caller,
-        id: Id,
-        method: Method,
-        params: Option<Object>,
-    ) -> HttpResponse {
-        if !is_own(&method) {
-            return self.exchange(session, caller, id, method, params).await;
+    async fn call(&self, call: SessionCall<'_>, params: Option<Object>) -> HttpResponse {
+        if !is_own(&call.method) {
+            return self.exchange(call, params).await;
         }
-        let own = &session.session;
-        let answer = own
-            .answer(self.service, &method, params, session.standalone())
-            .await;
-        reply::answer(&id, answer, Era::Session)
+        let session = &call.session.session;
+        let mut cancellation = match session.calls.begin(&call.id) {
+            Ok(cancellation) => cancellation,
+            Err(error) => return reply::failure(Some(&call.id), &error, Era::Session),
+        };
+        let standalone = call.session.standalone();
+        let answer = session.answer(&self.shared.service, &call.method, params, standalone);
+        match cancellation.answer(answer).await {
+            Some(answer) => reply::answer(call.accepted, &call.id, answer, Era::Session),
+            None => cancelled(call.accepted),
+        }
     }
 
-    async fn exchange(
-        &self,
-        session: &Arc<HttpSession>,
-        caller: &Caller,
-        id: Id,
-        method: Method,
-        params: Option<Object>,
-    ) -> HttpResponse {
+    async fn exchange(&self, asked: SessionCall<'_>, params: Option<Object>) -> HttpResponse {
+        let SessionCall {
+            session,
+            caller,
+            accepted,
+            id,
+            method,
+        } = asked;
         let own = &session.session;
-        let call = own.call_by(caller, self.service, &id, method, params);
+        let call = own.call_by(caller, &self.shared.service, &id, method, params);
         let mut call = match call {
             Ok(call) => Detach::new(call),
             Err(error) => return reply::failure(Some(&id), &error, Era::Session),
         };
-        let first = match self.pulse.within(call.next()).await {
-            Some(Ok(Step::Answer(answer))) => return reply::answer(&id, answer, Era::Session),
-            // A cancelled request gets no answer: the stream ends without one.
-            Some(Err(Cancelled)) => {
-                return reply::events(ResponseBody::stream(futures_util::stream::empty()));
+        let first = match self.shared.pulse.within(None, call.next()).await {
+            Ok(Ok(Step::Answer(answer))) => {
+                return reply::answer(accepted, &id, answer, Era::Session);
             }
-            Some(Ok(Step::Outgoing(outgoing))) => Some(outgoing),
-            None => None,
+            Ok(Err(Cancelled)) => return cancelled(accepted),
+            Ok(Ok(Step::Outgoing(outgoing))) => Some(outgoing),
+            Err(_) => None,
         };
-        let log = session.open_stream();
-        let first_id = priming(&session.session, log.id());
-        let body = log.read(From::Start, first_id, self.pulse);
-        if let Some(call) = call.take() {
-            let session = Arc::clone(&session.session);
-            tokio::spawn(pump::run(session, call, id, first, log));
+        let Some(call) = call.take() else {
+            return cancelled(accepted);
+        };
+        let lifecycle = &self.shared.lifecycle;
+        if !accepted.events {
+            // The client takes no events: what the call sends goes to the standalone stream.
+            let (session, log) = (Arc::clone(own), Arc::clone(session.standalone()));
+            let run = async move { outlet::run(&session, call, &id, first, &*log).await };
+            return match lifecycle.spawn_call(run).await {
+                Ok(Ok(answer)) => reply::json(StatusCode::OK, ResponseBody::whole(answer)),
+                Ok(Err(Cancelled)) | Err(_) => cancelled(accepted),
+            };
         }
+        let stream = session.open_stream(0);
+        let first_id = priming(own, stream.id());
+        let body = stream.read(ReplayFrom::Start, first_id, &self.shared.pulse);
+        lifecycle.spawn_call(pump::run(Arc::clone(own), call, id, first, stream));
         reply::events(ResponseBody::stream(body))
     }
 
-    /// Answers a batch with a stream of all its answers (revision 2025-03-26; later ones have no batches).
-    fn batch(&self, session: &Arc<HttpSession>, body: &Bytes) -> HttpResponse {
-        if session.session.version != ProtocolVersion::V_2025_03_26 {
-            return bad_request("this session's revision has no batches; send one message");
-        }
-        let messages = match Message::parse_batch(body) {
+    /// Answers a batch with a stream of all its answers, or with an array of them (revision 2025-03-26; later ones have
+    /// no batches).
+    async fn batch(
+        &self,
+        session: &Arc<HttpSession>,
+        accepted: Accepted,
+        body: &Bytes,
+    ) -> HttpResponse {
+        let messages = match self.read_batch(session, body) {
             Ok(messages) => messages,
-            Err(malformed) => {
-                let error = malformed.error.with_status(StatusCode::BAD_REQUEST);
-                return reply::failure(None, &error, Era::Session);
-            }
+            Err(refusal) => return *refusal,
         };
+        let lifecycle = &self.shared.lifecycle;
+        let (service, session) = (self.shared.service.clone(), Arc::clone(session));
         let wants_answer =
             |message: &Result<_, _>| matches!(message, Ok(Message::Request(..)) | Err(_));
-        if !messages.iter().any(wants_answer) {
-            let (service, session) = (self.service.clone(), Arc::clone(session));
-            tokio::spawn(
-                async move { pump::one_way_all(&service, &session.session, messages).await },
-            );
+        let answers = messages.iter().filter(|own| wants_answer(own)).count();
+        if answers == 0 {
+            lifecycle.spawn(async move {
+                pump::one_way_all(&service, &session.session, messages).await;
+            });
             return reply::status(StatusCode::ACCEPTED);
         }
-        let log = session.open_stream();
-        let body = log.read(From::Start, None, self.pulse);
-        let (service, session) = (self.service.clone(), Arc::clone(session));
-        tokio::spawn(async move { pump::batch(&service, &session, messages, &log).await });
+        if !accepted.events {
+            let run = async move { pump::batch_whole(&service, &session, messages).await };
+            return match lifecycle.spawn_call(run).await {
+                Ok(text) => reply::json(StatusCode::OK, ResponseBody::whole(text)),
+                Err(_) => cancelled(accepted),
+            };
+        }
+        let stream = session.open_stream(answers);
+        let body = stream.read(ReplayFrom::Start, None, &self.shared.pulse);
+        lifecycle.spawn_call(async move {
+            pump::batch(&service, &session, messages, &stream).await;
+        });
         reply::events(ResponseBody::stream(body))
+    }
+
+    fn read_batch(
+        &self,
+        session: &HttpSession,
+        body: &Bytes,
+    ) -> Result<Vec<Result<Message, Malformed>>, Box<HttpResponse>> {
+        if session.session.version != ProtocolVersion::V_2025_03_26 {
+            return Err(Box::new(bad_request(
+                "this session's revision has no batches; send one message",
+            )));
+        }
+        if let Err(error) = self.shared.lifecycle.check() {
+            return Err(Box::new(reply::failure(None, &error, Era::Session)));
+        }
+        let messages = Message::parse_batch(body).map_err(|malformed| {
+            let error = malformed.error.with_status(StatusCode::BAD_REQUEST);
+            Box::new(reply::failure(None, &error, Era::Session))
+        })?;
+        if messages.len() > self.shared.config.bounds.batch.get() {
+            return Err(Box::new(bad_request(
+                "the batch has too many messages; send fewer at once",
+            )));
+        }
+        let tidy = |message: Result<_, _>| message.map(params::without_nulls);
+        Ok(messages.into_iter().map(tidy).collect())
     }
 
     async fn one_way(&self, session: &HttpSession, message: Message) {
         if let Some(notification) = session.session.receive(message) {
-            pump::notify(self.service, notification).await;
+            pump::notify(&self.shared.service, notification).await;
         }
     }
 }
 
-/// An event without a message, from which a client whose connection breaks at once can go on
+/// A cancelled request gets no answer: its stream ends without one.
+fn cancelled(accepted: Accepted) -> HttpResponse {
+    match accepted.events {
+        true => reply::events(ResponseBody::stream(futures_util::stream::empty())),
+        false => reply::status(StatusCode::NO_CONTENT),
+    }
+}
+
+/// An event without a message, from which a client whose connection breaks at once can continue
 /// (revision 2025-11-25, "Sending Messages to the Server", 6).
 fn priming(session: &Session, stream: u64) -> Option<Bytes> {
     (session.version >= ProtocolVersion::V_2025_11_25).then(|| {

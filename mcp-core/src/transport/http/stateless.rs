@@ -5,19 +5,22 @@ use futures_util::stream;
 use http::{HeaderMap, StatusCode, request::Parts};
 
 use super::{
+    Shared,
+    accept::Accepted,
     body::ResponseBody,
-    pulse::Pulse,
+    pulse::{Lapse, Pulse},
     reply::{self, HttpResponse},
     rules,
 };
 use crate::{
-    Era, Error, ErrorKind, Method, Object, Principal, Request, Seam,
+    Era, Error, ErrorKind, Method, Object, Principal, Request, Response, Seam,
     jsonrpc::{Malformed, Message},
     notifier::Outgoing,
     sse,
     transport::{
         caller::Caller,
         exchange::{Exchange, Step},
+        lifecycle::{self, InFlight, Phase},
         stateless::{self, Origin},
         text,
     },
@@ -25,11 +28,10 @@ use crate::{
 
 /// Answers a POST.
 pub(super) async fn post<S: Seam>(
-    service: &S,
+    shared: &Shared<S>,
     parts: &Parts,
+    accepted: Accepted,
     message: Result<Message, Malformed>,
-    default_principal: fn() -> Principal,
-    pulse: &Pulse,
 ) -> HttpResponse {
     let (id, method, params) = match message {
         Ok(Message::Request(id, method, params)) => (id, method, params),
@@ -47,8 +49,9 @@ pub(super) async fn post<S: Seam>(
             return reply::failure(malformed.id.as_ref(), &error, Era::Stateless);
         }
     };
-    let request = match admit(parts, &method, params, default_principal) {
-        Ok(request) => request,
+    let admitted = admit(shared, parts, accepted, &method, params);
+    let (request, in_flight) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => {
             let status = match error.status(Era::Stateless) {
                 StatusCode::OK => StatusCode::BAD_REQUEST,
@@ -58,72 +61,135 @@ pub(super) async fn post<S: Seam>(
         }
     };
     let origin = Origin::new(id, &method);
-    let mut exchange = Exchange::start(service, request, false);
-    let first = match pulse.within(exchange.next()).await {
-        Some(Step::Answer(answer)) => {
-            return reply::answer(&origin.id, origin.answer(answer), Era::Stateless);
-        }
-        Some(Step::Outgoing(outgoing)) => Some(outgoing),
-        None => None,
-    };
-    reply::events(ResponseBody::stream(events(Streaming {
-        exchange,
-        first,
+    let running = Running {
+        exchange: Exchange::start(&shared.service, request, false),
         origin,
-        pulse: pulse.clone(),
-        done: false,
-    })))
+        pulse: shared.pulse.clone(),
+        _in_flight: in_flight,
+    };
+    match accepted.events {
+        true => running.into_response(accepted).await,
+        false => running.into_json(accepted).await,
+    }
 }
 
-/// Checks a request by the rules of the revision.
-fn admit(
+/// Checks a request by the rules of the revision. A subscription does not count as a call in flight: it ends when the
+/// transport begins to drain.
+fn admit<S: Seam>(
+    shared: &Shared<S>,
     parts: &Parts,
+    accepted: Accepted,
     method: &Method,
     params: Option<Object>,
-    default_principal: fn() -> Principal,
-) -> Result<Request, Error> {
+) -> Result<(Request, Option<InFlight>), Error> {
     let headers: &HeaderMap = &parts.headers;
     let client = rules::read_client(headers, params.as_ref())?;
     stateless::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
+    let in_flight = match *method {
+        Method::SUBSCRIPTIONS_LISTEN if !accepted.events => {
+            return Err(Error::new(
+                ErrorKind::InvalidRequest,
+                "subscriptions/listen is answered with events; accept text/event-stream",
+            )
+            .with_status(StatusCode::NOT_ACCEPTABLE));
+        }
+        Method::SUBSCRIPTIONS_LISTEN => {
+            shared.lifecycle.check()?;
+            None
+        }
+        _ => Some(shared.lifecycle.begin()?),
+    };
     let caller = Caller::of(&parts.extensions);
-    let principal = caller.principal.clone().unwrap_or_else(default_principal);
+    let principal = match (&caller.principal, shared.config.single_user) {
+        (Some(principal), _) => principal.clone(),
+        (None, true) => Principal::local(),
+        (None, false) => Principal::anonymous(),
+    };
     let request = client.request(method.clone(), params, principal)?;
-    Ok(caller.state(request).with_mirrored(mirrored))
+    Ok((caller.state(request).with_mirrored(mirrored), in_flight))
+}
+
+/// A call on its way.
+struct Running {
+    exchange: Exchange,
+    origin: Origin,
+    pulse: Pulse,
+    _in_flight: Option<InFlight>,
+}
+
+impl Running {
+    /// Returns the next step, and an end where the transport ends; `None` after a keep-alive time without one.
+    async fn next(&mut self) -> Option<Step> {
+        let until = match self.origin.subscription {
+            true => Phase::Draining,
+            false => Phase::Closed,
+        };
+        match self.pulse.within(Some(until), self.exchange.next()).await {
+            Ok(step) => Some(step),
+            Err(Lapse::Quiet) => None,
+            Err(Lapse::Ended) if self.origin.subscription => {
+                Some(Step::Answer(Ok(Response::empty())))
+            }
+            Err(Lapse::Ended) => Some(Step::Answer(Err(lifecycle::closed()))),
+        }
+    }
+
+    /// Answers with one JSON text where nothing comes before the answer, else with events.
+    async fn into_response(mut self, accepted: Accepted) -> HttpResponse {
+        let first = match self.next().await {
+            Some(Step::Answer(answer)) => {
+                let answer = self.origin.answer(answer);
+                return reply::answer(accepted, &self.origin.id, answer, Era::Stateless);
+            }
+            Some(Step::Outgoing(outgoing)) => Some(outgoing),
+            None => None,
+        };
+        reply::events(ResponseBody::stream(events(Streaming {
+            running: Some(self),
+            first,
+        })))
+    }
+
+    /// Answers with one JSON text. What the call sends before is lost: the client takes no events.
+    async fn into_json(mut self, accepted: Accepted) -> HttpResponse {
+        loop {
+            if let Some(Step::Answer(answer)) = self.next().await {
+                let answer = self.origin.answer(answer);
+                return reply::answer(accepted, &self.origin.id, answer, Era::Stateless);
+            }
+        }
+    }
 }
 
 struct Streaming {
-    exchange: Exchange,
+    /// `None` after the answer.
+    running: Option<Running>,
     first: Option<Outgoing>,
-    origin: Origin,
-    pulse: Pulse,
-    done: bool,
 }
 
-/// Turns an exchange into events. The exchange lives in the stream: a client that goes away cancels the call.
+/// Turns an exchange into events. The exchange lives in the stream: a client that disconnects cancels the call.
 fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Send {
     stream::unfold(streaming, |mut state| async move {
         loop {
-            if state.done {
-                return None;
-            }
+            let running = state.running.as_mut()?;
             let step = match state.first.take() {
                 Some(outgoing) => Some(Step::Outgoing(outgoing)),
-                None => state.pulse.within(state.exchange.next()).await,
+                None => running.next().await,
             };
             let bytes = match step {
                 None => Bytes::from_static(b": keep-alive\n\n"),
                 Some(Step::Outgoing(Outgoing::Notification(notification))) => {
-                    let message = state.origin.notification(notification).to_message();
+                    let message = running.origin.notification(notification).to_message();
                     sse::write_event(None, &[message.as_bytes()])
                 }
-                // There is no asker on a stateless call: nobody can have put a question.
+                // A stateless call has no asker, so there is no request to its client.
                 Some(Step::Outgoing(Outgoing::Question(_))) => continue,
                 Some(Step::Answer(answer)) => {
-                    state.done = true;
-                    let answer = state.origin.answer(answer);
-                    let text = text::answer(&state.origin.id, answer, Era::Stateless);
+                    let answer = running.origin.answer(answer);
+                    let text = text::answer(&running.origin.id, answer, Era::Stateless);
+                    state.running = None;
                     sse::write_event(None, &[&text])
                 }
             };

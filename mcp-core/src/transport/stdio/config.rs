@@ -1,22 +1,20 @@
-use std::num::NonZeroUsize;
-
-use crate::{ConfigError, Principal};
+use crate::{Bounds, Principal, Timing};
 
 /// Settings of the stdio transport.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StdioConfig {
     pub(super) principal: Principal,
-    pub(super) line_limit: usize,
-    pub(super) calls: NonZeroUsize,
+    pub(super) timing: Timing,
+    pub(super) bounds: Bounds,
 }
 
 impl Default for StdioConfig {
     fn default() -> Self {
         Self {
             principal: Principal::local(),
-            line_limit: 16 << 20,
-            calls: NonZeroUsize::MIN.saturating_add(1023),
+            timing: Timing::default(),
+            bounds: Bounds::default(),
         }
     }
 }
@@ -28,26 +26,16 @@ impl StdioConfig {
         self
     }
 
-    /// Sets the longest line in bytes. Default is 16 MiB.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] for 0.
-    pub fn with_line_limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::new(
-                "line_limit",
-                "0",
-                "give the longest line to accept, in bytes",
-            ));
-        }
-        self.line_limit = bytes;
-        Ok(self)
+    /// Sets the durations: [`Timing::stall`] and [`Timing::flush`] are the transport's.
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
     }
 
-    /// Sets how many requests may be in progress at once. Default is 1024.
-    pub fn with_max_calls(mut self, calls: NonZeroUsize) -> Self {
-        self.calls = calls;
+    /// Sets the limits: [`Bounds::line`], [`Bounds::calls_per_session`], [`Bounds::subscriptions`] and
+    /// [`Bounds::batch`] are the transport's.
+    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
         self
     }
 }

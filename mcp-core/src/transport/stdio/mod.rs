@@ -57,7 +57,7 @@
 mod config;
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, OnceLock},
 };
 
@@ -74,15 +74,17 @@ use super::{
     call::{Call, Calls, Cancelled},
     exchange::{Exchange, Step},
     initialize::Opening,
+    lifecycle::{self, Lifecycle, Phase},
     outlet::{self, Outlet},
-    session::{Session, is_own},
+    params,
+    session::{Limits, Session, is_own},
     standalone,
     stateless::{self, ClientMeta, Origin},
     text,
 };
 use crate::{
-    Era, Error, ErrorKind, Json, Method, Notification, Object, Principal, ProtocolVersion, Request,
-    Response, Seam, SessionKey,
+    Era, Error, ErrorKind, Json, Method, Notification, Object, ProtocolVersion, Request, Response,
+    Seam, SessionKey,
     jsonrpc::{self, Id, Malformed, Message},
     lines::{self, Line, Lines},
     notifier::Outgoing,
@@ -92,12 +94,6 @@ use crate::{
 /// How many messages may wait to be written.
 const WAITING: usize = 64;
 
-/// How long a client that does not read holds its call up.
-const STALL: Duration = Duration::from_secs(10);
-
-/// How long answers that are ready may take to be written after the end of the input.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-
 /// Serves a stack on the standard input and output of this process until the input ends.
 ///
 /// Nothing else may write to standard output meanwhile.
@@ -106,7 +102,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 ///
 /// As [`serve`].
 pub async fn serve_process<S: Seam>(service: S, config: StdioConfig) -> io::Result<()> {
-    serve(service, tokio::io::stdin(), tokio::io::stdout(), config).await
+    StdioTransport::new(service, config).serve_process().await
 }
 
 /// Serves a stack to one client until the input ends.
@@ -124,55 +120,168 @@ pub async fn serve<S: Seam>(
     writer: impl AsyncWrite + Send + Unpin + 'static,
     config: StdioConfig,
 ) -> io::Result<()> {
-    let (sender, messages) = mpsc::channel(WAITING);
-    let mut writing = JoinSet::new();
-    writing.spawn(lines::write(writer, messages));
-    let mut lines = Lines::new(reader, config.line_limit);
-    let mut connection = Connection::start(service, config, Outbox(sender));
-    let mut end = loop {
-        tokio::select! {
-            line = lines.next() => match line {
-                Ok(Some(line)) => connection.take(line).await,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            },
-            Some(_) = connection.tasks.join_next(), if !connection.tasks.is_empty() => {}
-            Some(written) = writing.join_next() => {
-                break written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-            }
+    StdioTransport::new(service, config)
+        .serve(reader, writer)
+        .await
+}
+
+/// Serves a stack over lines of JSON: one client for each connection. Clones share the connections.
+pub struct StdioTransport<S> {
+    service: S,
+    config: StdioConfig,
+    lifecycle: Lifecycle,
+}
+
+impl<S: Seam> StdioTransport<S> {
+    /// Creates a transport for `service`.
+    #[must_use]
+    pub fn new(service: S, config: StdioConfig) -> Self {
+        Self {
+            service,
+            config,
+            lifecycle: Lifecycle::default(),
         }
-    };
-    connection.end().await;
-    if let Ok(Some(Ok(written))) = timeout(LAST_WORDS, writing.join_next()).await {
-        end = end.and(written);
     }
-    match end {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        end => end,
+
+    /// Serves the client on the standard input and output of this process until the input ends or the transport is
+    /// closed.
+    ///
+    /// Nothing else may write to standard output meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`StdioTransport::serve`].
+    pub async fn serve_process(&self) -> io::Result<()> {
+        self.serve(tokio::io::stdin(), tokio::io::stdout()).await
+    }
+
+    /// Serves one client until its input ends or the transport is closed.
+    ///
+    /// # Errors
+    ///
+    /// Reading or writing failed. A client that has closed its end is no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops every call and ends the session.
+    pub async fn serve(
+        &self,
+        reader: impl AsyncRead + Send + Unpin,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> io::Result<()> {
+        let _running = self.lifecycle.track();
+        let (sender, messages) = mpsc::channel(WAITING);
+        let mut writing = JoinSet::new();
+        writing.spawn(lines::write(writer, messages));
+        let mut lines = Lines::new(reader, self.config.bounds.line.get());
+        let mut changes = self.lifecycle.changes();
+        let mut connection = Connection::start(self, sender);
+        let mut end = loop {
+            tokio::select! {
+                () = lifecycle::reached(&mut changes, Phase::Closed) => {
+                    connection.close().await;
+                    break Ok(());
+                }
+                line = lines.next() => match line {
+                    Ok(Some(line)) => connection.take(line).await,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
+                Some(_) = connection.tasks.join_next(), if !connection.tasks.is_empty() => {}
+                Some(written) = writing.join_next() => {
+                    break written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+                }
+            }
+        };
+        connection.end().await;
+        let flush = self.config.timing.flush;
+        if let Ok(Some(Ok(written))) = timeout(flush, writing.join_next()).await {
+            end = end.and(written);
+        }
+        match end {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            end => end,
+        }
+    }
+}
+
+impl<S> StdioTransport<S> {
+    /// Returns whether sessions and calls are taken: from the start until [`StdioTransport::drain`].
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle.phase() == Phase::Open
+    }
+
+    /// Refuses new sessions and calls from now on, with an error that says to try again, and waits for those in flight to
+    /// finish. Returns whether all have finished within `deadline`. Subscriptions end at once. Draining cannot be undone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the transport draining; it can be waited for again.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.lifecycle.drain(deadline).await
+    }
+
+    /// Ends every connection and waits until [`StdioTransport::serve`] has returned for each. A call in flight is
+    /// answered with an error of kind [`ErrorKind::Unavailable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the transport closed.
+    pub async fn close(&self) {
+        self.lifecycle.close();
+        self.lifecycle.ended().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: Seam> crate::Drain for StdioTransport<S> {
+    async fn drain(&self, deadline: Duration) -> bool {
+        Self::drain(self, deadline).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
+impl<S: Clone> Clone for StdioTransport<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            config: self.config.clone(),
+            lifecycle: self.lifecycle.clone(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for StdioTransport<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StdioTransport").finish_non_exhaustive()
     }
 }
 
 /// Where messages for the client wait to be written.
 #[derive(Clone)]
-struct Outbox(mpsc::Sender<Bytes>);
+struct Outbox {
+    messages: mpsc::Sender<Bytes>,
+    stall: Duration,
+}
 
 impl Outlet for Outbox {
     async fn push(&self, message: Bytes) {
         // A client that is gone needs no message.
-        let _ = self.0.send(message).await;
+        let _ = self.messages.send(message).await;
     }
 
     async fn push_paced(&self, message: Bytes) -> Result<(), Error> {
-        match self.0.send_timeout(message, STALL).await {
+        match self.messages.send_timeout(message, self.stall).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::new(
                 ErrorKind::Cancelled,
                 "the client of this call is gone",
             )),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::new(
-                ErrorKind::Stalled,
-                "the client did not read for 10 s; the call was ended",
-            )),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(outlet::stalled(self.stall)),
         }
     }
 }
@@ -180,7 +289,8 @@ impl Outlet for Outbox {
 /// One client.
 struct Connection<S> {
     service: S,
-    principal: Principal,
+    config: StdioConfig,
+    lifecycle: Lifecycle,
     calls: Arc<Calls>,
     session: Arc<OnceLock<Arc<Session>>>,
     outbox: Outbox,
@@ -199,25 +309,46 @@ impl<S> Drop for Connection<S> {
 }
 
 impl<S: Seam> Connection<S> {
-    fn start(service: S, config: StdioConfig, outbox: Outbox) -> Self {
+    fn start(transport: &StdioTransport<S>, messages: mpsc::Sender<Bytes>) -> Self {
+        let StdioTransport {
+            service,
+            config,
+            lifecycle,
+        } = transport.clone();
         let (notifications, mut arriving) = mpsc::channel(WAITING);
         let mut tasks = JoinSet::new();
         let stack = service.clone();
         tasks.spawn(async move {
             while let Some(notification) = arriving.recv().await {
-                // Nobody waits for an answer, so nobody learns of an error.
+                // A notification has no answer, so an error has no reader.
                 let _ = Exchange::start(&stack, notification, false).answer().await;
             }
         });
         Self {
             service,
-            principal: config.principal,
-            calls: Calls::new(config.calls.get()),
+            calls: Calls::new(config.bounds.calls_per_session.get()),
             session: Arc::default(),
-            outbox,
+            outbox: Outbox {
+                messages,
+                stall: config.timing.stall,
+            },
+            config,
+            lifecycle,
             notifications,
             tasks,
         }
+    }
+
+    /// Answers all calls with an error, and waits for the answers to be written.
+    async fn close(&mut self) {
+        self.calls.clear();
+        let (closed, _) = mpsc::channel(1);
+        // The task that brings notifications to the stack ends with its channel.
+        self.notifications = closed;
+        let flush = self.config.timing.flush;
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // What is left is dropped.
+        let _ = timeout(flush, all).await;
     }
 
     /// Drops all calls. What is written already stays to be read.
@@ -233,10 +364,11 @@ impl<S: Seam> Connection<S> {
             );
             return self.refuse(None, &error).await;
         };
+        let line = text::without_mark(line);
         if line.trim_ascii_start().starts_with(b"[") {
             return self.batch(&line).await;
         }
-        match Message::parse(&line) {
+        match Message::parse(&line).map(params::without_nulls) {
             Ok(Message::Request(id, method, params)) => self.request(id, method, params).await,
             Ok(Message::Notification(Method::INITIALIZED, _)) => {
                 if let Some(session) = self.session.get() {
@@ -322,9 +454,10 @@ impl<S: Seam> Connection<S> {
             .ok_or_else(|| stateless::missing(meta::PROTOCOL_VERSION))?;
         let client = ClientMeta::read(stateless::known(&version)?, &own)?;
         stateless::check_method(method)?;
-        let request = client.request(method.clone(), params, self.principal.clone())?;
-        let cancellation = self.calls.begin(id)?;
-        Ok(Call::start(&self.service, request, cancellation, false))
+        let request = client.request(method.clone(), params, self.config.principal.clone())?;
+        let in_flight = self.lifecycle.begin()?;
+        let call = (self.calls.begin(id)?, in_flight);
+        Ok(Call::start(&self.service, request, call, false))
     }
 
     async fn answer(&self, id: &Id, answer: Result<Response, Error>) {
@@ -338,17 +471,22 @@ impl<S: Seam> Connection<S> {
             Ok(opening) => opening,
             Err(error) => return self.refuse(Some(&id), &error).await,
         };
-        let mut cancellation = match self.calls.begin(&id) {
+        let begun = self.lifecycle.check().and_then(|()| self.calls.begin(&id));
+        let mut cancellation = match begun {
             Ok(cancellation) => cancellation,
             Err(error) => return self.refuse(Some(&id), &error).await,
         };
         let key = SessionKey::new(&format!("stdio-{}", number()));
-        let calls = Arc::clone(&self.calls);
-        let session = Session::new(key, self.principal.clone(), opening, calls);
+        let limits = Limits {
+            calls: Arc::clone(&self.calls),
+            lifecycle: self.lifecycle.clone(),
+            subscriptions: self.config.bounds.subscriptions.get(),
+        };
+        let session = Session::new(key, self.config.principal.clone(), opening, limits);
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
         let place = Arc::clone(&self.session);
         self.tasks.spawn(async move {
-            let Ok(opened) = cancellation.unless(session.open(&service)).await else {
+            let Some(opened) = cancellation.answer(session.open(&service)).await else {
                 return;
             };
             let answer = match opened {
@@ -365,7 +503,7 @@ impl<S: Seam> Connection<S> {
         });
     }
 
-    /// Answers what is the transport's own.
+    /// Answers a method that the transport answers itself.
     async fn own(&mut self, session: Arc<Session>, id: Id, method: Method, params: Option<Object>) {
         let mut cancellation = match self.calls.begin(&id) {
             Ok(cancellation) => cancellation,
@@ -375,9 +513,9 @@ impl<S: Seam> Connection<S> {
         self.tasks.spawn(async move {
             let standalone = Arc::new(outbox.clone());
             let work = session.answer(&service, &method, params, &standalone);
-            let answer = cancellation.unless(work).await;
+            let answer = cancellation.answer(work).await;
             drop(cancellation);
-            if let Ok(answer) = answer {
+            if let Some(answer) = answer {
                 let text = text::answer(&id, answer, Era::Session);
                 outbox.push(text.into()).await;
             }
@@ -401,39 +539,55 @@ impl<S: Seam> Connection<S> {
             );
             return self.refuse(None, &error).await;
         };
+        if messages.len() > self.config.bounds.batch.get() {
+            let error = Error::new(
+                ErrorKind::InvalidRequest,
+                "the batch has too many messages; send fewer at once",
+            );
+            return self.refuse(None, &error).await;
+        }
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
             let standalone = Arc::new(outbox.clone());
-            let runs = messages.into_iter().map(|message| {
+            let messages = messages.into_iter();
+            let messages = messages.map(|own| own.map(params::without_nulls));
+            let runs = messages.map(|message| {
                 outlet::run_batched(&service, &session, message, &outbox, &standalone)
             });
             let answers = futures_util::future::join_all(runs).await;
-            let answers: Vec<_> = answers.into_iter().flatten().collect();
-            if !answers.is_empty() {
-                let text = [b"[", answers.join(&b","[..]).as_slice(), b"]"].concat();
-                outbox.push(text.into()).await;
+            if answers.iter().any(Option::is_some) {
+                outbox.push(outlet::array(answers)).await;
             }
         });
     }
 }
 
-/// Sends what a stateless call sends, and its answer.
+/// Sends what a stateless call sends, and its answer. A subscription ends when the transport begins to drain.
 async fn run_stateless(mut call: Call, origin: Origin, outbox: Outbox) {
+    let mut changes = call.lifecycle().changes();
     let answer = loop {
-        match call.next().await {
+        let step = tokio::select! {
+            biased;
+            () = lifecycle::reached(&mut changes, Phase::Draining), if origin.subscription => {
+                break Ok(Response::empty());
+            }
+            step = call.next() => step,
+        };
+        match step {
             Ok(Step::Outgoing(Outgoing::Notification(notification))) => {
                 let message = origin.notification(notification).to_message();
                 if let Err(error) = outbox.push_paced(message.into_bytes()).await {
                     break Err(error);
                 }
             }
-            // There is no asker on a stateless call: nobody can have put a question.
+            // A stateless call has no asker, so there is no request to its client.
             Ok(Step::Outgoing(Outgoing::Question(_))) => {}
-            Ok(Step::Answer(answer)) => break origin.answer(answer),
+            Ok(Step::Answer(answer)) => break answer,
             Err(Cancelled) => return,
         }
     };
     drop(call);
+    let answer = origin.answer(answer);
     let text = text::answer(&origin.id, answer, Era::Stateless);
     outbox.push(text.into()).await;
     if origin.subscription {

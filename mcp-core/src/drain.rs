@@ -1,0 +1,17 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// A part of a stack that shuts down in two steps: it is drained, then closed.
+///
+/// Server transports and gateways implement it, so that one signal ends a stack in order: see
+/// [`Server`](crate::serve::Server) (feature `serve`).
+#[async_trait]
+pub trait Drain: Send + Sync {
+    /// Refuses what is new from now on, and waits for what is in flight to finish. Returns whether all has finished
+    /// within `deadline`.
+    async fn drain(&self, deadline: Duration) -> bool;
+
+    /// Ends what is left and waits until it has ended.
+    async fn close(&self);
+}

@@ -1,0 +1,313 @@
+//! An HTTP server for a tower service, and the orderly shutdown of the stack behind it.
+//!
+//! 1. The head of a request has to arrive within [`Timing::request_head`](crate::Timing::request_head), its body within
+//!    [`Timing::request_body`](crate::Timing::request_body): a client that sends slowly costs one connection, and not for
+//!    long.
+//! 2. At most [`Bounds::connections`](crate::Bounds::connections) are open; another waits in the listener's queue.
+//! 3. Each request carries the client's address as [`PeerAddr`], which the HTTP transport counts sessions by where there
+//!    is no credential.
+//!
+//! # Shutdown
+//!
+//! When the future given to [`Server::serve`] completes, the parts named by [`Server::with_part`] are drained in their
+//! order, all within [`Timing::drain`](crate::Timing::drain), while connections are still served: new calls are refused,
+//! those in flight finish, and clients can answer what those calls ask. Then no connection is accepted any more, the
+//! open ones end, and the parts are closed in their order. Name transports first and what they stand on after them.
+//!
+//! # Examples
+//!
+//! ```
+//! use mcp_core::{Error, Json, Request, Response, serve::Server, transport::http::{HttpConfig, HttpTransport}};
+//! use tower::service_fn;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let service = service_fn(|request: Request| async move {
+//!     Ok::<_, Error>(Response::new(Json::string(request.method().as_str())))
+//! });
+//! let transport = HttpTransport::new(service, HttpConfig::default());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! // A program waits for a signal here.
+//! let stop = async {};
+//! Server::new(listener)
+//!     .with_part(transport.clone())
+//!     .serve(transport, stop)
+//!     .await
+//! # }
+//! ```
+
+mod body;
+
+use std::{convert::Infallible, fmt, future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tower::{BoxError, Service, ServiceExt};
+
+pub use self::body::{RequestBody, RequestBodyError};
+use crate::{Bounds, Drain, Timing, transport::http::PeerAddr};
+
+/// Delay before another attempt where no connection can be accepted, for instance because the process has no file
+/// descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// An HTTP server (HTTP/1.1 and HTTP/2 without TLS) that shuts down in order. See the [module](self).
+#[must_use]
+pub struct Server {
+    listener: TcpListener,
+    timing: Timing,
+    bounds: Bounds,
+    parts: Vec<Box<dyn Drain>>,
+}
+
+impl Server {
+    /// Creates a server for a listener.
+    pub fn new(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            timing: Timing::default(),
+            bounds: Bounds::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Sets the durations: [`Timing::request_head`], [`Timing::request_body`], [`Timing::drain`] and [`Timing::flush`]
+    /// are the server's.
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// Sets the limits: [`Bounds::connections`] is the server's.
+    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Adds a part of the stack that is drained and closed when the server stops, after the parts before it.
+    pub fn with_part(mut self, part: impl Drain + 'static) -> Self {
+        self.parts.push(Box::new(part));
+        self
+    }
+
+    /// Serves until `stop` completes, then shuts the stack down in order and returns.
+    ///
+    /// # Errors
+    ///
+    /// The address of the listener cannot be read. Errors of single connections are logged at level `debug`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends every connection at once; parts are neither drained nor closed.
+    pub async fn serve<S, B>(self, service: S, stop: impl Future<Output = ()>) -> io::Result<()>
+    where
+        S: HttpService<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.serve_until(service, stop, std::future::pending())
+            .await
+    }
+
+    /// Serves as [`Server::serve`] does; when `abort` completes during the shutdown, what is in flight is not waited for
+    /// any longer. For a second signal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::serve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Server::serve`].
+    pub async fn serve_until<S, B>(
+        self,
+        service: S,
+        stop: impl Future<Output = ()>,
+        abort: impl Future<Output = ()>,
+    ) -> io::Result<()>
+    where
+        S: HttpService<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        tracing::debug!(address = %self.listener.local_addr()?, "serving");
+        let connections = Connections::new(&self.timing, &self.bounds);
+        let (mut stop, mut abort) = (pin!(stop), pin!(abort));
+        let mut open = JoinSet::new();
+        let ending = async {
+            stop.as_mut().await;
+            drain(&self.parts, self.timing.drain).await;
+        };
+        let mut ending = pin!(ending);
+        let aborted = loop {
+            tokio::select! {
+                biased;
+                () = &mut ending => break false,
+                () = &mut abort => break true,
+                (stream, permit) = connections.accept(&self.listener) => {
+                    open.spawn(connections.run(service.clone(), stream, permit));
+                }
+                Some(_) = open.join_next() => {}
+            }
+        };
+        drop(self.listener);
+        connections.end();
+        let ended = async { while open.join_next().await.is_some() {} };
+        tokio::select! {
+            _ = timeout(self.timing.flush, ended), if !aborted => {}
+            () = &mut abort, if !aborted => {}
+            else => {}
+        }
+        for part in &self.parts {
+            part.close().await;
+        }
+        open.shutdown().await;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tower service that answers HTTP requests. Implemented for every matching service, `axum::Router` and
+/// [`HttpTransport`](crate::transport::http::HttpTransport) among them.
+pub trait HttpService<B>:
+    Service<
+        http::Request<RequestBody>,
+        Response = http::Response<B>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, B> HttpService<B> for S where
+    S: Service<
+            http::Request<RequestBody>,
+            Response = http::Response<B>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Drains all parts in order, within one deadline.
+async fn drain(parts: &[Box<dyn Drain>], deadline: Duration) {
+    let until = Instant::now() + deadline;
+    for part in parts {
+        let left = until.saturating_duration_since(Instant::now());
+        if !part.drain(left).await {
+            tracing::warn!("calls were still in flight when the time to drain was over");
+        }
+    }
+}
+
+/// What the connections of a server share.
+struct Connections {
+    slots: Arc<Semaphore>,
+    ending: watch::Sender<bool>,
+    http: auto::Builder<TokioExecutor>,
+    body: Duration,
+}
+
+impl Connections {
+    fn new(timing: &Timing, bounds: &Bounds) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timing.request_head);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(timing.request_head)
+            .keep_alive_timeout(timing.request_head);
+        let most = bounds.connections.get().min(Semaphore::MAX_PERMITS);
+        Self {
+            slots: Arc::new(Semaphore::new(most)),
+            ending: watch::Sender::new(false),
+            http,
+            body: timing.request_body,
+        }
+    }
+
+    /// Accepts a connection when there is room for one.
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => return (stream, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Lets every connection finish what it is answering, and end.
+    fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Serves one connection.
+    fn run<S, B>(
+        &self,
+        service: S,
+        stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + use<S, B>
+    where
+        S: HttpService<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (http, within) = (self.http.clone(), self.body);
+        let mut ending = self.ending.subscribe();
+        async move {
+            let _permit = permit;
+            // Small events must not wait for the client's acknowledgement of the one before.
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr().ok().map(|peer| PeerAddr(peer.ip()));
+            let answer = service_fn(move |mut request: http::Request<Incoming>| {
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
+                let request = request.map(|body| RequestBody::new(body, within));
+                service.clone().oneshot(request)
+            });
+            let connection = http.serve_connection(TokioIo::new(stream), answer);
+            let mut connection = pin!(connection);
+            let asked = async { drop(ending.wait_for(|ending| *ending).await) };
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = asked => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error, "a connection ended with an error");
+            }
+        }
+    }
+}
