@@ -4,5 +4,8 @@
 
 mod answers;
 mod asking;
+mod bounds;
+#[cfg(target_os = "linux")]
+mod ends;
 mod fixture;
 mod start;
