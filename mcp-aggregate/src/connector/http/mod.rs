@@ -36,7 +36,7 @@ use url::Url;
 
 use self::{error::Failed, slot::Slot, wire::Wire};
 use super::{
-    Allowance, SessionScope,
+    Allowance, SessionScope, meta,
     pool::{Lease, Pool},
     turns::Turns,
 };
@@ -312,8 +312,9 @@ impl Service<Request> for HttpConnector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let connector = self.clone();
+        meta::drop_nulls(&mut request);
         // Told apart here, so that no call is larger than its own way needs.
         match self.era_for(&request) {
             Some(Era::Modern) => Box::pin(connector.call_modern(request)),

@@ -16,6 +16,7 @@ mod command;
 mod guard;
 mod process;
 mod processes;
+mod redact;
 mod slot;
 mod stderr;
 mod supervisor;
@@ -131,6 +132,7 @@ impl StdioConnector {
     }
 
     async fn answer(self, mut request: Request) -> Result<Response, Error> {
+        meta::drop_nulls(&mut request);
         let answer = async {
             let slot = self.0.pool.lease(self.0.settings.scope, &request, || {
                 ProcessSlot::new(Arc::clone(&self.0.settings), self.0.pool.tasks().clone())

@@ -146,7 +146,7 @@ impl Started {
         };
         let tail = Tail::default();
         let secrets = settings.command.secrets();
-        let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets.clone());
+        let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets);
         let (sender, messages) = mpsc::channel(WAITING);
         let pipe = Pipe::new(Lined(sender.downgrade())).for_client(client);
         let stop = CancellationToken::new();
@@ -167,7 +167,6 @@ impl Started {
             stop: stop.clone(),
             broken: broken.clone(),
             tail: tail.clone(),
-            secrets,
             ended,
             guard,
         };
@@ -197,7 +196,7 @@ impl Started {
     }
 
     fn too_slow(&self, settings: &Settings) -> Error {
-        let said = self.tail.text(&settings.command.secrets());
+        let said = self.tail.text();
         let message = format!(
             "the server did not answer the handshake within {:?}",
             settings.start

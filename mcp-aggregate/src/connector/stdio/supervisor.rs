@@ -38,7 +38,6 @@ pub(super) struct Supervisor {
     pub(super) stop: CancellationToken,
     pub(super) broken: CancellationToken,
     pub(super) tail: Tail,
-    pub(super) secrets: Vec<String>,
     pub(super) ended: watch::Sender<Option<Instant>>,
     /// Ends the group when this program does. After the process is killed.
     pub(super) guard: Option<Guarded>,
@@ -123,7 +122,7 @@ impl Supervisor {
 
     /// Fails every call in progress.
     fn close(&self, why: &str) {
-        let said = self.tail.text(&self.secrets);
+        let said = self.tail.text();
         let message = with_tail(format!("the server is not running: {why}"), &said);
         let error = Error::new(ErrorKind::Unavailable, message).with_upstream(self.id.clone());
         self.pipe.close(&error);
