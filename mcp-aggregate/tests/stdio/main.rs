@@ -8,4 +8,5 @@ mod bounds;
 #[cfg(target_os = "linux")]
 mod ends;
 mod fixture;
+mod serving;
 mod start;
