@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_core::{BoxSeam, Error, Json, Method, Principal, Request, Timing, Visibility};
+use mcp_core::{BoxSeam, Error, Json, Method, Principal, Request, Visibility};
 
 use crate::{
     Upstream,
@@ -29,7 +29,7 @@ impl Listings {
         let mut sources = Vec::new();
         for (id, service) in upstreams {
             let parts = Upstream::service(id, service.clone())
-                .prepare(&Timing::default())
+                .prepare(&crate::upstream::Shared::default())
                 .map_err(|error| Error::new(mcp_core::ErrorKind::Internal, error.to_string()))?;
             let listing = catalogue::fetch(service, &context, Duration::from_secs(10)).await?;
             sources.push(Source {

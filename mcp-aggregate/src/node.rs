@@ -172,7 +172,7 @@ impl Node {
     /// A node around a service, for tests.
     pub(crate) fn of(id: &str, service: impl mcp_core::Seam) -> Arc<Self> {
         let parts = crate::Upstream::service(id, service)
-            .prepare(&Timing::default())
+            .prepare(&crate::upstream::Shared::default())
             .expect("the id is well formed");
         Arc::new(Self::new(parts, 1))
     }

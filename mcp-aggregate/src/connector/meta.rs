@@ -28,6 +28,20 @@ pub(crate) fn complete(request: &mut Request) {
     request.params_mut().set("_meta", Json::from(own));
 }
 
+/// Optional members of parameters that some clients send as null, which the schema does not allow.
+#[cfg(any(feature = "http", feature = "stdio"))]
+const OPTIONAL: [&str; 5] = ["_meta", "arguments", "context", "cursor", "task"];
+
+/// Leaves optional members out that are null: strict servers refuse them.
+#[cfg(any(feature = "http", feature = "stdio"))]
+pub(crate) fn drop_nulls(request: &mut Request) {
+    for name in OPTIONAL {
+        if request.param(name).is_some_and(|value| value.is_null()) {
+            request.params_mut().remove(name);
+        }
+    }
+}
+
 /// Whether an answer to `server/discover` says that the revision is spoken. Servers of the session era may answer
 /// anything to a method that they do not know.
 #[cfg(any(feature = "http", feature = "stdio"))]
@@ -43,6 +57,25 @@ pub(crate) fn is_discovery(answer: &mcp_core::Response) -> bool {
 #[cfg(all(test, any(feature = "http", feature = "stdio")))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn optional_members_that_are_null_are_left_out_and_nothing_else() {
+        for (params, kept) in [
+            (
+                r#"{"_meta":null,"name":"t","arguments":null,"cursor":null}"#,
+                r#"{"name":"t"}"#,
+            ),
+            (
+                r#"{"name":"t","arguments":{"x":null},"other":null}"#,
+                r#"{"name":"t","arguments":{"x":null},"other":null}"#,
+            ),
+        ] {
+            let params = Json::parse(params).unwrap();
+            let mut request = Request::new(mcp_core::Method::TOOLS_CALL, Some(params)).unwrap();
+            drop_nulls(&mut request);
+            assert_eq!(request.params().unwrap().to_json().as_str(), kept);
+        }
+    }
 
     #[test]
     fn an_answer_to_anything_does_not_make_a_server_modern() {

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use mcp_core::{
-    CatalogueChange, ConfigErrors, Error, ErrorKind, Json, MemoryChangeFeed, Timing, UpstreamId,
+    CatalogueChange, ConfigErrors, Error, ErrorKind, Json, MemoryChangeFeed, UpstreamId,
 };
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +31,7 @@ use crate::{
     catalogue::{CatalogueReader, Interner},
     node::{Node, NodeParts},
     seal::Sealer,
+    upstream::Shared,
 };
 
 /// What everything in a gateway shares.
@@ -43,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) info: Json,
     pub(crate) instructions: Option<String>,
     pub(crate) extensions: Extensions,
-    pub(crate) timing: Timing,
+    pub(crate) shared: Shared,
     pub(crate) reader: CatalogueReader,
     pub(crate) interner: Interner,
     pub(crate) feed: MemoryChangeFeed,
@@ -64,7 +65,7 @@ pub(crate) struct CoreParts {
     pub(crate) info: Json,
     pub(crate) instructions: Option<String>,
     pub(crate) extensions: Extensions,
-    pub(crate) timing: Timing,
+    pub(crate) shared: Shared,
     pub(crate) reader: CatalogueReader,
     pub(crate) views: Views,
     pub(crate) sealer: Sealer,
@@ -90,7 +91,7 @@ impl Core {
             info: parts.info,
             instructions: parts.instructions,
             extensions: parts.extensions,
-            timing: parts.timing,
+            shared: parts.shared,
             reader: parts.reader,
             interner: Interner::default(),
             feed: MemoryChangeFeed::default(),
@@ -185,7 +186,7 @@ impl Core {
         current: &mut GraphSpec,
         mut spec: GraphSpec,
     ) -> Result<GraphDiff, ConfigErrors> {
-        let parts = spec.prepare(&self.timing)?;
+        let parts = spec.prepare(&self.shared)?;
         let before = self.graph.load_full();
         let mut diff = GraphDiff::default();
         let mut next = Vec::with_capacity(parts.len());

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use mcp_core::{
-    BoxSeam, ConfigCheck, ConfigError, ConfigErrors, Error, IntoSeam, Seam, Timing, UpstreamId,
+    BoxSeam, ConfigCheck, ConfigError, ConfigErrors, Error, IntoSeam, Seam, UpstreamId,
 };
 use tower_layer::Layer;
 
@@ -13,7 +13,7 @@ use crate::{
     catalogue::{NamingPolicy, Prefixed, Snapshot, Source},
     digest::Identity,
     node::{Lists, Node, NodeParts},
-    upstream::Layers,
+    upstream::{Layers, Shared},
 };
 
 /// Describes the upstreams of a gateway, how their names are made public, and the layers around all of them.
@@ -70,17 +70,17 @@ impl GraphSpec {
     /// # Errors
     ///
     /// Every setting that is not allowed, under its key: `upstreams.crm.url`.
-    pub fn check(&self, timing: &Timing) -> Result<(), ConfigErrors> {
-        self.prepare(timing).map(drop)
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        self.prepare(&Shared::default()).map(drop)
     }
 
-    pub(crate) fn prepare(&self, timing: &Timing) -> Result<Vec<NodeParts>, ConfigErrors> {
+    pub(crate) fn prepare(&self, shared: &Shared) -> Result<Vec<NodeParts>, ConfigErrors> {
         ConfigErrors::collect(|check| {
-            check.below("upstreams", |check| self.prepare_in(timing, check))
+            check.below("upstreams", |check| self.prepare_in(shared, check))
         })
     }
 
-    fn prepare_in(&self, timing: &Timing, check: &mut ConfigCheck) -> Vec<NodeParts> {
+    fn prepare_in(&self, shared: &Shared, check: &mut ConfigCheck) -> Vec<NodeParts> {
         let mut seen = std::collections::HashSet::new();
         let mut all = Vec::with_capacity(self.upstreams.len());
         for upstream in &self.upstreams {
@@ -91,7 +91,7 @@ impl GraphSpec {
                     "an id that no other upstream has",
                 ));
             }
-            all.extend(check.take(upstream.prepare(timing)));
+            all.extend(check.take(upstream.prepare(shared)));
         }
         all
     }

@@ -45,6 +45,7 @@ use crate::{
     catalogue::{CatalogueReader, NamingPolicy, Snapshot},
     digest::Identity,
     seal::Sealer,
+    upstream::Shared,
 };
 
 /// Builder of a [`Gateway`]. Building is pure: nothing is sent, started or bound before [`Gateway::start`].
@@ -188,15 +189,11 @@ impl GatewayBuilder {
     ///
     /// Every setting that is not allowed, all at once, each under its key: `upstreams.crm.url`.
     pub fn build(self) -> Result<Gateway, ConfigErrors> {
+        let shared = Shared::new(self.timing.clone(), &self.bounds);
         let mut nodes = Vec::new();
         ConfigErrors::collect(|check| {
             check.below("timing", |check| self.timing.check(check));
-            nodes.extend(
-                check
-                    .take(self.spec.prepare(&self.timing))
-                    .into_iter()
-                    .flatten(),
-            );
+            nodes.extend(check.take(self.spec.prepare(&shared)).into_iter().flatten());
         })?;
         let mut info = json!({ "name": self.name, "version": self.version });
         if let Some(title) = self.title {
@@ -208,7 +205,7 @@ impl GatewayBuilder {
             info: Json::from(info),
             instructions: self.instructions,
             extensions: Extensions::new(self.extensions),
-            timing: self.timing,
+            shared,
             reader: self.reader,
             views: Views::new(&self.bounds),
             sealer: self

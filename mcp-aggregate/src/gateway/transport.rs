@@ -18,13 +18,17 @@ impl Transport {
     ) -> Self {
         let (draining, closing) = (transport.clone(), transport.clone());
         Self {
-            drain: Arc::new(move |_deadline| {
+            drain: Arc::new(move |deadline| {
                 let transport = draining.clone();
-                Box::pin(async move { drop(transport) })
+                Box::pin(async move {
+                    if !transport.drain(deadline).await {
+                        tracing::warn!("calls of clients are cut off at the drain deadline");
+                    }
+                })
             }),
             close: Arc::new(move || {
                 let transport = closing.clone();
-                Box::pin(async move { transport.close() })
+                Box::pin(async move { transport.close().await })
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! Descriptions of upstreams.
 
 mod layers;
+mod shared;
 mod source;
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
@@ -10,8 +11,8 @@ use mcp_core::{
 };
 use tower_layer::Layer;
 
-pub(crate) use self::layers::Layers;
 use self::source::{Settings, Source};
+pub(crate) use self::{layers::Layers, shared::Shared};
 use crate::{
     Lifecycle, SessionScope,
     digest::{Digest, Digester, Identity},
@@ -63,6 +64,7 @@ impl Upstream {
             settings: Settings {
                 scope: None,
                 message_limit: None,
+                one_call_at_a_time: false,
             },
             layers: Layers::default(),
             timing: None,
@@ -231,6 +233,13 @@ impl Upstream {
         self
     }
 
+    /// Lets one call at a time reach the server, from all clients together. For servers that lose what is written at the same
+    /// moment. Default is all at once. Pings and listeners run beside calls.
+    pub fn one_call_at_a_time(mut self) -> Self {
+        self.settings.one_call_at_a_time = true;
+        self
+    }
+
     /// Adds a layer inside the gateway's own layers. The first is the outermost.
     ///
     /// The digest knows the layer as itself: a description that is made again with a layer made again differs. Use
@@ -296,12 +305,12 @@ impl Upstream {
     }
 
     /// Checks the description and prepares what a node is made of. Nothing is started.
-    pub(crate) fn prepare(&self, timing: &Timing) -> Result<NodeParts, ConfigErrors> {
-        ConfigErrors::collect(|check| check.below(&self.id, |check| self.prepare_in(timing, check)))
+    pub(crate) fn prepare(&self, shared: &Shared) -> Result<NodeParts, ConfigErrors> {
+        ConfigErrors::collect(|check| check.below(&self.id, |check| self.prepare_in(shared, check)))
             .map(|parts| parts.expect("a description without errors can be prepared"))
     }
 
-    fn prepare_in(&self, timing: &Timing, check: &mut ConfigCheck) -> Option<NodeParts> {
+    fn prepare_in(&self, shared: &Shared, check: &mut ConfigCheck) -> Option<NodeParts> {
         for misplaced in &self.misplaced {
             check.push(ConfigError::new(
                 misplaced.setting,
@@ -309,13 +318,15 @@ impl Upstream {
                 format!("only for an upstream with {}", misplaced.source),
             ));
         }
-        let mut timing = self.timing.as_ref().unwrap_or(timing).clone();
+        let mut timing = self.timing.as_ref().unwrap_or(&shared.timing).clone();
         if let Some(list) = self.list_timeout {
             timing = timing.with_list(list);
         }
         check.below("timing", |check| timing.check(check));
         let id = check.take(UpstreamId::new(&self.id))?;
-        let connected = self.source.connect(&id, &self.settings, &timing, check)?;
+        let connected = self
+            .source
+            .connect(&id, &self.settings, &timing, shared, check)?;
         let mut sharing = connected.sharing;
         if self.shared_lists {
             sharing.lists = Lists::Everyone;

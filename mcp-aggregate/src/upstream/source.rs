@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use mcp_core::{BoxSeam, ConfigCheck, Timing, UpstreamId};
 
+use super::Shared;
+
 use crate::{
     Lifecycle, SessionScope,
     digest::{Digester, Identity},
@@ -39,6 +41,7 @@ pub(super) struct Http {
 pub(super) struct Settings {
     pub(super) scope: Option<SessionScope>,
     pub(super) message_limit: Option<std::num::NonZeroUsize>,
+    pub(super) one_call_at_a_time: bool,
 }
 
 /// A service with what ends it.
@@ -68,17 +71,24 @@ impl Source {
         id: &UpstreamId,
         settings: &Settings,
         timing: &Timing,
+        shared: &Shared,
         check: &mut ConfigCheck,
     ) -> Option<Connected> {
         match self {
             #[cfg(feature = "http")]
-            Self::Http(http) => http.connect(id, settings, check),
+            Self::Http(http) => http.connect(id, settings, timing, shared, check),
             #[cfg(feature = "stdio")]
-            Self::Command(command) => Some(run(command, id, settings, timing)),
+            Self::Command(command) => Some(run(command, id, settings, timing, shared)),
             Self::Service {
                 service, lifecycle, ..
             } => {
-                let _ = timing;
+                let _ = (timing, shared);
+                check.require(
+                    !settings.one_call_at_a_time,
+                    "one_call_at_a_time",
+                    true,
+                    "false for a service in this process; put a concurrency limit around it",
+                );
                 check.require(
                     settings.scope.is_none(),
                     "scope",
@@ -126,6 +136,8 @@ impl Http {
         &self,
         id: &UpstreamId,
         settings: &Settings,
+        timing: &Timing,
+        shared: &Shared,
         check: &mut ConfigCheck,
     ) -> Option<Connected> {
         use mcp_core::ConfigError;
@@ -143,7 +155,12 @@ impl Http {
         };
         let mut builder = crate::connector::http::HttpConnector::builder(id.clone(), url)
             .with_scope(scope)
-            .with_headers(headers);
+            .with_headers(headers)
+            .with_sessions(shared.sessions.clone())
+            .with_idle_timeout(timing.idle);
+        if settings.one_call_at_a_time {
+            builder = builder.with_one_call_at_a_time();
+        }
         if let Some((_, client)) = &self.client {
             builder = builder.with_client(client.clone());
         }
@@ -205,12 +222,17 @@ fn run(
     id: &UpstreamId,
     settings: &Settings,
     timing: &Timing,
+    shared: &Shared,
 ) -> Connected {
     let scope = settings.scope.unwrap_or(SessionScope::PerPrincipal);
     let mut connector = crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
         .with_scope(scope)
         .with_start_timeout(timing.start)
-        .with_idle_timeout(timing.idle);
+        .with_idle_timeout(timing.idle)
+        .with_processes(shared.processes.clone());
+    if settings.one_call_at_a_time {
+        connector = connector.with_one_call_at_a_time();
+    }
     if let Some(limit) = settings.message_limit {
         connector = connector.with_message_limit(limit.get());
     }

@@ -64,7 +64,7 @@ fn every_error_of_a_description_is_found_with_its_key() {
         ),
     ] {
         let errors = upstream
-            .prepare(&Timing::default())
+            .prepare(&Shared::default())
             .err()
             .expect("it is wrong");
         let found: Vec<_> = errors.iter().map(|error| error.key().to_owned()).collect();

@@ -182,3 +182,17 @@ async fn an_error_status_with_an_error_of_no_id_is_that_error() {
     });
     assert_eq!(came.await, Err(ErrorKind::Answered));
 }
+
+#[tokio::test]
+async fn an_answer_to_another_call_before_the_right_one_is_passed_over() {
+    for stateless in [false, true] {
+        let came = outcome(stateless, |seen| {
+            let foreign = r#"{"jsonrpc":"2.0","id":424242,"result":{}}"#;
+            let right = message(seen);
+            Act::Hold(open_events(&format!(
+                "data: {foreign}\n\ndata: {right}\n\n"
+            )))
+        });
+        assert_eq!(came.await, Ok(()), "stateless: {stateless}");
+    }
+}

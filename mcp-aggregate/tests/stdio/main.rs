@@ -4,5 +4,9 @@
 
 mod answers;
 mod asking;
+mod bounds;
+#[cfg(target_os = "linux")]
+mod ends;
 mod fixture;
+mod serving;
 mod start;

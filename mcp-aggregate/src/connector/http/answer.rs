@@ -1,6 +1,6 @@
 //! Reading the answer to a call of the session era, and what comes before it.
 
-use http::{HeaderValue, Method as HttpMethod, StatusCode};
+use http::{HeaderValue, Method as HttpMethod};
 use mcp_core::{
     Error, ErrorKind, Response,
     jsonrpc::{Id, Message},
@@ -80,21 +80,19 @@ async fn read_whole(session: &Session, reply: Reply, call: u64) -> Result<(), Er
 async fn read_events(session: &Session, mut events: Events, call: u64) -> Result<(), Error> {
     let mut place = Place::start();
     loop {
-        let Some(mut broke) = read_stream(session, events, call, &mut place).await? else {
+        let read = read_stream(session, &mut events, call, &mut place).await?;
+        let Some(broke) = read else {
+            events.finish();
             return Ok(());
         };
-        events = loop {
-            let (Some(last), true) = (&place.last, place.fruitless < FRUITLESS) else {
-                return Err(place.unread.take().unwrap_or(broke));
-            };
-            place.fruitless += 1;
-            sleep(place.pause.clamp(PAUSE.0, PAUSE.1)).await;
-            match Box::pin(resume(session, last)).await {
-                Ok(reply) if reply.is_events() => break reply.events(),
-                // The server may be starting again.
-                Err(refused) if refused.is_passing() => broke = refused.error,
-                _ => return Err(broke),
-            }
+        let (Some(last), true) = (&place.last, place.fruitless < FRUITLESS) else {
+            return Err(place.unread.take().unwrap_or(broke));
+        };
+        place.fruitless += 1;
+        sleep(place.pause.clamp(PAUSE.0, PAUSE.1)).await;
+        events = match Box::pin(resume(session, last)).await {
+            Ok(reply) if reply.is_events() => reply.events(),
+            _ => return Err(broke),
         };
     }
 }
@@ -102,7 +100,7 @@ async fn read_events(session: &Session, mut events: Events, call: u64) -> Result
 /// Reads a stream as far as the answer, or returns why it ended without one.
 async fn read_stream(
     session: &Session,
-    mut events: Events,
+    events: &mut Events,
     call: u64,
     place: &mut Place,
 ) -> Result<Option<Error>, Error> {
@@ -128,9 +126,10 @@ async fn read_stream(
         };
         for message in messages {
             place.fruitless = 0;
-            if take(session, message, call)? {
-                events.finish();
-                return Ok(None);
+            match take(session, message, call) {
+                Ok(true) => return Ok(None),
+                Ok(false) => {}
+                Err(stray) => events.end_soon(stray),
             }
             // Let what has arrived reach its client before more is read.
             yield_now().await;
@@ -148,17 +147,6 @@ async fn resume(session: &Session, last: &str) -> Result<Reply, Refused> {
         .wire
         .bare(HttpMethod::GET, &session.opener, &headers)
         .await
-}
-
-impl Refused {
-    /// Whether the same request may be answered a little later.
-    fn is_passing(&self) -> bool {
-        let unreachable = matches!(
-            self.error.kind(),
-            ErrorKind::NotSent | ErrorKind::Unavailable | ErrorKind::Timeout
-        );
-        unreachable && (self.status == StatusCode::OK || self.status.is_server_error())
-    }
 }
 
 /// Takes a message of a call's own stream. Returns whether it is the answer.
@@ -200,9 +188,13 @@ pub(super) async fn first(reply: Reply, id: u64) -> Result<Result<Response, Erro
         match event_messages(&event) {
             Ok(messages) => {
                 for message in messages {
-                    if let Some(answer) = settle(message, id)? {
-                        events.finish();
-                        return Ok(answer);
+                    match settle(message, id) {
+                        Ok(Some(answer)) => {
+                            events.finish();
+                            return Ok(answer);
+                        }
+                        Ok(None) => {}
+                        Err(stray) => events.end_soon(stray),
                     }
                 }
             }
@@ -219,7 +211,7 @@ pub(super) async fn first(reply: Reply, id: u64) -> Result<Result<Response, Erro
 ///
 /// # Errors
 ///
-/// It answers another call: on the stream of one call nothing else can come.
+/// It answers another call.
 pub(super) fn settle(
     message: Message,
     call: u64,

@@ -8,7 +8,7 @@ use mcp_core::{
 };
 
 /// Why an exchange with a server of the session era failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failed {
     /// The server does not know the session any more, and has not acted on the request. The error is what it said.
     Expired(Error),

@@ -14,7 +14,6 @@ use super::{
     reply::{Reply, event_messages},
     session::{Background, Session},
     slot::Slot,
-    wire::Wire,
 };
 
 /// The shortest and the longest base of the backoff before a broken stream is opened again.
@@ -24,17 +23,13 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 const LIVED: Duration = Duration::from_secs(10);
 
 /// Answers `subscriptions/listen` for as long as the caller waits, across the sessions that the server loses.
-pub(super) async fn call(
-    slot: &Arc<Slot>,
-    wire: &Arc<Wire>,
-    request: &Request,
-) -> Result<Response, Failed> {
+pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response, Failed> {
     let filter = Filter::read(request);
     let mut acknowledged = false;
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     loop {
         let started = Instant::now();
-        match listen_once(slot, wire, request, &filter, &mut acknowledged).await {
+        match listen_once(slot, request, &filter, &mut acknowledged).await {
             Err(Failed::Expired(_)) => {}
             // Once it listens, it goes on listening: the server may come back.
             Err(Failed::Error(error)) if acknowledged && is_unavailable(&error) => {}
@@ -56,12 +51,11 @@ fn is_unavailable(error: &Error) -> bool {
 
 async fn listen_once(
     slot: &Arc<Slot>,
-    wire: &Arc<Wire>,
     request: &Request,
     filter: &Filter,
     acknowledged: &mut bool,
 ) -> Result<Response, Failed> {
-    let session = slot.session(wire, request).await?;
+    let session = slot.session(request).await?;
     let mut ticket = session
         .inbox
         .attach(request, filter.clone())

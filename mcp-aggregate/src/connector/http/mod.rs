@@ -14,10 +14,10 @@ mod slot;
 mod wire;
 
 use std::{
-    collections::HashMap,
     fmt,
+    num::NonZeroUsize,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
@@ -35,7 +35,16 @@ use tower_service::Service;
 use url::Url;
 
 use self::{error::Failed, slot::Slot, wire::Wire};
-use super::{ScopeKey, SessionScope};
+use super::{
+    Allowance, SessionScope,
+    lifecycle::State,
+    meta,
+    pool::{Lease, Pool},
+    turns::Turns,
+};
+
+const SESSIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+const SESSIONS_PER_PRINCIPAL: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// A server over Streamable HTTP as a service of the seam. Clones share connections and sessions.
 #[derive(Clone)]
@@ -43,13 +52,14 @@ pub struct HttpConnector(Arc<Shared>);
 
 struct Shared {
     wire: Arc<Wire>,
-    state: super::lifecycle::State,
     scope: SessionScope,
     modern: Spoken,
     sessions: Spoken,
     /// Held while it is found out whether the server is modern.
     probing: AsyncMutex<()>,
-    slots: Mutex<HashMap<ScopeKey, Arc<Slot>>>,
+    pool: Pool<Arc<Slot>>,
+    turns: Turns,
+    state: State,
 }
 
 /// Settings of an [`HttpConnector`].
@@ -62,6 +72,9 @@ pub struct HttpConnectorBuilder {
     credentials: Option<Arc<dyn CredentialProvider>>,
     headers: HeaderMap,
     limit: usize,
+    sessions: Option<Allowance>,
+    idle: Duration,
+    turns: Turns,
 }
 
 /// Whether a server speaks an era, as far as is known.
@@ -93,6 +106,9 @@ impl HttpConnector {
             credentials: None,
             headers: HeaderMap::new(),
             limit: 16 << 20,
+            sessions: None,
+            idle: Duration::from_secs(15 * 60),
+            turns: Turns::default(),
         }
     }
 
@@ -100,6 +116,15 @@ impl HttpConnector {
     #[must_use]
     pub fn has_credentials(&self) -> bool {
         self.0.wire.has_credentials()
+    }
+
+    pub(super) fn lifecycle_state(&self) -> &State {
+        &self.0.state
+    }
+
+    /// Returns whether the client of a request has a session with the server.
+    pub(super) fn has_slot(&self, request: &Request) -> bool {
+        self.0.pool.has(self.0.scope, request)
     }
 
     /// Makes a call of a client whose era is not known to be spoken here.
@@ -143,21 +168,25 @@ impl HttpConnector {
     }
 
     async fn call_modern(self, request: Request) -> Result<Response, Error> {
+        let _turn = self.0.turns.wait(&request).await;
         let answer = modern::call(&self.0.wire, request).await;
         answer.map_err(|error| self.named(error))
     }
 
     async fn call_session(self, request: Request) -> Result<Response, Error> {
-        let slot = self.slot(&request).map_err(|error| self.named(error))?;
-        match slot::call(&slot, &self.0.wire, &request).await {
+        let slot = self.lease(&request).map_err(|error| self.named(error))?;
+        let turn = self.0.turns.wait(&request).await;
+        match slot::call(&slot, &request).await {
             Ok(response) => {
                 self.0.sessions.set(Some(true));
                 Ok(response)
             }
-            // Boxed, so that a call that goes well is small.
-            Err(failed) => Box::pin(self.after_failure(failed, request))
-                .await
-                .map_err(|error| self.named(error)),
+            Err(failed) => {
+                // Boxed, so that a call that goes well is small.
+                let answer = Box::pin(self.after_failure(failed, request)).await;
+                drop(turn);
+                answer.map_err(|error| self.named(error))
+            }
         }
     }
 
@@ -187,53 +216,17 @@ impl HttpConnector {
         }
     }
 
-    fn slot(&self, request: &Request) -> Result<Arc<Slot>, Error> {
-        let key = self.0.scope.key(request)?;
-        let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(&key) {
-            return Ok(Arc::clone(slot));
-        }
-        let slot = Arc::new(Slot::new(key.clone()));
-        slots.insert(key.clone(), Arc::clone(&slot));
-        if let ScopeKey::Session(session) = &key {
-            let (session, shared) = (session.clone(), Arc::downgrade(&self.0));
-            tokio::spawn(async move {
-                session.closed().await;
-                let Some(shared) = shared.upgrade() else {
-                    return;
-                };
-                let slot = shared
-                    .slots
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&key);
-                if let Some(slot) = slot {
-                    slot.end(&shared.wire).await;
-                }
-            });
-        }
-        Ok(slot)
+    fn lease(&self, request: &Request) -> Result<Lease<Arc<Slot>>, Error> {
+        let (scope, pool) = (self.0.scope, &self.0.pool);
+        pool.lease(scope, request, || {
+            let is_shared = scope == SessionScope::Shared;
+            Slot::new(Arc::clone(&self.0.wire), is_shared, pool.tasks().clone())
+        })
     }
 
-    pub(super) fn lifecycle_state(&self) -> &super::lifecycle::State {
-        &self.0.state
-    }
-
-    /// Returns whether the client of a request has a session with the server.
-    pub(super) fn has_slot(&self, request: &Request) -> bool {
-        let slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = self.0.scope.key(request);
-        key.is_ok_and(|key| slots.contains_key(&key))
-    }
-
-    /// Ends all sessions with the server.
+    /// Ends all sessions with the server and waits until it has been told. Later calls in sessions are refused.
     pub async fn shutdown(&self) {
-        let slots =
-            std::mem::take(&mut *self.0.slots.lock().unwrap_or_else(PoisonError::into_inner));
-        let all = slots.values().map(|slot| slot.end(&self.0.wire));
-        let ended = futures_util::future::join_all(all);
-        // A server that does not answer any more has ended its sessions by itself.
-        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        self.0.pool.shut_down().await;
     }
 }
 
@@ -268,6 +261,26 @@ impl HttpConnectorBuilder {
         self
     }
 
+    /// Sets the bound on sessions with servers that this connector shares with others. Default is 10,000 in all and 256 for
+    /// each principal, of this connector alone.
+    pub fn with_sessions(mut self, sessions: Allowance) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    /// Sets after how long without a call a session with the server is ended. Default is 15 minutes. A listener keeps it.
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle = timeout;
+        self
+    }
+
+    /// Lets one call at a time reach the server, whichever session it is for. For servers that lose what is written at the
+    /// same moment. Default is all at once. Pings and listeners run beside calls.
+    pub fn with_one_call_at_a_time(mut self) -> Self {
+        self.turns = Turns::one_at_a_time();
+        self
+    }
+
     /// Builds the connector. Nothing is sent.
     ///
     /// # Errors
@@ -278,6 +291,9 @@ impl HttpConnectorBuilder {
             Some(client) => client,
             None => GuardedClient::operator(self.url.as_str())?,
         };
+        let sessions = self
+            .sessions
+            .unwrap_or_else(|| Allowance::of_sessions(SESSIONS, SESSIONS_PER_PRINCIPAL));
         let wire = Wire::new(
             self.id,
             &self.url,
@@ -288,12 +304,13 @@ impl HttpConnectorBuilder {
         )?;
         Ok(HttpConnector(Arc::new(Shared {
             wire: Arc::new(wire),
-            state: super::lifecycle::State::default(),
             scope: self.scope,
             modern: Spoken::default(),
             sessions: Spoken::default(),
             probing: AsyncMutex::new(()),
-            slots: Mutex::default(),
+            pool: Pool::new(sessions, self.idle),
+            turns: self.turns,
+            state: State::default(),
         })))
     }
 }
@@ -308,8 +325,9 @@ impl Service<Request> for HttpConnector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let connector = self.clone();
+        meta::drop_nulls(&mut request);
         // Told apart here, so that no call is larger than its own way needs.
         match self.era_for(&request) {
             Some(Era::Stateless) => Box::pin(connector.call_modern(request)),

@@ -126,12 +126,14 @@ async fn follow(mut events: Events, id: u64, request: &Request) -> Result<Respon
                     request.notifier().notify(notification).await?;
                 }
                 // A server of this revision must not ask: it cannot be answered.
-                message => {
-                    if let Some(answer) = settle(message, id)? {
+                message => match settle(message, id) {
+                    Ok(Some(answer)) => {
                         events.finish();
                         return answer;
                     }
-                }
+                    Ok(None) => {}
+                    Err(stray) => events.end_soon(stray),
+                },
             }
         }
     }

@@ -12,12 +12,15 @@ use mcp_core::{
     jsonrpc::{Glimpse, Message, Messages},
     sse::{Event, EventReader},
 };
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::error;
 
 /// How long the end of a body that has been read as far as it matters is waited for.
 const TAIL: Duration = Duration::from_secs(1);
+
+/// How long the answer to a call may take after one to another call came in its place.
+const STRAY: Duration = Duration::from_secs(1);
 
 /// An answer whose head has arrived.
 pub(super) struct Reply {
@@ -84,6 +87,7 @@ impl Reply {
             reader: EventReader::new(self.limit),
             limit: self.limit,
             coding: content_coding(&self.headers),
+            end: None,
         }
     }
 
@@ -100,15 +104,41 @@ pub(super) struct Events {
     limit: usize,
     /// A content coding that is not read.
     coding: Option<String>,
+    /// When to stop reading, and why.
+    end: Option<Box<(Instant, Error)>>,
 }
 
 impl Events {
+    /// Stops reading a little later: what came makes it doubtful that the answer will.
+    pub(super) fn end_soon(&mut self, why: Error) {
+        self.end
+            .get_or_insert_with(|| Box::new((Instant::now() + STRAY, why)));
+    }
+
     /// Returns the next event; `None` at the end.
     ///
     /// # Cancel safety
     ///
     /// This method is cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, Error> {
+        match self.end.is_some() {
+            false => self.read().await,
+            // Boxed, so that a call that goes well is small.
+            true => Box::pin(self.read_to_end()).await,
+        }
+    }
+
+    async fn read_to_end(&mut self) -> Result<Option<Event>, Error> {
+        let Some((end, why)) = self.end.as_deref().cloned() else {
+            return self.read().await;
+        };
+        match timeout_at(end, self.read()).await {
+            Ok(Ok(Some(event))) => Ok(Some(event)),
+            _ => Err(why),
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Event>, Error> {
         if let Some(coding) = &self.coding {
             return Err(coded(coding));
         }

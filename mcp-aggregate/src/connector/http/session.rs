@@ -42,7 +42,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session for the client of a request.
+    /// Opens a session for the client of a request, which is kept: see [`handshake::lasting`].
     pub(super) async fn open(
         wire: &Arc<Wire>,
         request: &Request,
@@ -52,9 +52,7 @@ impl Session {
             true => ClientCapabilities::NONE,
             false => request.capabilities().clone(),
         };
-        let opener = Request::new(Method::INITIALIZE, None)?
-            .with_context_of(request)
-            .without_call();
+        let opener = request.clone();
         let params = handshake::opening(request, &capabilities);
         let id = wire.next_id();
         let body = jsonrpc::write_request(&Id::number(id), &Method::INITIALIZE, Some(&params));

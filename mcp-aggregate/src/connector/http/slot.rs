@@ -2,129 +2,131 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
 use http::Method as HttpMethod;
 use mcp_core::{
-    Error, ErrorKind, Method, Notification, Object, Request, Response,
+    Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     pipe::{Outbound, opening_level},
 };
-use tokio::{
-    sync::Mutex as AsyncMutex,
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::{error::Failed, listen, session::Session, wire::Wire};
-use crate::connector::ScopeKey;
+use crate::connector::{handshake, pool::Pooled, start::StartCell};
+
+/// How long the server may take to end a session.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// The place of one session: empty before the first call, and again when the server has forgotten it.
 pub(super) struct Slot {
-    key: ScopeKey,
-    current: ArcSwapOption<Session>,
-    /// Held while a session is opened. Callers that come meanwhile wait.
-    opening: AsyncMutex<()>,
-    /// The parameters of the last `logging/setLevel`, for the next session.
-    level: Mutex<Option<Object>>,
+    wire: Arc<Wire>,
+    /// Whether clients of several principals share the session.
+    shared: bool,
+    cell: Arc<StartCell<Session, Failed>>,
+    tasks: TaskTracker,
+    /// The level that a client has set last, for the next session.
+    level: Mutex<Option<String>>,
 }
 
 impl Slot {
-    pub(super) fn new(key: ScopeKey) -> Self {
-        Self {
-            key,
-            current: ArcSwapOption::empty(),
-            opening: AsyncMutex::new(()),
+    pub(super) fn new(wire: Arc<Wire>, shared: bool, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self {
+            wire,
+            shared,
+            cell: StartCell::new(),
+            tasks,
             level: Mutex::default(),
-        }
+        })
     }
 
     /// Returns the session, opening it where there is none.
-    pub(super) async fn session(
-        &self,
-        wire: &Arc<Wire>,
-        request: &Request,
-    ) -> Result<Arc<Session>, Failed> {
-        if let Some(session) = self.current.load_full() {
-            return Ok(session);
-        }
-        let _opening = self.opening.lock().await;
-        if let Some(session) = self.current.load_full() {
-            return Ok(session);
-        }
-        let shared = self.key == ScopeKey::Shared;
-        let session = Arc::new(Session::open(wire, request, shared).await?);
-        let level = match self.level().clone() {
-            Some(set) => Some(
-                Request::from_object(Method::SET_LEVEL, Some(set))?
-                    .with_context_of(&session.opener),
-            ),
-            None if shared => None,
-            None => opening_level(&session.opener, &session.discovered),
+    pub(super) async fn session(&self, request: &Request) -> Result<Arc<Session>, Failed> {
+        let begin = || {
+            let opening = open(
+                Arc::clone(&self.wire),
+                handshake::lasting(request)?,
+                self.shared,
+                self.level().clone(),
+            );
+            Ok(opening)
         };
-        if let Some(level) = level {
-            // A server that takes no levels logs as it likes.
-            let _ = session.exchange(&level).await;
-        }
-        self.current.store(Some(Arc::clone(&session)));
-        Ok(session)
+        self.cell.get(&self.tasks, |_| true, begin).await
     }
 
-    fn level(&self) -> MutexGuard<'_, Option<Object>> {
+    fn level(&self) -> MutexGuard<'_, Option<String>> {
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note that the server does not know a session any more.
     pub(super) fn expire(&self, session: &Arc<Session>) {
-        let current = self.current.load();
-        if current
-            .as_ref()
-            .is_some_and(|own| Arc::ptr_eq(own, session))
-        {
-            self.current.compare_and_swap(&current, None);
-        }
+        self.cell.forget(session);
         session.close();
-    }
-
-    /// Ends the session with the server.
-    pub(super) async fn end(&self, wire: &Arc<Wire>) {
-        let Some(session) = self.current.swap(None) else {
-            return;
-        };
-        session.close();
-        let ended = wire.bare(HttpMethod::DELETE, &session.opener, &session.headers);
-        // A server that cannot end sessions ends them by their age.
-        let _ = timeout(Duration::from_secs(2), ended).await;
     }
 }
 
-/// Makes a call in the session of its client.
-pub(super) async fn call(
-    slot: &Arc<Slot>,
-    wire: &Arc<Wire>,
-    request: &Request,
-) -> Result<Response, Failed> {
-    if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
-        return Box::pin(listen::call(slot, wire, request)).await;
+impl Pooled for Arc<Slot> {
+    fn end(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.cell.abort();
+            let Some(session) = self.cell.take() else {
+                return;
+            };
+            session.close();
+            let ended = self
+                .wire
+                .bare(HttpMethod::DELETE, &session.opener, &session.headers);
+            // A server that cannot end sessions ends them by their age.
+            let _ = timeout(ENDING, ended).await;
+        })
     }
-    let session = match slot.current.load_full() {
+}
+
+/// Opens a session and sets the level of its log messages.
+async fn open(
+    wire: Arc<Wire>,
+    request: Request,
+    shared: bool,
+    level: Option<String>,
+) -> Result<Arc<Session>, Failed> {
+    let session = Arc::new(Session::open(&wire, &request, shared).await?);
+    let level = match level {
+        Some(level) => {
+            let mut params = Object::default();
+            params.set("level", Json::string(&level));
+            let set = Request::from_object(Method::SET_LEVEL, Some(params))?;
+            Some(set.with_context_of(&session.opener))
+        }
+        None if shared => None,
+        None => opening_level(&session.opener, &session.discovered),
+    };
+    if let Some(level) = level {
+        // A server that takes no levels logs as it likes.
+        let _ = session.exchange(&level).await;
+    }
+    Ok(session)
+}
+
+/// Makes a call in the session of its client.
+pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response, Failed> {
+    if *request.method() == Method::SUBSCRIPTIONS_LISTEN {
+        return Box::pin(listen::call(slot, request)).await;
+    }
+    let session = match slot.cell.current() {
         Some(session) => session,
-        None => Box::pin(slot.session(wire, request)).await?,
+        None => Box::pin(slot.session(request)).await?,
     };
     match attempt(&session, slot, request).await {
         // Boxed, so that a call that goes well is small.
         Err(Failed::Expired(error)) => {
             slot.expire(&session);
-            Box::pin(call_again(slot, wire, request, error)).await
+            Box::pin(call_again(slot, request, error)).await
         }
         other => other,
     }
 }
 
 /// Makes a call again in a new session, if that is safe. `lost` is what the server said to the first attempt.
-async fn call_again(
-    slot: &Arc<Slot>,
-    wire: &Arc<Wire>,
-    request: &Request,
-    lost: Error,
-) -> Result<Response, Failed> {
+async fn call_again(slot: &Arc<Slot>, request: &Request, lost: Error) -> Result<Response, Failed> {
     if !is_repeatable(request) {
         // It may be a refusal for another reason, which a new session does not mend.
         return Err(Failed::Error(match lost.kind() {
@@ -136,7 +138,7 @@ async fn call_again(
             .with_source(lost),
         }));
     }
-    let session = slot.session(wire, request).await?;
+    let session = slot.session(request).await?;
     match attempt(&session, slot, request).await {
         // What is said of a new session as well is not about sessions.
         Err(Failed::Expired(error)) => {
@@ -172,7 +174,7 @@ async fn attempt(
     }
     let answer = session.exchange(request).await?;
     if *request.method() == Method::SET_LEVEL {
-        *slot.level() = request.params().cloned();
+        *slot.level() = request.param("level").and_then(|level| level.to_text());
     }
     Ok(answer)
 }

@@ -83,7 +83,6 @@ impl Command {
         self.variables
             .iter()
             .filter_map(|(_, value)| value.to_str())
-            .filter(|value| value.len() >= 6)
             .map(str::to_owned)
             .collect()
     }

@@ -1,123 +1,89 @@
 //! Servers that are child processes, spoken to over their standard input and output.
 //!
 //! A process is started by the first call that needs it, runs for one [`SessionScope`], and is started again by
-//! the next call after it has ended, not sooner than a growing pause after the last start. It stops when its
-//! session ends, when nobody has called it for a while, and when the connector is shut down or dropped: first its
-//! input is closed, then its process group is sent SIGTERM, then SIGKILL.
+//! the next call after it has ended. One that had run for some seconds is started again at once, one that ended sooner after a
+//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to 60 s. A start goes on when the call
+//! that caused it is dropped, and calls that come meanwhile share it.
+//!
+//! A process stops when its session ends, when it has been idle for a while, to make room at a bound, and when the connector is
+//! shut down or dropped: first its input is closed, then its process group is sent SIGTERM, then SIGKILL. What is left of
+//! its group when this program ends without a shutdown is killed too: see [`Processes`].
 //!
 //! The process inherits the variables that a program needs to run (`PATH`, `HOME`, locale, temporary folder) and
 //! none else, so that secrets of this process do not reach it.
 
 mod command;
+mod guard;
 mod process;
+mod processes;
+mod redact;
+mod slot;
 mod stderr;
+mod supervisor;
+#[cfg(unix)]
+mod watchdog;
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
-use mcp_core::{Era, Error, ErrorKind, Method, Request, Response, UpstreamId};
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use mcp_core::{Era, Error, Method, Request, Response, UpstreamId};
 use tower_service::Service;
 
-pub use self::command::Command;
-use self::process::Process;
-use super::{ScopeKey, SessionScope, meta};
-
-/// The longest pause before a process that keeps ending is started again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// A process that ran this long has not failed to start.
-const STABLE: Duration = Duration::from_secs(30);
+pub use self::{command::Command, processes::Processes};
+use self::{process::Process, slot::ProcessSlot};
+use super::{SessionScope, lifecycle::State, meta, pool::Pool, turns::Turns};
 
 /// A server that is a child process, as a service of the seam. Clones share the processes.
 #[derive(Clone)]
 pub struct StdioConnector(Arc<Shared>);
 
 struct Shared {
-    settings: Settings,
-    state: super::lifecycle::State,
-    slots: Mutex<HashMap<ScopeKey, Arc<Slot>>>,
+    settings: Arc<Settings>,
+    pool: Pool<ProcessSlot>,
+    turns: Turns,
+    state: State,
 }
 
 /// What every process of a connector has in common.
-pub(super) struct Settings {
+#[derive(Clone)]
+struct Settings {
     id: UpstreamId,
     command: Command,
     scope: SessionScope,
     limit: usize,
     start: Duration,
     idle: Duration,
-}
-
-/// The place of one process.
-#[derive(Default)]
-struct Slot {
-    current: ArcSwapOption<Process>,
-    /// Held while the process is started. Callers that come meanwhile wait.
-    starting: AsyncMutex<Failures>,
-}
-
-/// How often a process has ended soon after its start.
-#[derive(Default)]
-struct Failures {
-    count: u32,
-    started: Option<Instant>,
-    last: Option<Error>,
-}
-
-impl Failures {
-    /// Returns how long the next start has to wait.
-    fn pause(&self) -> Duration {
-        let Some(started) = self.started.filter(|_| self.count > 0) else {
-            return Duration::ZERO;
-        };
-        let pause = Duration::from_millis(250) * 2_u32.saturating_pow(self.count.min(12));
-        pause.min(LONGEST_PAUSE).saturating_sub(started.elapsed())
-    }
-
-    /// Refuses a call that comes too soon after a failure, and says what the failure was. `ended` is why the process
-    /// ended that was started last.
-    fn later(&self, ended: Option<Error>, pause: Duration) -> Error {
-        let last = self.last.clone().or(ended);
-        let why = last
-            .as_ref()
-            .map_or("it ended soon after its last start", Error::message);
-        let message =
-            format!("the server keeps ending and is started again in {pause:.1?}; last: {why}");
-        let error = Error::new(ErrorKind::NotSent, message).with_retry_after(pause);
-        match last {
-            Some(last) => error.with_source(last),
-            None => error,
-        }
-    }
+    processes: Processes,
 }
 
 impl StdioConnector {
     /// Makes a connector that runs a command. Nothing is started.
     #[must_use]
     pub fn new(id: UpstreamId, command: Command) -> Self {
-        Self::with(Settings {
+        let settings = Settings {
             id,
             command,
             scope: SessionScope::PerPrincipal,
             limit: 16 << 20,
             start: Duration::from_secs(60),
             idle: Duration::from_secs(15 * 60),
-        })
+            processes: Processes::new(),
+        };
+        Self::with(settings, Turns::default())
     }
 
-    fn with(settings: Settings) -> Self {
+    fn with(settings: Settings, turns: Turns) -> Self {
+        let pool = Pool::new(settings.processes.allowance().clone(), settings.idle);
         Self(Arc::new(Shared {
-            settings,
-            state: super::lifecycle::State::default(),
-            slots: Mutex::default(),
+            settings: Arc::new(settings),
+            pool,
+            turns,
+            state: State::default(),
         }))
     }
 
@@ -127,7 +93,8 @@ impl StdioConnector {
         self.change(|settings| settings.scope = scope)
     }
 
-    /// Sets the largest message that is accepted from the process, in bytes. Default is 16 MiB.
+    /// Sets the largest message that is accepted from the process, in bytes. Default is 16 MiB. A longer one fails the call
+    /// that it answers.
     #[must_use]
     pub fn with_message_limit(self, bytes: usize) -> Self {
         self.change(|settings| settings.limit = bytes)
@@ -146,17 +113,34 @@ impl StdioConnector {
         self.change(|settings| settings.idle = timeout)
     }
 
-    /// Settings are changed before the connector is shared; a shared one is left as it is.
-    fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.0) {
-            change(&mut shared.settings);
-        }
-        self
+    /// Sets the bounds that this connector shares with others. Default is bounds of its own.
+    #[must_use]
+    pub fn with_processes(self, processes: Processes) -> Self {
+        self.change(|settings| settings.processes = processes)
+    }
+
+    /// Lets one call at a time reach the server, whichever process and session it is for. For servers that lose what is
+    /// written at the same moment. Default is all at once. Pings and listeners run beside calls.
+    #[must_use]
+    pub fn with_one_call_at_a_time(self) -> Self {
+        Self::with((*self.0.settings).clone(), Turns::one_at_a_time())
+    }
+
+    /// Makes a connector with other settings. Its processes are not those of this one.
+    fn change(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = (*self.0.settings).clone();
+        change(&mut settings);
+        Self::with(settings, self.0.turns.clone())
     }
 
     async fn answer(self, mut request: Request) -> Result<Response, Error> {
+        meta::drop_nulls(&mut request);
         let answer = async {
-            let process = self.process(&request).await?;
+            let slot = self.0.pool.lease(self.0.settings.scope, &request, || {
+                ProcessSlot::new(Arc::clone(&self.0.settings), self.0.pool.tasks().clone())
+            })?;
+            let _turn = self.0.turns.wait(&request).await;
+            let process = slot.process(&request).await?;
             match process.era() {
                 Era::Session => match *request.method() {
                     Method::DISCOVER => Ok(process.discovered()),
@@ -177,107 +161,19 @@ impl StdioConnector {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ScopeKey, Arc<Slot>>> {
-        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the process of a request, starting it where there is none.
-    async fn process(&self, request: &Request) -> Result<Arc<Process>, Error> {
-        let key = self.0.settings.scope.key(request)?;
-        let slot = {
-            let mut slots = self.lock();
-            match slots.get(&key) {
-                Some(slot) => Arc::clone(slot),
-                None => {
-                    let slot = Arc::new(Slot::default());
-                    slots.insert(key.clone(), Arc::clone(&slot));
-                    self.stop_when_closed(key);
-                    slot
-                }
-            }
-        };
-        if let Some(process) = slot.running() {
-            return Ok(process);
-        }
-        let mut failures = slot.starting.lock().await;
-        if let Some(process) = slot.running() {
-            return Ok(process);
-        }
-        if failures
-            .started
-            .is_some_and(|started| started.elapsed() > STABLE)
-        {
-            failures.count = 0;
-        }
-        let pause = failures.pause();
-        if !pause.is_zero() {
-            return Err(failures.later(slot.why_ended(), pause));
-        }
-        failures.started = Some(Instant::now());
-        match Process::start(&self.0.settings, request).await {
-            Ok(process) => {
-                // Counted until it has run for a while.
-                failures.count += 1;
-                failures.last = None;
-                slot.current.store(Some(Arc::clone(&process)));
-                Ok(process)
-            }
-            Err(error) => {
-                failures.count += 1;
-                failures.last = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    fn stop_when_closed(&self, key: ScopeKey) {
-        let ScopeKey::Session(session) = &key else {
-            return;
-        };
-        let (session, shared) = (session.clone(), Arc::downgrade(&self.0));
-        tokio::spawn(async move {
-            session.closed().await;
-            if let Some(shared) = shared.upgrade() {
-                // Dropping the slot stops its process.
-                Self(shared).lock().remove(&key);
-            }
-        });
-    }
-
-    pub(super) fn lifecycle_state(&self) -> &super::lifecycle::State {
+    pub(super) fn lifecycle_state(&self) -> &State {
         &self.0.state
     }
 
     /// Returns whether the client of a request has a process.
     pub(super) fn has_slot(&self, request: &Request) -> bool {
-        let key = self.0.settings.scope.key(request);
-        key.is_ok_and(|key| self.lock().contains_key(&key))
+        self.0.pool.has(self.0.settings.scope, request)
     }
 
-    /// Stops all processes and waits until they have ended.
+    /// Stops all processes and waits until they have ended, those among them whose session had ended before. Later calls are
+    /// refused.
     pub async fn shutdown(&self) {
-        let slots: Vec<_> = self.lock().drain().map(|(_, slot)| slot).collect();
-        let stopping = slots
-            .iter()
-            .filter_map(|slot| slot.current.swap(None))
-            .map(|process| async move { process.stop().await });
-        futures_util::future::join_all(stopping).await;
-    }
-}
-
-impl Slot {
-    fn running(&self) -> Option<Arc<Process>> {
-        let process = self.current.load_full()?;
-        if process.has_ended() {
-            return None;
-        }
-        process.touch();
-        Some(process)
-    }
-
-    /// Returns why the last process ended.
-    fn why_ended(&self) -> Option<Error> {
-        self.current.load().as_ref()?.why_ended()
+        self.0.pool.shut_down().await;
     }
 }
 

@@ -1,40 +1,32 @@
 //! One running process and the conversation with it.
 
-use std::{
-    process::{ExitStatus, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mcp_core::{
     ClientCapabilities, Era, Error, ErrorKind, Json, Method, Notification, Request, Response,
-    SessionKey, UpstreamId,
-    jsonrpc::{self, Glimpse, Id, Message},
-    lines::{self, Line, Lines},
+    SessionKey,
+    jsonrpc::{self, Id},
+    lines,
     pipe::{Outbound, Pipe, Replies, Wire, opening_level},
 };
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::{
-    process::ChildStdout,
     sync::{mpsc, watch},
-    task::JoinHandle,
-    time::{Instant, interval, sleep, timeout},
+    time::{Instant, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     Settings,
     stderr::{self, Tail},
+    supervisor::{Supervisor, with_tail},
 };
 use crate::connector::{SessionScope, handshake, meta};
-
-/// How long a process is given after its input was closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a process that ought to speak revision 2026-07-28 may take to say so before it is asked otherwise.
 const PROBE: Duration = Duration::from_secs(10);
@@ -49,10 +41,8 @@ pub(super) struct Process {
     pipe: Pipe,
     era: Era,
     discovered: Response,
-    epoch: Instant,
-    /// Milliseconds since the epoch.
-    last_used: Arc<AtomicU64>,
-    ended: watch::Receiver<bool>,
+    started: Instant,
+    ended: watch::Receiver<Option<Instant>>,
     _stop: DropGuard,
     stop: CancellationToken,
     /// The process no longer reads its input.
@@ -61,11 +51,15 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a process for the client of a request, and shakes hands.
-    pub(super) async fn start(settings: &Settings, request: &Request) -> Result<Arc<Self>, Error> {
+    pub(super) async fn start(
+        settings: &Settings,
+        tasks: &TaskTracker,
+        request: &Request,
+    ) -> Result<Arc<Self>, Error> {
         let client = request
             .session()
             .filter(|_| settings.scope != SessionScope::Shared);
-        let started = Started::run(settings, client.cloned())?;
+        let started = Started::run(settings, tasks, client.cloned())?;
         // Whatever fails from here on stops the process.
         let guard = started.stop.clone().drop_guard();
         let hands = timeout(
@@ -81,8 +75,7 @@ impl Process {
             pipe: started.pipe,
             era,
             discovered,
-            epoch: started.epoch,
-            last_used: started.last_used,
+            started: Instant::now(),
             ended: started.ended,
             _stop: guard,
             stop: started.stop,
@@ -103,18 +96,14 @@ impl Process {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        *self.ended.borrow() || self.stop.is_cancelled() || self.broken.is_cancelled()
+        self.ended.borrow().is_some() || self.stop.is_cancelled() || self.broken.is_cancelled()
     }
 
-    /// Returns why the process has ended, with its exit status and the tail of its stderr.
-    pub(super) fn why_ended(&self) -> Option<Error> {
-        self.pipe.inbox().closed()
-    }
-
-    /// Notes that the process is of use.
-    pub(super) fn touch(&self) {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_used.store(now, Ordering::Relaxed);
+    /// Returns for how long the process has served, when it ended, and why, with its exit status and the tail of its stderr.
+    pub(super) fn end(&self) -> (Duration, Instant, Option<Error>) {
+        let ended = self.ended.borrow().unwrap_or_else(Instant::now);
+        let served = ended.saturating_duration_since(self.started);
+        (served, ended, self.pipe.inbox().closed())
     }
 
     /// Stops the process and waits until it has ended.
@@ -122,7 +111,7 @@ impl Process {
         self.stop.cancel();
         let mut ended = self.ended.clone();
         // An error says that the supervisor is gone, and the process with it.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let _ = ended.wait_for(Option::is_some).await;
     }
 }
 
@@ -132,14 +121,18 @@ struct Started {
     stop: CancellationToken,
     broken: CancellationToken,
     tail: Tail,
-    ended: watch::Receiver<bool>,
-    last_used: Arc<AtomicU64>,
-    epoch: Instant,
+    ended: watch::Receiver<Option<Instant>>,
 }
 
 impl Started {
-    fn run(settings: &Settings, client: Option<SessionKey>) -> Result<Self, Error> {
+    fn run(
+        settings: &Settings,
+        tasks: &TaskTracker,
+        client: Option<SessionKey>,
+    ) -> Result<Self, Error> {
         let mut child = spawn(settings)?;
+        let guards = settings.processes.guards();
+        let guard = child.id().map(|group| guards.watch(group));
         let streams = (
             child.stdin().take(),
             child.stdout().take(),
@@ -153,13 +146,11 @@ impl Started {
         };
         let tail = Tail::default();
         let secrets = settings.command.secrets();
-        let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets.clone());
+        let reading = stderr::read(stderr, tail.clone(), settings.id.clone(), secrets);
         let (sender, messages) = mpsc::channel(WAITING);
         let pipe = Pipe::new(Lined(sender.downgrade())).for_client(client);
         let stop = CancellationToken::new();
-        let (ended, has_ended) = watch::channel(false);
-        let last_used = Arc::new(AtomicU64::new(0));
-        let epoch = Instant::now();
+        let (ended, has_ended) = watch::channel(None);
         let broken = CancellationToken::new();
         let (breaks, writing) = (broken.clone(), lines::write(stdin, messages));
         tokio::spawn(async move {
@@ -176,21 +167,16 @@ impl Started {
             stop: stop.clone(),
             broken: broken.clone(),
             tail: tail.clone(),
-            secrets,
             ended,
-            idle: settings.idle,
-            last_used: Arc::clone(&last_used),
-            epoch,
+            guard,
         };
-        tokio::spawn(supervisor.run(stdout, settings.limit));
+        tasks.spawn(supervisor.run(stdout, settings.limit));
         Ok(Self {
             pipe,
             stop,
             broken,
             tail,
             ended: has_ended,
-            last_used,
-            epoch,
         })
     }
 
@@ -201,7 +187,7 @@ impl Started {
         }
         let mut ended = self.ended.clone();
         // An error says that the supervisor is gone; a process that goes on running explains nothing.
-        let _ = timeout(ENDING, ended.wait_for(|ended| *ended)).await;
+        let _ = timeout(ENDING, ended.wait_for(Option::is_some)).await;
         match self.pipe.inbox().closed() {
             // The call itself has not been sent: only the handshake has.
             Some(why) => Error::new(ErrorKind::NotSent, why.message().to_owned()).with_source(why),
@@ -210,20 +196,12 @@ impl Started {
     }
 
     fn too_slow(&self, settings: &Settings) -> Error {
-        let said = self.tail.text(&settings.command.secrets());
+        let said = self.tail.text();
         let message = format!(
             "the server did not answer the handshake within {:?}",
             settings.start
         );
         Error::new(ErrorKind::NotSent, with_tail(message, &said))
-    }
-}
-
-/// Adds the tail of stderr, if there is any, to a message.
-fn with_tail(message: String, said: &str) -> String {
-    match said.is_empty() {
-        true => message,
-        false => format!("{message}; the end of its stderr: {said}"),
     }
 }
 
@@ -233,6 +211,7 @@ fn spawn(settings: &Settings) -> Result<Box<dyn ChildWrapper>, Error> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    settings.processes.guards().prepare(&mut command);
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
     command.spawn().map_err(|error| {
@@ -345,141 +324,3 @@ impl Replies for Lined {
         }
     }
 }
-
-/// Owns the process: reads what it says, and sees to it that it ends.
-struct Supervisor {
-    id: UpstreamId,
-    child: Box<dyn ChildWrapper>,
-    pipe: Pipe,
-    /// Taken out to close the input of the process.
-    sender: Option<mpsc::Sender<Bytes>>,
-    errors: JoinHandle<()>,
-    stop: CancellationToken,
-    broken: CancellationToken,
-    tail: Tail,
-    secrets: Vec<String>,
-    ended: watch::Sender<bool>,
-    idle: Duration,
-    last_used: Arc<AtomicU64>,
-    epoch: Instant,
-}
-
-impl Supervisor {
-    async fn run(mut self, stdout: ChildStdout, limit: usize) {
-        let mut lines = Lines::new(stdout, limit);
-        let mut tick = interval((self.idle / 4).max(Duration::from_millis(100)));
-        let stop = self.stop.clone();
-        let broken = self.broken.clone();
-        // What it has written before it stopped reading is still of use.
-        let deaf = async move {
-            broken.cancelled().await;
-            sleep(GRACE).await;
-        };
-        tokio::pin!(deaf);
-        let reason = loop {
-            tokio::select! {
-                line = lines.next() => match line {
-                    Ok(Some(Line::Whole(line))) => self.take(&line),
-                    Ok(Some(_)) => self.pass_over(lines.head(), limit),
-                    Ok(None) => break None,
-                    Err(error) => break Some(error.to_string()),
-                },
-                () = &mut deaf => break None,
-                () = stop.cancelled() => break Some("it was stopped".to_owned()),
-                _ = tick.tick() => if self.is_idle() {
-                    break Some("nobody has called it for a while".to_owned());
-                },
-            }
-        };
-        self.stop.cancel();
-        let why = match reason {
-            Some(reason) => {
-                // Whoever waits need not wait for the end as well.
-                self.close(&reason);
-                self.end().await;
-                reason
-            }
-            None => {
-                let why = match self.end().await {
-                    Some(status) => format!("it ended with {status}"),
-                    None => "it closed its input or output and was stopped".to_owned(),
-                };
-                // What it said last explains why it ended.
-                let _ = timeout(Duration::from_millis(250), &mut self.errors).await;
-                self.close(&why);
-                why
-            }
-        };
-        tracing::debug!(upstream = %self.id, reason = %why, "process ended");
-        self.ended.send_replace(true);
-    }
-
-    /// Takes a line that the process has written.
-    fn take(&self, line: &Bytes) {
-        match Message::parse_any(line) {
-            Ok(messages) => messages.for_each(|message| self.pipe.receive(message, None)),
-            Err(malformed) => {
-                // Some servers print what is not a message; no call waits for it.
-                tracing::debug!(upstream = %self.id, error = %malformed.error, "a line that is not a message");
-                if let Some(call) = Glimpse::of(line).answered() {
-                    let error = Error::new(
-                        ErrorKind::BadUpstream,
-                        "the server's answer is not a JSON-RPC message",
-                    );
-                    let error = error.with_source(malformed.error);
-                    self.pipe.inbox().fail(Some(call), error);
-                }
-            }
-        }
-    }
-
-    /// Fails the call whose answer is longer than allowed: the one that its beginning names, else the oldest.
-    fn pass_over(&self, head: &Bytes, limit: usize) {
-        let glimpse = Glimpse::of(head);
-        tracing::warn!(upstream = %self.id, limit, "a line that is longer than allowed is passed over");
-        if glimpse.has_method || head.first() != Some(&b'{') {
-            return;
-        }
-        let message = format!("the server answered with a message of more than {limit} bytes");
-        let error = Error::new(ErrorKind::TooLarge, message);
-        self.pipe.inbox().fail(glimpse.answered(), error);
-    }
-
-    /// Fails every call in progress.
-    fn close(&self, why: &str) {
-        let said = self.tail.text(&self.secrets);
-        let message = with_tail(format!("the server is not running: {why}"), &said);
-        let error = Error::new(ErrorKind::Unavailable, message).with_upstream(self.id.clone());
-        self.pipe.close(&error);
-    }
-
-    fn is_idle(&self) -> bool {
-        let last_used = Duration::from_millis(self.last_used.load(Ordering::Relaxed));
-        self.pipe.inbox().is_empty() && self.epoch.elapsed().saturating_sub(last_used) > self.idle
-    }
-
-    /// Ends the process and everything that it has started.
-    async fn end(&mut self) -> Option<ExitStatus> {
-        // Closing the input is the polite way.
-        self.sender = None;
-        let mut status = self.wait().await;
-        #[cfg(unix)]
-        if status.is_none() && self.child.signal(TERMINATE).is_ok() {
-            status = self.wait().await;
-        }
-        // What it has started itself may still run. An error says that nothing does.
-        let _ = self.child.start_kill();
-        match status {
-            None => self.wait().await,
-            known => known,
-        }
-    }
-
-    async fn wait(&mut self) -> Option<ExitStatus> {
-        timeout(GRACE, self.child.wait()).await.ok()?.ok()
-    }
-}
-
-/// SIGTERM (POSIX.1-2017, signal.h).
-#[cfg(unix)]
-const TERMINATE: i32 = 15;
