@@ -23,8 +23,11 @@ use mcp_captcha::{
     VendorClient,
 };
 use mcp_core::{
-    Amount, http_client::GuardedClient, secret::Secret, store::Namespace,
-    transport::http::HttpConfig,
+    Amount, BoxSeam,
+    http_client::GuardedClient,
+    secret::Secret,
+    store::Namespace,
+    transport::http::{HttpConfig, HttpTransport},
 };
 use url::Url;
 
@@ -90,6 +93,8 @@ impl Settings {
 pub struct App {
     /// What to serve.
     pub router: Router,
+    /// What is drained first when the program stops.
+    pub transport: HttpTransport<BoxSeam>,
     running: Running,
     browsers: BrowserService,
 }
@@ -119,11 +124,13 @@ pub async fn build(settings: Settings, state: &State) -> Outcome<App> {
         config = config.with_allowed_host(host)?;
     }
     let auth = authentication(&settings, state)?;
+    let transport = running.http(config);
     let router = Router::new()
-        .route_service("/mcp", running.http(config))
+        .route_service("/mcp", transport.clone())
         .layer(auth.layer());
     Ok(App {
         router,
+        transport,
         running,
         browsers,
     })

@@ -11,7 +11,7 @@ use browser_gateway::{Outcome, Settings, State, build};
 use clap::{Parser, Subcommand};
 use mcp_browser::Discover;
 use mcp_captcha::Vendor;
-use mcp_core::secret::Secret;
+use mcp_core::{secret::Secret, serve::Server};
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -143,12 +143,36 @@ async fn serve(arguments: Serve, state: &State) -> Outcome<()> {
         writeln!(std::io::stdout(), "key of me: {}", key.secret())?;
     }
     let router = app.router.clone();
-    tokio::select! {
-        served = async { axum::serve(listener, router).await } => served?,
-        stopped = tokio::signal::ctrl_c() => stopped?,
-    }
+    let server = Server::new(listener).with_part(app.transport.clone());
+    // The first signal lets calls finish, the second ends at once.
+    let again = async {
+        signal().await;
+        signal().await;
+    };
+    server.serve_until(router, signal(), again).await?;
     app.shutdown().await;
     Ok(())
+}
+
+/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        );
+        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn settings(arguments: Serve, url: Url) -> Outcome<Settings> {

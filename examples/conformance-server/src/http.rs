@@ -99,8 +99,7 @@ pub fn transport_service(fixture: &Fixture) -> BoxSeam {
     Stack::new(service).boxed()
 }
 
-/// Serves `fixture` at `/mcp` through the transport of `mcp-core`.
-pub fn transport_router(fixture: &Fixture) -> Router {
-    let transport = HttpTransport::new(transport_service(fixture), HttpConfig::default());
-    Router::new().route_service("/mcp", transport)
+/// Makes the HTTP transport of `mcp-core` for `fixture`.
+pub fn transport(fixture: &Fixture) -> HttpTransport<BoxSeam> {
+    HttpTransport::new(transport_service(fixture), HttpConfig::default())
 }

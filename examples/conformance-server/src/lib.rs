@@ -30,4 +30,4 @@ mod state;
 mod tools;
 
 pub use fixture::{Fixture, FixtureOptions, FixtureServer};
-pub use http::{HttpOptions, Replies, Sessions, router, transport_router, transport_service};
+pub use http::{HttpOptions, Replies, Sessions, router, transport, transport_service};

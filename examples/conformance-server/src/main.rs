@@ -2,13 +2,15 @@
 
 use std::{error::Error, io::Write as _, net::SocketAddr, num::NonZeroUsize};
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::Router;
 use clap::Parser;
 use conformance_server::{
-    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router, transport_router,
-    transport_service,
+    Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router, transport, transport_service,
 };
-use mcp_core::transport::stdio::{StdioConfig, serve_process};
+use mcp_core::{
+    serve::Server,
+    transport::stdio::{StdioConfig, serve_process},
+};
 use rmcp::{ServiceExt as _, transport::stdio};
 use tokio::net::TcpListener;
 
@@ -54,30 +56,39 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if arguments.json {
         options = options.with_replies(Replies::Json);
     }
-    let app = match arguments.mcp_core {
-        true => transport_router(&fixture),
-        false => router(&fixture, &options),
+    let listener = TcpListener::bind(arguments.listen).await?;
+    writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
+    let server = Server::new(listener);
+    if arguments.mcp_core {
+        let transport = transport(&fixture);
+        let app = Router::new().route_service("/mcp", transport.clone());
+        return Ok(server.with_part(transport).serve(app, signal()).await?);
+    }
+    let shutdown = options.shutdown.clone();
+    let stop = async {
+        signal().await;
+        shutdown.cancel();
     };
-    serve_http(app, arguments.listen, options).await
+    Ok(server.serve(router(&fixture, &options), stop).await?)
 }
 
-async fn serve_http(
-    app: Router,
-    address: SocketAddr,
-    options: HttpOptions,
-) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(address).await?;
-    writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
-    let listener = listener.tap_io(|stream| {
-        // Small events must not wait for the peer's acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
-    });
-    let shutdown = options.shutdown.clone();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async move {
-            let _ = tokio::signal::ctrl_c().await;
-            shutdown.cancel();
-        })
-        .await?;
-    Ok(())
+/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        );
+        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
 }

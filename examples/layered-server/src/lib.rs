@@ -7,9 +7,7 @@ mod units;
 use std::time::Duration;
 
 use axum::Router;
-use mcp_core::{
-    ConfigError, Seam, rmcp::serve, transport::http::HttpConfig, transport::http::HttpTransport,
-};
+use mcp_core::{ConfigError, Seam, rmcp::serve, transport::http::HttpTransport};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
@@ -38,8 +36,7 @@ pub fn layered(calls_per_minute: u32) -> Result<impl Seam, ConfigError> {
         .into_service())
 }
 
-/// Serves a service of the seam at `/mcp`.
-pub fn app(service: impl Seam) -> Router {
-    let transport = HttpTransport::new(service, HttpConfig::default());
+/// Serves a transport at `/mcp`.
+pub fn app(transport: HttpTransport<impl Seam>) -> Router {
     Router::new().route_service("/mcp", transport)
 }

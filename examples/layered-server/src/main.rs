@@ -4,7 +4,12 @@ use std::{error::Error, io::Write as _, net::SocketAddr};
 
 use clap::Parser;
 use layered_server::{app, layered};
-use mcp_core::{Principal, Seam, rmcp::RmcpServer};
+use mcp_core::{
+    Principal, Seam,
+    rmcp::RmcpServer,
+    serve::Server,
+    transport::http::{HttpConfig, HttpTransport},
+};
 use rmcp::{ServiceExt as _, transport::stdio};
 use tokio::net::TcpListener;
 
@@ -44,10 +49,33 @@ async fn serve_http(service: impl Seam, listen: SocketAddr) -> Result<(), Box<dy
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
-    let stop = async {
-        // Without signals it runs until it is killed.
-        let _ = tokio::signal::ctrl_c().await;
+    let transport = HttpTransport::new(service, HttpConfig::default());
+    let server = Server::new(listener).with_part(transport.clone());
+    // The first signal lets calls finish, the second ends at once.
+    let again = async {
+        signal().await;
+        signal().await;
     };
-    let serving = axum::serve(listener, app(service));
-    Ok(serving.with_graceful_shutdown(stop).await?)
+    Ok(server.serve_until(app(transport), signal(), again).await?)
+}
+
+/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        );
+        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
 }

@@ -5,6 +5,7 @@ use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use layered_server::{app, layered};
+use mcp_core::transport::http::{HttpConfig, HttpTransport};
 use mcp_core::{Principal, rmcp::RmcpServer};
 use rmcp::{
     ServiceExt as _,
@@ -46,7 +47,10 @@ async fn body(response: Response<Body>) -> Value {
 
 #[tokio::test]
 async fn over_http_the_limit_answers_429_with_a_time() {
-    let app = app(layered(2).unwrap());
+    let app = app(HttpTransport::new(
+        layered(2).unwrap(),
+        HttpConfig::default(),
+    ));
     for _ in 0..2 {
         let response = app.clone().oneshot(call("fahrenheit")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);

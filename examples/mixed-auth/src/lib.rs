@@ -29,6 +29,7 @@ use mcp_core::{
     CredentialProvider, Principal,
     http_client::{GuardedClient, HttpClient},
     secret::Secret,
+    serve::Server,
     store::MemoryStore,
     transport::http::HttpConfig,
 };
@@ -113,7 +114,7 @@ impl World {
             .layer(auth.layer())
             .merge(pages.router())
             .route("/client", get(|| async { "logged in" }));
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(Server::new(listener).serve(app, std::future::pending()));
         let relation = Relation::provider("gateway", Provider::oidc(&issuer), gw())
             .with_scopes(["mcp:read", "mcp:write"])
             .with_resource(url.as_str());

@@ -8,6 +8,7 @@ use mcp_auth::server::{JwtScheme, ResourceServer};
 use mcp_core::{
     Error, ErrorKind, PrincipalKind, Request, Response,
     http_client::HttpClient,
+    serve::Server,
     transport::http::{HttpConfig, HttpTransport},
 };
 use serde_json::{Value, json};
@@ -97,7 +98,7 @@ impl Upstream {
             next.run(request)
         };
         let app = app.layer(middleware::from_fn(note));
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(Server::new(listener).serve(app, std::future::pending()));
         Ok(Self { url, seen })
     }
 
