@@ -135,22 +135,36 @@ impl Node {
         self.calls.close();
     }
 
-    /// Takes no new calls, lets those in flight finish for at most `deadline`, and ends the rest.
-    pub(crate) async fn end(&self, deadline: Duration) {
+    /// Takes no new calls and waits for those in flight, at most `deadline`. Returns whether all have finished.
+    pub(crate) async fn drain(&self, deadline: Duration) -> bool {
         self.retire();
         let draining = async {
             match &self.lifecycle {
-                Some(lifecycle) => drop(tokio::join!(self.calls.wait(), lifecycle.drain(deadline))),
+                Some(lifecycle) => drop(tokio::join!(
+                    self.calls.wait(),
+                    lifecycle.drain(deadline)
+                )),
                 None => self.calls.wait().await,
             }
         };
-        if timeout(deadline, draining).await.is_err() {
-            tracing::warn!(upstream = %self.id, "calls in flight are cut off at the drain deadline");
-        }
+        timeout(deadline, draining).await.is_ok()
+    }
+
+    /// Ends the calls that are left, and what the service needed.
+    pub(crate) async fn stop(&self) {
+        self.retire();
         self.cut.cancel();
         if let Some(lifecycle) = &self.lifecycle {
             lifecycle.stop().await;
         }
+    }
+
+    /// Lets calls in flight finish for at most `deadline`, and ends the rest.
+    pub(crate) async fn end(&self, deadline: Duration) {
+        if !self.drain(deadline).await {
+            tracing::warn!(upstream = %self.id, "calls in flight are cut off at the drain deadline");
+        }
+        self.stop().await;
     }
 }
 

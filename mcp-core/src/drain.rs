@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -14,4 +14,15 @@ pub trait Drain: Send + Sync {
 
     /// Ends what is left and waits until it has ended.
     async fn close(&self);
+}
+
+#[async_trait]
+impl<T: Drain + ?Sized> Drain for Arc<T> {
+    async fn drain(&self, deadline: Duration) -> bool {
+        (**self).drain(deadline).await
+    }
+
+    async fn close(&self) {
+        (**self).close().await;
+    }
 }

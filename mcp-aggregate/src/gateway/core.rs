@@ -293,13 +293,21 @@ impl Core {
             .spawn(async move { member.node.end(deadline).await });
     }
 
-    /// Ends every member: lets calls in flight finish for at most `deadline`.
-    pub(crate) async fn end(&self, deadline: Duration) {
+    /// Takes no new calls and waits for those in flight, at most `deadline`. Returns whether all have finished.
+    pub(crate) async fn drain(&self, deadline: Duration) -> bool {
         let graph = self.graph.load_full();
-        let ending = graph.members().iter().map(|member| {
+        let draining = graph.members().iter().map(|member| {
             member.leaving.cancel();
-            member.node.end(deadline)
+            member.node.drain(deadline)
         });
+        join_all(draining).await.into_iter().all(|drained| drained)
+    }
+
+    /// Ends every member and everything that runs beside the calls.
+    pub(crate) async fn end(&self) {
+        self.ending.cancel();
+        let graph = self.graph.load_full();
+        let ending = graph.members().iter().map(|member| member.node.stop());
         join_all(ending).await;
         self.tasks.close();
         self.tasks.wait().await;

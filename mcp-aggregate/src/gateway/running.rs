@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{ChangeFeed, ChangeStream, ConfigError, ConfigErrors, EntryKind};
+use async_trait::async_trait;
+use mcp_core::{ChangeFeed, ChangeStream, ConfigError, ConfigErrors, Drain, EntryKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -228,27 +229,28 @@ impl Running {
         self.core.spec.lock().await.clone()
     }
 
-    /// Takes no new sessions and calls, lets those in flight finish for at most `deadline`, and ends streams.
-    ///
-    /// Readiness turns false first. Upstreams stop last: [`shutdown`](Self::shutdown) ends what is left.
-    pub async fn drain(&self, deadline: Duration) {
+    /// Takes no new sessions and calls, lets those in flight finish for at most `deadline`, and ends the streams of clients.
+    /// Returns whether all have finished. Readiness turns false first; upstreams stop in [`shutdown`](Self::shutdown).
+    pub async fn drain(&self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline;
         self.core.start_draining();
         let transports = self.transports();
         let draining = transports.iter().map(|one| one.drain(deadline));
-        futures_util::future::join_all(draining).await;
-        self.core.ending.cancel();
+        let drained = futures_util::future::join_all(draining).await;
         let left = until.saturating_duration_since(Instant::now());
-        self.core.end(left).await;
+        let finished = self.core.drain(left).await;
+        self.core.ending.cancel();
+        finished && drained.into_iter().all(|drained| drained)
     }
 
     /// Ends everything now: calls in flight fail, transports are closed, upstream sessions ended, process groups killed.
     /// Returns when they have ended. [`drain`](Self::drain) before it lets calls finish.
-    pub async fn shutdown(self) {
-        self.drain(Duration::ZERO).await;
+    pub async fn shutdown(&self) {
+        self.core.start_draining();
         let transports = self.transports();
         let closing = transports.iter().map(super::Transport::close);
         futures_util::future::join_all(closing).await;
+        self.core.end().await;
     }
 
     fn transports(&self) -> Vec<super::Transport> {
@@ -267,6 +269,17 @@ fn no_upstream(id: &str) -> ConfigError {
     )
 }
 
+#[async_trait]
+impl Drain for Running {
+    async fn drain(&self, deadline: Duration) -> bool {
+        Self::drain(self, deadline).await
+    }
+
+    async fn close(&self) {
+        self.shutdown().await;
+    }
+}
+
 impl ChangeFeed for Running {
     fn subscribe(&self) -> ChangeStream {
         self.core.feed.subscribe()
@@ -280,7 +293,7 @@ impl Drop for Running {
         self.core.ending.cancel();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let core = Arc::clone(&self.core);
-            runtime.spawn(async move { core.end(Duration::ZERO).await });
+            runtime.spawn(async move { core.end().await });
         }
     }
 }

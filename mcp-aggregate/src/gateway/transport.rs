@@ -2,13 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Ending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A transport that is drained and closed with its gateway.
 #[derive(Clone)]
 pub(super) struct Transport {
-    drain: Arc<dyn Fn(Duration) -> Ending + Send + Sync>,
-    close: Arc<dyn Fn() -> Ending + Send + Sync>,
+    drain: Arc<dyn Fn(Duration) -> Ending<bool> + Send + Sync>,
+    close: Arc<dyn Fn() -> Ending<()> + Send + Sync>,
 }
 
 impl Transport {
@@ -20,11 +20,7 @@ impl Transport {
         Self {
             drain: Arc::new(move |deadline| {
                 let transport = draining.clone();
-                Box::pin(async move {
-                    if !transport.drain(deadline).await {
-                        tracing::warn!("calls of clients are cut off at the drain deadline");
-                    }
-                })
+                Box::pin(async move { transport.drain(deadline).await })
             }),
             close: Arc::new(move || {
                 let transport = closing.clone();
@@ -33,11 +29,11 @@ impl Transport {
         }
     }
 
-    pub(super) fn drain(&self, deadline: Duration) -> Ending {
+    pub(super) fn drain(&self, deadline: Duration) -> Ending<bool> {
         (self.drain)(deadline)
     }
 
-    pub(super) fn close(&self) -> Ending {
+    pub(super) fn close(&self) -> Ending<()> {
         (self.close)()
     }
 }
