@@ -140,10 +140,7 @@ impl Node {
         self.retire();
         let draining = async {
             match &self.lifecycle {
-                Some(lifecycle) => drop(tokio::join!(
-                    self.calls.wait(),
-                    lifecycle.drain(deadline)
-                )),
+                Some(lifecycle) => drop(tokio::join!(self.calls.wait(), lifecycle.drain(deadline))),
                 None => self.calls.wait().await,
             }
         };

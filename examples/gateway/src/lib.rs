@@ -1,85 +1,56 @@
 //! A whole gateway, built apart from `main` so that tests call it.
 
+pub mod arguments;
+pub mod clients;
 pub mod clock;
 mod notes;
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use axum::Router;
 use mcp_aggregate::{
     Bare, Gateway, GatewayBuilder, Running, SessionScope, Upstream, connector::stdio::Command,
 };
-use mcp_core::{ConfigError, transport::http::HttpConfig};
+use mcp_core::transport::http::HttpConfig;
 
-pub use self::notes::Notes;
+pub use self::{arguments::ServerArgument, notes::Notes};
 
 /// The argument that makes the program a server itself, so that one program is all there is to build.
 pub const SERVE_CLOCK: &str = "--serve-clock";
 
-/// What an upstream is, as the command line names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UpstreamArgument {
-    /// The name that prefixes its tools and prompts.
-    pub name: String,
-    /// A URL, or a command with its arguments.
-    pub target: String,
-}
-
-/// Why an argument does not name an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NotAnUpstream;
-
-impl std::fmt::Display for NotAnUpstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "give NAME=URL or NAME='COMMAND ARGS', for instance crm=http://localhost:9000/mcp",
-        )
-    }
-}
-
-impl std::error::Error for NotAnUpstream {}
-
-impl std::str::FromStr for UpstreamArgument {
-    type Err = NotAnUpstream;
-
-    fn from_str(text: &str) -> Result<Self, NotAnUpstream> {
-        match text.split_once('=') {
-            Some((name, target)) if !name.is_empty() && !target.trim().is_empty() => Ok(Self {
-                name: name.to_owned(),
-                target: target.trim().to_owned(),
-            }),
-            _ => Err(NotAnUpstream),
+/// Describes a server of the command line.
+#[must_use]
+pub fn upstream(server: &ServerArgument) -> Upstream {
+    let lower = server.target.to_ascii_lowercase();
+    let mut upstream = match lower.starts_with("http://") || lower.starts_with("https://") {
+        true => Upstream::http(&server.name, &server.target),
+        false => {
+            let mut words = split_words(&server.target).into_iter();
+            let program = words.next().unwrap_or_default();
+            started(Upstream::command(
+                &server.name,
+                Command::new(program).args(words),
+            ))
         }
+    };
+    for (name, value) in &server.headers {
+        upstream = upstream.header(name, value);
     }
-}
-
-impl UpstreamArgument {
-    /// Describes the upstream.
-    ///
-    /// # Errors
-    ///
-    /// The name or the address is malformed.
-    pub fn upstream(&self) -> Result<Upstream, ConfigError> {
-        if self.target.starts_with("http://") || self.target.starts_with("https://") {
-            return Upstream::http(&self.name, &self.target);
-        }
-        let mut words = split_words(&self.target).into_iter();
-        let program = words.next().unwrap_or_default();
-        Ok(started(Upstream::command(
-            &self.name,
-            Command::new(program).args(words),
-        )?))
+    for (name, value) in &server.variables {
+        upstream = upstream.env(name, value);
+    }
+    match server.one_at_a_time {
+        true => upstream.one_call_at_a_time(),
+        false => upstream,
     }
 }
 
 /// Has a program started for each session of a client, as a client would start it itself.
 ///
-/// Everything on loopback belongs to one user, whose clients would share one process otherwise: a question by the
-/// process would belong to none of them in particular, and what one of them changes would change for all.
+/// Everything on loopback belongs to one user, whose clients would share one process otherwise: a server-initiated request
+/// would belong to none of them in particular, and what one of them changes would change for all.
 fn started(upstream: Upstream) -> Upstream {
-    upstream.session_scope(SessionScope::PerSession)
+    upstream.scope(SessionScope::PerSession)
 }
 
 /// Splits a command line into words; quotes keep spaces together.
@@ -102,64 +73,52 @@ fn split_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Describes a gateway in front of the given upstreams.
-///
-/// # Errors
-///
-/// An upstream is malformed.
-pub fn gateway(
-    upstreams: &[UpstreamArgument],
-    no_prefix: bool,
-) -> Result<GatewayBuilder, ConfigError> {
-    let mut builder = Gateway::builder("gateway");
-    for upstream in upstreams {
-        builder = builder.upstream(upstream.upstream()?);
-    }
-    Ok(match no_prefix {
-        true => builder.naming(Bare::default()),
+/// Describes a gateway in front of the given servers.
+pub fn gateway(servers: &[ServerArgument], no_prefix: bool) -> GatewayBuilder {
+    let builder = servers
+        .iter()
+        .map(upstream)
+        .fold(Gateway::builder("gateway"), GatewayBuilder::upstream);
+    match no_prefix {
+        true => builder.naming(Bare),
         false => builder,
-    })
+    }
 }
 
 /// Describes a gateway in front of what every machine has: a server in this process, `program` as a child that serves
 /// [`clock`] when it is given [`SERVE_CLOCK`], and official servers where `npx` and `uvx` are there to run them.
-///
-/// # Errors
-///
-/// An upstream is malformed.
-pub fn default_gateway(
-    program: &Path,
-    npx: bool,
-    uvx: bool,
-) -> Result<GatewayBuilder, ConfigError> {
+pub fn default_gateway(program: &Path, npx: bool, uvx: bool) -> GatewayBuilder {
     let clock = Command::new(program).args([SERVE_CLOCK]);
     let mut builder = Gateway::builder("gateway")
-        .upstream(Upstream::rmcp("notes", || Ok(Notes::default()))?)
-        .upstream(started(Upstream::command("clock", clock)?));
+        .upstream(Upstream::rmcp("notes", || Ok(Notes::default())))
+        .upstream(started(Upstream::command("clock", clock)));
     if npx {
         builder = builder.upstream(started(Upstream::npm(
             "everything",
             "@modelcontextprotocol/server-everything@2026.8.31",
-        )?));
+        )));
     }
     if uvx {
-        builder = builder.upstream(started(Upstream::pypi("time", "mcp-server-time")?));
+        builder = builder.upstream(started(Upstream::pypi("time", "mcp-server-time")));
     }
-    Ok(builder)
+    builder
 }
 
-/// Serves a gateway: MCP at `/mcp`, health at `/health`, `/health/live` and `/health/ready`.
+/// Serves a gateway: MCP at `/mcp` and `/mcp/`, health at `/health`, `/health/live` and `/health/ready`.
 ///
 /// On loopback everything belongs to the one user of this machine; elsewhere each session is a user of its own.
-pub fn app(running: &Running, listen: SocketAddr) -> Router {
+pub fn app(running: &Arc<Running>, listen: SocketAddr) -> Router {
     let config = match listen.ip().is_loopback() {
         true => HttpConfig::default().single_user(),
         false => HttpConfig::default(),
     };
+    let transport = running.http(config);
+    let health = running.health_service();
     Router::new()
-        .route_service("/mcp", running.http(config))
-        .route_service("/health", running.health_service())
-        .route_service("/health/{probe}", running.health_service())
+        .route_service("/mcp", transport.clone())
+        .route_service("/mcp/", transport)
+        .route_service("/health", health.clone())
+        .route_service("/health/{probe}", health)
 }
 
 #[cfg(test)]
@@ -176,12 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn arguments_name_upstreams() {
-        let argument: UpstreamArgument = "crm=http://localhost:1/mcp?a=b".parse().unwrap();
-        assert_eq!(argument.target, "http://localhost:1/mcp?a=b");
-        assert!("crm".parse::<UpstreamArgument>().is_err());
-        assert!("=x".parse::<UpstreamArgument>().is_err());
-        let bad: UpstreamArgument = "Not Valid=http://localhost:1/".parse().unwrap();
-        assert!(bad.upstream().is_err());
+    fn an_address_is_one_in_any_spelling_and_errors_are_all_found() {
+        let address = upstream(&ServerArgument::new("a", "HTTP://localhost:1/mcp"));
+        assert_eq!(
+            address.digest(),
+            Upstream::http("a", "HTTP://localhost:1/mcp").digest()
+        );
+        let servers = [
+            ServerArgument::new("Not Valid", "http://localhost:1/"),
+            ServerArgument::new("b", "http://"),
+        ];
+        let errors = gateway(&servers, false).build().unwrap_err();
+        assert_eq!(errors.iter().count(), 2, "{errors}");
     }
 }

@@ -1,12 +1,20 @@
 //! Starts a gateway and says what it aggregated.
 
-use std::{error::Error, io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{error::Error, io::Write, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use clap::Parser;
-use gateway_example::{UpstreamArgument, app, clock, default_gateway, gateway};
-use mcp_aggregate::{Running, UpstreamState};
+use gateway_example::{app, arguments::Arguments, clients, clock, default_gateway, gateway};
+use mcp_aggregate::{GatewayBuilder, GatewayEvent, HealthReport, Running, UpstreamState};
+use mcp_core::{
+    Timing,
+    serve::Server,
+    transport::stdio::{StdioConfig, StdioTransport},
+};
 use tokio::net::TcpListener;
+
+mod signals;
+
+use signals::Signals;
 
 /// Many small, short-lived allocations on several threads are what this allocator is made for. The libraries leave the
 /// choice to the program.
@@ -16,43 +24,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How often to say what is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Puts several MCP servers behind one endpoint.
-///
-/// Without --upstream: a server in this process, a server built with this example, and official servers where npx
-/// and uvx are installed.
-#[derive(Debug, Parser)]
-#[command(name = "gateway")]
-struct Arguments {
-    /// Address to serve on; the endpoint is /mcp.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    listen: SocketAddr,
-    /// A server: NAME=URL, or NAME='COMMAND ARGS'. May be given any number of times.
-    #[arg(long = "upstream", value_name = "NAME=TARGET")]
-    upstreams: Vec<UpstreamArgument>,
-    /// Leave names as they are, for a single upstream.
-    #[arg(long)]
-    no_prefix: bool,
-    /// How long to wait, in seconds, before saying what was aggregated.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    wait: u64,
-    /// Serve the clock of the example on standard input and output, and nothing else.
-    #[arg(long, hide = true)]
-    serve_clock: bool,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "warn,rmcp=error".into()),
+                .unwrap_or_else(|_| "error,rmcp=off".into()),
         )
         .init();
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to say it to if standard error is gone.
+            // There is nowhere else to say it if standard error is gone.
             let _ = writeln!(std::io::stderr(), "gateway: {error}");
             ExitCode::FAILURE
         }
@@ -63,121 +47,229 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.serve_clock {
         return clock::serve().await;
     }
-    let builder = match arguments.upstreams.is_empty() {
-        true => default_gateway(
-            &std::env::current_exe()?,
-            is_installed("npx"),
-            is_installed("uvx"),
-        )?,
-        false => gateway(&arguments.upstreams, arguments.no_prefix)?,
-    };
-    let gateway = builder.build()?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
-    let address = listener.local_addr()?;
-    let running = gateway.start();
-    let server = tokio::spawn(serve(listener, app(&running, address)));
-    writeln!(std::io::stdout(), "http://{address}/mcp")?;
-    let waiting = Duration::from_secs(arguments.wait);
-    wait(&running, waiting).await?;
-    report(&running, address)?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        told = tell_changes(&running) => told?,
+    if arguments.print_clients {
+        return print_clients(&arguments);
     }
-    server.abort();
+    // The handlers stand before anything is started that they would have to end.
+    let signals = Signals::new()?;
+    let timing = Timing::default()
+        .with_call(arguments.silence())
+        .with_drain(Duration::from_secs(arguments.drain));
+    let gateway = describe(&arguments)?.timing(timing.clone()).build()?;
+    match arguments.stdio {
+        true => {
+            let running = Arc::new(gateway.start());
+            serve_stdio(&running, timing, signals).await
+        }
+        false => {
+            let listener = TcpListener::bind(arguments.listen)
+                .await
+                .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+            let running = Arc::new(gateway.start());
+            serve_http(&running, listener, timing, signals, arguments.wait).await
+        }
+    }
+}
+
+fn describe(arguments: &Arguments) -> Result<GatewayBuilder, Box<dyn Error>> {
+    if !arguments.upstreams.is_empty() {
+        return Ok(gateway(&arguments.servers()?, arguments.no_prefix));
+    }
+    let (npx, uvx) = (is_installed("npx"), is_installed("uvx"));
+    for (found, program, what) in [
+        (npx, "npx", "everything, from the npm registry"),
+        (uvx, "uvx", "time, from the Python registry"),
+    ] {
+        if !found {
+            writeln!(
+                std::io::stderr(),
+                "{program} is not installed: without {what}"
+            )?;
+        }
+    }
+    Ok(default_gateway(&std::env::current_exe()?, npx, uvx))
+}
+
+fn print_clients(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let own: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--print-clients")
+        .collect();
+    let url = format!("http://{}/mcp", arguments.listen);
+    let text = clients::snippets(&url, &std::env::current_exe()?, &own);
+    Ok(write!(std::io::stdout(), "{text}")?)
+}
+
+async fn serve_stdio(
+    running: &Arc<Running>,
+    timing: Timing,
+    mut signals: Signals,
+) -> Result<(), Box<dyn Error>> {
+    let config = StdioConfig::default().with_timing(timing.clone());
+    let transport = StdioTransport::new(running.service(), config);
+    let telling = tell(running, PATIENCE, std::io::stderr);
+    tokio::select! {
+        served = transport.serve_process() => served?,
+        () = signals.next() => {
+            let draining = async {
+                transport.drain(timing.drain).await;
+                running.drain(timing.drain).await;
+            };
+            tokio::select! {
+                () = draining => {}
+                () = signals.next() => {}
+            }
+        }
+        told = telling => told?,
+    }
+    transport.close().await;
     running.shutdown().await;
     Ok(())
 }
 
-/// Waits for the upstreams and says what is waited for.
-async fn wait(running: &Running, longest: Duration) -> std::io::Result<()> {
-    let settled = running.settled(longest);
-    tokio::pin!(settled);
+async fn serve_http(
+    running: &Arc<Running>,
+    listener: TcpListener,
+    timing: Timing,
+    mut signals: Signals,
+    wait: u64,
+) -> Result<(), Box<dyn Error>> {
+    let address = listener.local_addr()?;
+    writeln!(std::io::stdout(), "http://{address}/mcp")?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (abort, aborted) = tokio::sync::oneshot::channel();
+    let server = Server::new(listener)
+        .with_timing(timing)
+        .with_part(Arc::clone(running))
+        .serve_until(app(running, address), wait_for(stopped), wait_for(aborted));
+    let server = tokio::spawn(server);
+    let told = Arc::clone(running);
+    let telling =
+        tokio::spawn(
+            async move { say_what_is_there(&told, address, Duration::from_secs(wait)).await },
+        );
+    signals.next().await;
+    telling.abort();
+    writeln!(
+        std::io::stderr(),
+        "finishing the calls in flight; a second signal ends at once"
+    )?;
+    // An error says that the server has ended.
+    let _ = stop.send(());
+    let mut server = server;
+    tokio::select! {
+        ended = &mut server => ended??,
+        () = signals.next() => {
+            let _ = abort.send(());
+            server.await??;
+        }
+    }
+    Ok(())
+}
+
+async fn wait_for(signal: tokio::sync::oneshot::Receiver<()>) {
+    if signal.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn say_what_is_there(
+    running: &Running,
+    address: SocketAddr,
+    wait: Duration,
+) -> std::io::Result<()> {
+    let settling = running.settled(wait);
+    tokio::select! {
+        _ = settling => {}
+        told = tell_waiting(running, std::io::stdout) => told?,
+    }
+    report(running, address)?;
+    tell(running, Duration::MAX, std::io::stdout).await
+}
+
+/// Says from time to time what is waited for. Does not end by itself.
+async fn tell_waiting<W: Write>(running: &Running, out: impl Fn() -> W) -> std::io::Result<()> {
+    loop {
+        tokio::time::sleep(PATIENCE).await;
+        let names = names_of(&running.health(), UpstreamState::Starting);
+        if !names.is_empty() {
+            writeln!(
+                out(),
+                "waiting for {names} (a package may have to be downloaded)"
+            )?;
+        }
+    }
+}
+
+fn names_of(health: &HealthReport, state: UpstreamState) -> String {
+    let of_state = health.upstreams.iter().filter(|one| one.state == state);
+    let names: Vec<_> = of_state.map(|one| one.id.to_string()).collect();
+    names.join(", ")
+}
+
+/// Says which upstreams come up and which are lost. Does not end while the gateway runs.
+async fn tell<W: Write>(
+    running: &Running,
+    patience: Duration,
+    out: impl Fn() -> W,
+) -> std::io::Result<()> {
+    let mut events = running.events();
+    let waiting = async {
+        match patience {
+            Duration::MAX => std::future::pending().await,
+            _ => tell_waiting(running, &out).await,
+        }
+    };
+    tokio::pin!(waiting);
     loop {
         tokio::select! {
-            _ = &mut settled => return Ok(()),
-            () = tokio::time::sleep(PATIENCE) => {}
+            ended = &mut waiting => return ended,
+            event = events.recv() => match event {
+                Some(GatewayEvent::Upstream { id, state, error, .. }) => {
+                    let why = error.map(|error| format!(": {}", error.message()));
+                    let why = why.unwrap_or_default();
+                    writeln!(out(), "{id} is {}{why}", state.name())?;
+                }
+                Some(_) => {}
+                None => return std::future::pending().await,
+            },
         }
-        let starting: Vec<_> = running
-            .health()
-            .upstreams
-            .into_iter()
-            .filter(|upstream| upstream.state == UpstreamState::Starting)
-            .map(|upstream| upstream.id.to_string())
-            .collect();
-        let names = starting.join(", ");
-        writeln!(
-            std::io::stdout(),
-            "waiting for {names} (a package may have to be downloaded)"
-        )?;
     }
-}
-
-/// Says which upstreams come up, and which are lost, after the report.
-async fn tell_changes(running: &Running) -> std::io::Result<()> {
-    let mut known = running.health().upstreams;
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = running.health().upstreams;
-        for (before, after) in known.iter().zip(&now) {
-            let is_up = |state| state == UpstreamState::Healthy;
-            match (is_up(before.state), is_up(after.state)) {
-                (false, true) => writeln!(std::io::stdout(), "{} is available", after.id)?,
-                (true, false) => writeln!(
-                    std::io::stdout(),
-                    "{} is not available: {}",
-                    after.id,
-                    after.error.as_deref().unwrap_or("it ended")
-                )?,
-                _ => {}
-            }
-        }
-        known = now;
-    }
-}
-
-async fn serve(listener: TcpListener, app: axum::Router) -> std::io::Result<()> {
-    let listener = listener.tap_io(|stream| {
-        // Small answers must not wait for the acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, app).await
 }
 
 /// Says what is served, what is not and why, and how to use it.
 fn report(running: &Running, address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let [tools, prompts, resources, templates] = running.counts();
+    let counts = running.counts();
     writeln!(
         out,
-        "{tools} tools, {prompts} prompts, {resources} resources, {templates} resource templates from:"
+        "{} tools, {} prompts, {} resources, {} resource templates from:",
+        counts.tools, counts.prompts, counts.resources, counts.templates
     )?;
     for upstream in running.health().upstreams {
         match (upstream.state, upstream.error) {
             (UpstreamState::Healthy, _) => writeln!(out, "  {}  ok", upstream.id)?,
             (UpstreamState::Starting, _) => writeln!(out, "  {}  still starting", upstream.id)?,
-            (_, error) => writeln!(
+            (state, error) => writeln!(
                 out,
-                "  {}  not available: {}",
+                "  {}  {}: {}",
                 upstream.id,
+                state.name(),
                 error.unwrap_or_default()
             )?,
         }
     }
-    for one in running.withheld() {
+    for one in running.catalogue().withheld() {
         writeln!(
             out,
             "  {:?} of {} is withheld: {} has the same",
             one.name, one.withheld, one.offered
         )?;
     }
-    writeln!(out, "For a desktop client:")?;
-    let snippet = serde_json::json!({
-        "mcpServers": { "gateway": { "type": "http", "url": format!("http://{address}/mcp") } }
-    });
-    writeln!(out, "{snippet:#}")
+    writeln!(
+        out,
+        "Clients connect to http://{address}/mcp; --print-clients prints a configuration for each."
+    )
 }
 
 /// Whether a program can be found.
