@@ -9,7 +9,7 @@ mod state;
 use std::{error::Error, sync::Arc, time::Duration};
 
 use axum::Router;
-use mcp_aggregate::{Bare, Gateway, Running, Upstream};
+use mcp_aggregate::{Bare, Gateway, GatewayService, Running, Upstream};
 use mcp_auth::{
     audit::AuditLayer,
     server::{JwtScheme, ResourceServer},
@@ -23,7 +23,7 @@ use mcp_captcha::{
     VendorClient,
 };
 use mcp_core::{
-    Amount, BoxSeam,
+    Amount,
     http_client::GuardedClient,
     secret::Secret,
     store::Namespace,
@@ -94,7 +94,7 @@ pub struct App {
     /// What to serve.
     pub router: Router,
     /// What is drained first when the program stops.
-    pub transport: HttpTransport<BoxSeam>,
+    pub transport: HttpTransport<GatewayService>,
     running: Running,
     browsers: BrowserService,
 }

@@ -8,6 +8,7 @@ mod fixture;
 mod hostile;
 #[path = "../../../mcp-core/tests/http_transport/json_text.rs"]
 mod json_text;
+mod living;
 mod names;
 mod restart;
 mod starting;

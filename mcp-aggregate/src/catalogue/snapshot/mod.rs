@@ -409,3 +409,6 @@ fn renamed(json: &Json, kind: ListKind, original: &str, public: &str) -> Json {
         Err(_) => json.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
