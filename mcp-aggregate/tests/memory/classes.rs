@@ -87,7 +87,7 @@ async fn an_announcement_has_the_lists_of_every_class_read_again() {
     let before = server.seen("tools/list").len();
     server.announce(Method::TOOLS_CHANGED).await;
     heard.next("notifications/tools/list_changed").await;
-    advance(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(sampler("carol").tools(&running).await.len(), 2);
     // The gateway's own listing and that of the class.
     assert!(server.seen("tools/list").len() >= before + 2);
