@@ -27,7 +27,7 @@ use self::inbox::Arrival;
 pub use self::{
     held::{Held, Owed},
     inbox::{Inbox, Ticket},
-    listen::{Caller, Filter, listen},
+    listen::{Filter, Listening, SessionCall, unsubscribing},
 };
 use crate::{
     Asker, Era, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
