@@ -172,7 +172,7 @@ pub(crate) fn events(events: &str) -> Vec<u8> {
     http(200, "content-type: text/event-stream\r\n", events)
 }
 
-/// The beginning of a stream of events that goes on.
+/// The beginning of a stream of events that does not end.
 pub(crate) fn open_events(events: &str) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     format!("{head}{events}").into_bytes()

@@ -5,7 +5,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::Pipe;
 use crate::{Error, ErrorKind, Json, Method, Notification, Object, Request, Response};
 
-/// What a listener wants to be told (revision 2026-07-28, "Subscriptions").
+/// What a listener subscribes to (revision 2026-07-28, "Subscriptions").
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     tools: bool,
@@ -42,7 +42,7 @@ impl Filter {
         &self.uris
     }
 
-    /// Returns whether this is a session's general listener, which also takes what belongs to nobody else.
+    /// Returns whether this is a session's general listener, which also takes what belongs to no call.
     #[must_use]
     pub fn is_general(&self) -> bool {
         self.tools || self.prompts || self.resources
@@ -94,8 +94,8 @@ pub type SessionCall<'a, E> =
 
 /// A `subscriptions/listen` call in terms of the session era, over one session with the server or over several in a row.
 ///
-/// The client is sent the acknowledgement by the first. By each later one it is told that everything that it listens to may
-/// have changed, since the server may have announced changes while there was no session.
+/// The client is sent the acknowledgement by the first. By each later one it is sent a change of everything that it listens
+/// to, since the server may have announced changes while there was no session.
 #[derive(Debug, Default)]
 pub struct Listening {
     acknowledged: bool,

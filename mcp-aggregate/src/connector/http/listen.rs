@@ -31,7 +31,7 @@ pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response
         let started = Instant::now();
         match listen_once(slot, request, &mut listening).await {
             Err(Failed::Expired(_)) => {}
-            // Once it listens, it goes on listening: the server may come back.
+            // Once the client listens, it stays so: the server may come back.
             Err(Failed::Error(error)) if listening.is_acknowledged() && is_unavailable(&error) => {}
             other => return other,
         }
@@ -119,7 +119,7 @@ async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standing(last.as_deref()).await {
+        match session.standalone(last.as_deref()).await {
             Ok(reply) if reply.is_events() => {
                 drop(session);
                 opened = true;
@@ -174,7 +174,7 @@ async fn read_events(weak: &Weak<Session>, reply: Reply, last: &mut Option<Strin
             last.clone_from(&event.id);
         }
         read.retry = event.retry.map(Duration::from_millis).or(read.retry);
-        // What is not a message is passed over: the stream goes on after it.
+        // What is not a message is passed over: the stream continues after it.
         for message in event_messages(&event).into_iter().flatten() {
             let Some(session) = weak.upgrade() else {
                 return read;
