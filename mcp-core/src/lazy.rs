@@ -65,7 +65,7 @@ impl<T> Sender<T> {
         self.channel.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(self.shared.capacity);
             let mut slot = self.shared.lock();
-            // Where nobody wants it the receiver is dropped, which closes the channel.
+            // Where it is no longer wanted the receiver is dropped, which closes the channel.
             if matches!(*slot, Slot::Empty) {
                 *slot = Slot::Made(receiver);
             }

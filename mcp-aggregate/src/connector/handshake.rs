@@ -1,6 +1,5 @@
 //! The handshake of the session era, as its client.
 
-use bytes::Bytes;
 use mcp_core::{
     ClientCapabilities, Error, ErrorKind, Json, Method, Object, ProtocolVersion, Request, Response,
     TraceContext, meta,
@@ -10,15 +9,14 @@ use serde_json::json;
 /// Returns a request of the same client for what is kept beyond the call, such as a session. It keeps nothing of the call's
 /// own message alive.
 pub(crate) fn lasting(request: &Request) -> Result<Request, Error> {
-    let copy = |json: &Json| Json::parse(Bytes::copy_from_slice(json.as_bytes())).ok();
-    let capabilities = copy(request.capabilities().as_json()).unwrap_or(Json::EMPTY_OBJECT);
+    let capabilities = request.capabilities().as_json().compact();
     let lasting = Request::new(Method::INITIALIZE, None)?
         .with_context_of(request)
         .without_call()
         .with_trace(TraceContext::default())
         .with_capabilities(ClientCapabilities::new(capabilities));
-    Ok(match request.client_info().and_then(copy) {
-        Some(info) => lasting.with_client_info(info),
+    Ok(match request.client_info() {
+        Some(info) => lasting.with_client_info(info.compact()),
         None => lasting,
     })
 }

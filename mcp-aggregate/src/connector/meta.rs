@@ -1,8 +1,8 @@
-//! What revision 2026-07-28 wants of a client: facts in `_meta`, and a look at what the server speaks.
+//! What revision 2026-07-28 wants of a client: its context in `_meta`, and a look at what the server speaks.
 
 use mcp_core::{Json, ProtocolVersion, Request, meta};
 
-/// States the facts of a call whose own client did not.
+/// Adds the context of a call to `_meta` where its own client did not.
 pub(crate) fn complete(request: &mut Request) {
     let stated = request
         .param("_meta")
@@ -78,15 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_anything_does_not_make_a_server_modern() {
-        for (result, modern) in [
+    fn an_answer_to_anything_does_not_make_a_server_stateless() {
+        for (result, stateless) in [
             ("{}", false),
             (r#"{"supportedVersions":"2026-07-28"}"#, false),
             (r#"{"supportedVersions":["2025-11-25"]}"#, false),
             (r#"{"supportedVersions":["2025-11-25","2026-07-28"]}"#, true),
         ] {
             let answer = mcp_core::Response::new(Json::parse(result).unwrap());
-            assert_eq!(is_discovery(&answer), modern, "{result}");
+            assert_eq!(is_discovery(&answer), stateless, "{result}");
         }
     }
 }

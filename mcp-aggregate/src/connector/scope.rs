@@ -7,10 +7,10 @@ pub enum SessionScope {
     /// All sessions of a principal whose clients have the same capabilities share one. Default for child
     /// processes.
     PerPrincipal,
-    /// Everybody shares one, opened without any client capability.
+    /// All clients share one, opened without any client capability.
     ///
     /// # Security
     ///
-    /// Whatever the server keeps for the session is seen by everybody.
+    /// Whatever the server keeps for the session is seen by all clients.
     Shared,
 }

@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) head: String,
     pub(crate) body: Value,
+    /// How many requests came before it on its connection.
+    pub(crate) turn: usize,
 }
 
 impl Seen {
@@ -94,8 +96,13 @@ impl Server {
 
 async fn serve(stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>, script: Arc<Script>) -> Option<()> {
     let mut stream = BufReader::new(stream);
+    let mut turn = 0;
     loop {
-        let seen = read(&mut stream).await?;
+        let seen = Seen {
+            turn,
+            ..read(&mut stream).await?
+        };
+        turn += 1;
         log.lock().unwrap().push(seen.clone());
         match script(&seen).unwrap_or_else(|| good(&seen)) {
             Act::Write(bytes) => stream.write_all(&bytes).await.ok()?,
@@ -132,6 +139,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
         path: words.next()?,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         head: head.replace("\r\n", "\n"),
+        turn: 0,
     })
 }
 
@@ -172,7 +180,7 @@ pub(crate) fn events(events: &str) -> Vec<u8> {
     http(200, "content-type: text/event-stream\r\n", events)
 }
 
-/// The beginning of a stream of events that goes on.
+/// The beginning of a stream of events that does not end.
 pub(crate) fn open_events(events: &str) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     format!("{head}{events}").into_bytes()

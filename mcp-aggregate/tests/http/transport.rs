@@ -182,3 +182,25 @@ async fn a_status_is_named_with_the_address() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn connections_that_look_open_and_are_not_do_not_fail_what_only_reads() {
+    let dead = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_dead = std::sync::Arc::clone(&dead);
+    let server = Server::start(move |seen| {
+        // After the restart every connection that has been used before is dead.
+        (seen.turn > 0 && is_dead.load(Ordering::SeqCst)).then(|| Act::Close(Vec::new()))
+    })
+    .await;
+    let connector = server.connector();
+    let clients: Vec<_> = (0..6).map(|n| Client::new(&n.to_string())).collect();
+    let calls = clients.iter().map(|client| client.call(&connector));
+    for answer in futures_util::future::join_all(calls).await {
+        answer.unwrap();
+    }
+    dead.store(true, Ordering::SeqCst);
+    for client in &clients {
+        let listed = client.send(&connector, Method::TOOLS_LIST).await;
+        assert!(listed.is_ok(), "{listed:?}");
+    }
+}

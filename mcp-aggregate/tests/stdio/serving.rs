@@ -101,7 +101,7 @@ async fn a_call_that_is_given_up_is_cancelled_at_the_server() {
     }
     drop(hanging);
     let cancelled = async { while client.text(&connector).await != "cancelled: yes" {} };
-    timeout(PATIENCE, cancelled).await.expect("it is told");
+    timeout(PATIENCE, cancelled).await.expect("it is cancelled");
     connector.shutdown().await;
 }
 

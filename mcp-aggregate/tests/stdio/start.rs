@@ -85,3 +85,55 @@ async fn a_server_that_ends_with_each_call_is_started_again_for_the_next() {
     }
     connector.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_killed_again_and_again_executes_no_call_twice() {
+    let folder = std::env::temp_dir().join(format!("stdio-killed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let executed = folder.join("executed");
+    // Each call says who serves, after it has left its mark.
+    let script = format!(
+        r#"other() {{
+          case $line in *'"n":'*)
+            call=${{line#*'"n":'}}; call=${{call%%\}}*}}
+            echo "$call" >> '{}'; text "$$" ;;
+          esac
+        }}
+        serve"#,
+        executed.display()
+    );
+    let (connector, client) = (shell(&script), Client::new("a"));
+    let mut answered = Vec::new();
+    for number in 0..60 {
+        let params = serde_json::json!({ "name": "t", "arguments": { "n": number } });
+        let call = client.request(mcp_core::Method::TOOLS_CALL, params);
+        let answer = tower::ServiceExt::oneshot(connector.clone(), call);
+        let answer = tokio::time::timeout(PATIENCE, answer)
+            .await
+            .expect("no hang");
+        let Ok(answer) = answer else { continue };
+        answered.push(number.to_string());
+        if number % 10 == 5 {
+            let answer: serde_json::Value = answer.decode().unwrap();
+            let process = answer["content"][0]["text"].as_str().unwrap().to_owned();
+            let killed = std::process::Command::new("kill")
+                .args(["-9", &process])
+                .status();
+            assert!(killed.unwrap().success());
+        }
+    }
+    let marks = std::fs::read_to_string(&executed).unwrap();
+    let mut marks: Vec<_> = marks.lines().map(str::to_owned).collect();
+    assert!(answered.iter().all(|number| marks.contains(number)));
+    let all = marks.len();
+    marks.sort();
+    marks.dedup();
+    assert_eq!(marks.len(), all, "executed once");
+    assert!(
+        answered.len() >= 45,
+        "it is served again each time: {}",
+        answered.len()
+    );
+    connector.shutdown().await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}

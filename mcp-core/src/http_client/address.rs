@@ -15,7 +15,7 @@ pub enum AddressClass {
     LinkLocal,
     /// Shared between a carrier and its customers (RFC 6598).
     CarrierNat,
-    /// A group of receivers or everybody (RFC 1112, RFC 919, RFC 4291).
+    /// A group of receivers or all hosts (RFC 1112, RFC 919, RFC 4291).
     Multicast,
     /// For examples in documents (RFC 5737, RFC 3849, RFC 9637).
     Documentation,
@@ -23,7 +23,7 @@ pub enum AddressClass {
     Benchmarking,
     /// An IPv4 address carried in an IPv6 one by a means out of use or local (RFC 4291, 3056, 4380, 8215).
     Transition,
-    /// Set aside, or not handed out to anybody (the IANA special-purpose registries).
+    /// Set aside, or not assigned (the IANA special-purpose registries).
     Reserved,
 }
 

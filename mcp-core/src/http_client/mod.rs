@@ -1,4 +1,4 @@
-//! Sending HTTP requests, with a guard against requests that somebody else aims at the inside.
+//! Sending HTTP requests, with SSRF protection: addresses that others supply cannot aim at the private network.
 //!
 //! [`HttpClient`] is what code that needs a document from the web asks for. With the feature `http-client`
 //! there is `GuardedClient`, which by default

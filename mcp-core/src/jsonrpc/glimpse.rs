@@ -5,8 +5,8 @@ use crate::Cursor;
 
 /// What the beginning of a text says about the message that the text ought to be.
 ///
-/// For messages that cannot be read as a whole (too long, or not JSON further on), so that what they are about can be
-/// told all the same.
+/// For messages that cannot be read as a whole (too long, or not JSON further on), so that the call that they answer can
+/// be known all the same.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Glimpse {

@@ -74,7 +74,7 @@ impl Holding {
             .into_iter()
             .partition::<VecDeque<_>, _>(|held| held.client == *client);
         self.requests = rest;
-        let arrivals = found.into_iter().map(|held| Arrival::Question {
+        let arrivals = found.into_iter().map(|held| Arrival::Request {
             id: held.id,
             method: held.method,
             params: held.params,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn is_asked(ticket: &mut crate::pipe::Ticket<'_>) -> bool {
-        matches!(ticket.try_arrival(), Some(Arrival::Question { .. }))
+        matches!(ticket.try_arrival(), Some(Arrival::Request { .. }))
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let mut asked = inbox.admit(&askable(&client)).unwrap();
         let mut count = 0;
         while let Some(arrival) = asked.try_arrival() {
-            count += usize::from(matches!(arrival, Arrival::Question { .. }));
+            count += usize::from(matches!(arrival, Arrival::Request { .. }));
         }
         assert_eq!(count, MOST - 1);
     }

@@ -35,9 +35,9 @@ pub(super) struct State {
     pub(super) unaddressed: Unaddressed,
     last: u64,
     pub(super) calls: HashMap<u64, Entry>,
-    /// Questions that outlive the call through which they were put, by their ids.
+    /// Server-initiated requests that outlive the call through which they were put, by their ids.
     pub(super) apart: HashMap<Id, oneshot::Sender<()>>,
-    /// Which lists changed while nobody listened: told to the next who listens, since clients begin to listen
+    /// Which lists changed while there was no listener: sent to the next one, since clients begin to listen
     /// beside their first calls and would keep what they listed before.
     pub(super) untold: Vec<Method>,
     /// The client that the conversation was opened for, where it is not shared with other principals' clients.
@@ -55,7 +55,7 @@ pub(super) struct Entry {
     /// A listener takes what belongs to no call; `None` for a call.
     pub(super) listens: Option<Filter>,
     pub(super) wants_log: bool,
-    /// Whether a question can be put to who made the call. The gateway's own listings have nobody.
+    /// Whether a request can be put to who made the call. It cannot for the gateway's own listings.
     pub(super) asks: bool,
 }
 
@@ -63,14 +63,15 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Notification(Notification),
-    Question {
+    /// A request of the server to the client.
+    Request {
         id: Id,
         method: Method,
         params: Option<Json>,
         /// Another call of the client may have caused it.
         shared: bool,
     },
-    /// The server no longer needs the answer to its question.
+    /// The server no longer needs the answer to its request.
     Withdrawn(Id),
 }
 
@@ -90,11 +91,11 @@ impl Ticket<'_> {
         self.id
     }
 
-    /// Lets a question outlive the call. What is returned completes when the server withdraws the question.
+    /// Lets a server-initiated request outlive the call. What is returned completes when the server withdraws it.
     pub(crate) fn set_apart(&self, id: &Id) -> oneshot::Receiver<()> {
         let (withdraw, withdrawn) = oneshot::channel();
         let mut state = self.inbox.lock();
-        state.apart.retain(|_, question| !question.is_closed());
+        state.apart.retain(|_, request| !request.is_closed());
         state.apart.insert(id.clone(), withdraw);
         withdrawn
     }
@@ -215,7 +216,7 @@ impl Inbox {
         state.apart.clear();
         state.holding.clear();
         for (_, entry) in state.calls.drain() {
-            // The call may be over: then nobody waits.
+            // The call may be over: then the answer is lost with it.
             let _ = entry.answer.send(Err(error.clone()));
         }
     }

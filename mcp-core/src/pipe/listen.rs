@@ -5,7 +5,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::Pipe;
 use crate::{Error, ErrorKind, Json, Method, Notification, Object, Request, Response};
 
-/// What a listener wants to be told (revision 2026-07-28, "Subscriptions").
+/// What a listener subscribes to (revision 2026-07-28, "Subscriptions").
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     tools: bool,
@@ -42,7 +42,7 @@ impl Filter {
         &self.uris
     }
 
-    /// Returns whether this is a session's general listener, which also takes what belongs to nobody else.
+    /// Returns whether this is a session's general listener, which also takes what belongs to no call.
     #[must_use]
     pub fn is_general(&self) -> bool {
         self.tools || self.prompts || self.resources
@@ -88,52 +88,99 @@ impl Filter {
     }
 }
 
-/// Makes one call of the dialect that [`listen`] is spoken over.
-pub type Caller<'a> = dyn Fn(Request) -> BoxFuture<'a, Result<Response, Error>> + Send + Sync + 'a;
+/// Makes a call in the session that [`Listening`] runs over.
+pub type SessionCall<'a, E> =
+    dyn Fn(Request) -> BoxFuture<'a, Result<Response, E>> + Send + Sync + 'a;
 
-/// Answers `subscriptions/listen` in terms of the session era: subscribes to each resource, acknowledges, and
-/// runs `follow` until it ends or the future is dropped, which ends the subscriptions.
+/// A `subscriptions/listen` call in terms of the session era, over one session with the server or over several in a row.
+///
+/// The client is sent the acknowledgement by the first. By each later one it is sent a change of everything that it listens
+/// to, since the server may have announced changes while there was no session.
+#[derive(Debug, Default)]
+pub struct Listening {
+    acknowledged: bool,
+}
+
+impl Listening {
+    /// Returns whether the client has been sent the acknowledgement.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
+    /// Subscribes to each resource, acknowledges, and runs `follow` until it ends or the future is dropped, which ends the
+    /// subscriptions.
+    ///
+    /// # Errors
+    ///
+    /// The server's own error for a resource that it does not let subscribe to; the error of `follow`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the subscriptions: `unsubscribe` is given each resource.
+    pub async fn run<E: From<Error> + Send>(
+        &mut self,
+        request: &Request,
+        call: &SessionCall<'_, E>,
+        mut follow: BoxFuture<'_, Result<Response, E>>,
+        unsubscribe: impl Fn(&str) + Send + Sync,
+    ) -> Result<Response, E> {
+        let filter = Filter::read(request);
+        let mut subscribed = Subscribed(Vec::new(), &unsubscribe);
+        for uri in filter.uris() {
+            let mut subscribing = call(about(Method::RESOURCES_SUBSCRIBE, uri, request)?);
+            tokio::select! {
+                biased;
+                // What is sent in answer to the subscription itself must find its listener.
+                ended = &mut follow => return ended,
+                answer = &mut subscribing => answer?,
+            };
+            subscribed.0.push(uri.clone());
+        }
+        if std::mem::replace(&mut self.acknowledged, true) {
+            tell_of_gap(request, &filter).await?;
+        } else {
+            let mut params = Object::default();
+            params.set("notifications", filter.to_json());
+            let acknowledged = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
+            request.notifier().notify(acknowledged).await?;
+        }
+        follow.await
+    }
+}
+
+/// Composes a request about one resource, for the client of another request.
+fn about(method: Method, uri: &str, of: &Request) -> Result<Request, Error> {
+    let mut params = Object::default();
+    params.set("uri", Json::string(uri));
+    Ok(Request::from_object(method, Some(params))?.with_context_of(of))
+}
+
+/// Says that whatever the client listens to may have changed while there was no session.
+async fn tell_of_gap(request: &Request, filter: &Filter) -> Result<(), Error> {
+    let lists = Method::LIST_CHANGES
+        .into_iter()
+        .map(|method| Notification::new(method, None));
+    let resources = filter.uris().iter().map(|uri| {
+        let mut params = Object::default();
+        params.set("uri", Json::string(uri));
+        Notification::new(Method::RESOURCE_UPDATED, Some(params.to_json()))
+    });
+    for notification in lists.chain(resources) {
+        if filter.wants(&notification) {
+            request.notifier().notify(notification).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Composes the request that ends the subscription to a resource, for the client of another request.
 ///
 /// # Errors
 ///
-/// The server's own error for a resource that it does not let subscribe to; the error of `follow`.
-///
-/// # Cancel safety
-///
-/// Dropping the future ends the subscriptions: `unsubscribe` is given each resource.
-pub async fn listen(
-    request: &Request,
-    call: &Caller<'_>,
-    follow: BoxFuture<'_, Result<Response, Error>>,
-    unsubscribe: impl Fn(&str) + Send + Sync,
-) -> Result<Response, Error> {
-    let filter = Filter::read(request);
-    let mut subscribed = Subscribed(Vec::new(), &unsubscribe);
-    // What is sent in answer to the subscription itself must find its listener.
-    let mut follow = follow;
-    for uri in filter.uris() {
-        let mut params = Object::default();
-        params.set("uri", Json::string(uri));
-        let subscribe = Request::from_object(Method::RESOURCES_SUBSCRIBE, Some(params))?
-            .with_context_of(request);
-        let mut subscribing = call(subscribe);
-        tokio::select! {
-            biased;
-            ended = &mut follow => return ended,
-            answer = &mut subscribing => answer?,
-        };
-        subscribed.0.push(uri.clone());
-    }
-    let mut acknowledged = Object::default();
-    acknowledged.set("notifications", filter.to_json());
-    request
-        .notifier()
-        .notify(Notification::new(
-            Method::ACKNOWLEDGED,
-            Some(acknowledged.to_json()),
-        ))
-        .await?;
-    follow.await
+/// The resource cannot be named in a request.
+pub fn unsubscribing(uri: &str, of: &Request) -> Result<Request, Error> {
+    about(Method::RESOURCES_UNSUBSCRIBE, uri, of)
 }
 
 /// Ends subscriptions when it is dropped.
@@ -169,7 +216,9 @@ impl Pipe {
             Method::SUBSCRIPTIONS_LISTEN => {
                 let follow = self.follow(&request, Filter::read(&request)).boxed();
                 let call = |request| self.call(request).boxed();
-                listen(&request, &call, follow, |uri| self.unsubscribe(uri)).await
+                let unsubscribe = |uri: &str| self.unsubscribe(uri, &request);
+                let mut listening = Listening::default();
+                listening.run(&request, &call, follow, unsubscribe).await
             }
             Method::DISCOVER => Err(Error::new(
                 ErrorKind::Internal,
@@ -179,14 +228,12 @@ impl Pipe {
         }
     }
 
-    /// Ends a subscription in the background: whoever subscribed is gone.
-    fn unsubscribe(&self, uri: &str) {
-        let mut params = Object::default();
-        params.set("uri", Json::string(uri));
-        let Ok(request) = Request::from_object(Method::RESOURCES_UNSUBSCRIBE, Some(params)) else {
+    /// Ends a subscription in the background: the call that subscribed is over.
+    fn unsubscribe(&self, uri: &str, of: &Request) {
+        let Ok(request) = unsubscribing(uri, of) else {
             return;
         };
-        let pipe = self.clone();
+        let (pipe, request) = (self.clone(), request.without_call());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // A server that is gone has forgotten the subscription.

@@ -2,7 +2,7 @@
 //! process, or an rmcp server of the session era in this process.
 //!
 //! A [`Pipe`] gives each call its own id and progress token, brings everything that arrives to the call (or the
-//! listener) that it belongs to, puts the server's questions to the client of that very call, and tells the
+//! listener) that it belongs to, puts the server's requests to the client of that very call, and tells the
 //! server when a call is dropped. What one call does not read never holds up another.
 
 mod held;
@@ -27,7 +27,7 @@ use self::inbox::Arrival;
 pub use self::{
     held::{Held, Owed},
     inbox::{Inbox, Ticket},
-    listen::{Caller, Filter, listen},
+    listen::{Filter, Listening, SessionCall, unsubscribing},
 };
 use crate::{
     Asker, Era, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
@@ -59,7 +59,7 @@ pub trait Replies: Send + Sync + 'static {
 pub enum Outbound {
     /// A notification.
     Notification(Notification),
-    /// The client's answer to a question of the server's.
+    /// The client's answer to a request of the server's.
     Answer(Id, Result<Json, Error>),
 }
 
@@ -205,7 +205,7 @@ impl Ticket<'_> {
     ///
     /// # Cancel safety
     ///
-    /// A dropped future has lost what arrived; the server has not been told.
+    /// A dropped future has lost what arrived; the server does not know.
     pub async fn drive<R: Replies + Clone>(
         &mut self,
         request: &Request,
@@ -213,7 +213,7 @@ impl Ticket<'_> {
         source: impl Future<Output = Error>,
     ) -> Result<Result<Response, Error>, Error> {
         tokio::pin!(source);
-        let mut questions = FuturesUnordered::new();
+        let mut requests = FuturesUnordered::new();
         let mut withdrawals: HashMap<Id, oneshot::Sender<()>> = HashMap::new();
         loop {
             tokio::select! {
@@ -222,21 +222,21 @@ impl Ticket<'_> {
                     Some(Arrival::Notification(notification)) => {
                         request.notifier().notify(notification).await?;
                     }
-                    Some(Arrival::Question { id, method, params, shared: true }) => {
+                    Some(Arrival::Request { id, method, params, shared: true }) => {
                         let withdrawn = self.set_apart(&id);
                         let asking = ask(request.asker().cloned(), id, method, params, withdrawn);
                         ask_apart(asking, replies.clone());
                     }
-                    Some(Arrival::Question { id, method, params, shared: false }) => {
+                    Some(Arrival::Request { id, method, params, shared: false }) => {
                         let (withdraw, withdrawn) = oneshot::channel();
                         withdrawals.insert(id.clone(), withdraw);
                         let asker = request.asker().cloned();
-                        questions.push(ask(asker, id, method, params, withdrawn));
+                        requests.push(ask(asker, id, method, params, withdrawn));
                     }
                     Some(Arrival::Withdrawn(id)) => drop(withdrawals.remove(&id)),
                     None => return self.answer().await.ok_or_else(flooded),
                 },
-                Some(answer) = questions.next(), if !questions.is_empty() => {
+                Some(answer) = requests.next(), if !requests.is_empty() => {
                     let (id, answer): Asked = answer;
                     withdrawals.remove(&id);
                     if let Some(answer) = answer {
@@ -264,7 +264,7 @@ impl<'a> CancelOnDrop<'a> {
         }
     }
 
-    /// Ends the watch with the outcome of [`Ticket::drive`]: without an answer, the server is told.
+    /// Ends the watch with the outcome of [`Ticket::drive`]: without an answer, the server is sent a cancellation.
     ///
     /// # Errors
     ///
@@ -297,10 +297,10 @@ impl fmt::Debug for CancelOnDrop<'_> {
     }
 }
 
-/// A question's id and its answer. Without an answer the question was withdrawn.
+/// The id of a server-initiated request and its answer. Without an answer the request was withdrawn.
 type Asked = (Id, Option<Result<Json, Error>>);
 
-/// Puts a question to the client of a call.
+/// Puts a server-initiated request to the client of a call.
 async fn ask(
     asker: Option<Asker>,
     id: Id,
@@ -319,7 +319,7 @@ async fn ask(
     (id, answer)
 }
 
-/// Puts a question that may belong to another call of the client than the one it is put through, which may be over
+/// Puts a request that may belong to another call of the client than the one it is put through, which may be over
 /// before there is an answer.
 fn ask_apart(asking: impl Future<Output = Asked> + Send + 'static, replies: impl Replies) {
     let mut asking = Box::pin(asking);
@@ -337,7 +337,7 @@ fn ask_apart(asking: impl Future<Output = Asked> + Send + 'static, replies: impl
     });
 }
 
-/// What a server is told that asks a client who cannot be asked.
+/// The refusal for a server that asks a client who cannot be asked.
 fn cannot_ask(method: &Method) -> Error {
     Error::new(
         ErrorKind::MethodNotFound,

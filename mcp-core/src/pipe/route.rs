@@ -58,13 +58,13 @@ impl State {
             .filter(|call| call.listens.is_none() && call.asks);
         let shared = cause != Some(owner) && asking.count() > 1;
         let refusal = Owed::Answer(id.clone(), Err(cannot_ask(&method)));
-        let question = Arrival::Question {
+        let arrival = Arrival::Request {
             id,
             method,
             params,
             shared,
         };
-        match self.send(owner, question) {
+        match self.send(owner, arrival) {
             true => None,
             false => Some(refusal),
         }
@@ -75,15 +75,15 @@ impl State {
         let Some(entry) = self.calls.get(&id).filter(|entry| entry.asks) else {
             return;
         };
-        for question in self.holding.take_for(entry.session.as_ref()) {
-            self.send(id, question);
+        for arrival in self.holding.take_for(entry.session.as_ref()) {
+            self.send(id, arrival);
         }
     }
 
     fn answer(&mut self, id: &Id, answer: Result<Response, Error>) {
         let Some(id) = id.to_number() else { return };
         if let Some(entry) = self.calls.remove(&id) {
-            // The call may be over: then nobody waits.
+            // The call may be over: then the answer is lost with it.
             let _ = entry.answer.send(answer);
         }
     }
@@ -154,7 +154,7 @@ impl State {
         }
     }
 
-    /// The server withdraws a question, or ends a subscription.
+    /// The server withdraws a request of its own, or ends a subscription.
     fn cancelled(&mut self, params: Option<&Object>) {
         let id = params
             .and_then(|params| params.get("requestId"))
@@ -169,7 +169,7 @@ impl State {
         }
     }
 
-    /// Gives a notification that belongs to no call to every listener that wants it, or, where nobody listens,
+    /// Gives a notification that belongs to no call to every listener that wants it, or, without a listener,
     /// to the call that it came with.
     fn broadcast(&mut self, notification: &Notification, cause: Option<u64>) {
         let listeners: Vec<_> = self
@@ -194,7 +194,7 @@ impl State {
         }
     }
 
-    /// Notes that a list changed and nobody listened.
+    /// Notes that a list changed without a listener.
     fn remember(&mut self, method: &Method) {
         if Method::LIST_CHANGES.contains(method) && !self.untold.contains(method) {
             self.untold.push(method.clone());
@@ -220,7 +220,7 @@ impl State {
     /// 2. The newest call in progress, if all that are belong to one client.
     /// 3. The listener, if there is one client.
     ///
-    /// Where several clients could be meant it is for nobody: one must never see what is another's.
+    /// Where several clients could be meant it goes to none: one must never see what is another's.
     fn whose(&self, cause: Option<u64>, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
         if let Some(cause) = cause.filter(|cause| self.calls.contains_key(cause)) {
             return Some(cause);

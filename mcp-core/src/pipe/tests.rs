@@ -375,7 +375,7 @@ async fn a_question_passes_a_listing_of_the_gateways_own_by_and_no_call_of_anoth
     assert!(listing.try_arrival().is_none());
     let arrival = asked.try_arrival();
     assert!(
-        matches!(arrival, Some(Arrival::Question { shared: false, .. })),
+        matches!(arrival, Some(Arrival::Request { shared: false, .. })),
         "{arrival:?}"
     );
     // Another client that cannot be asked may be meant all the same.

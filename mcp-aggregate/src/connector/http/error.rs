@@ -158,7 +158,7 @@ pub(super) fn is_lost_session(error: &Error) -> bool {
 }
 
 /// Whether an error shows that the server speaks revision 2026-07-28 (basic, "Versioning").
-pub(super) fn is_modern(status: StatusCode, error: &Error) -> bool {
+pub(super) fn is_stateless(status: StatusCode, error: &Error) -> bool {
     match error.code(Era::Stateless) {
         _ if error.kind() != ErrorKind::Answered => false,
         RpcCode::HEADER_MISMATCH | RpcCode::MISSING_CAPABILITY | RpcCode::UNSUPPORTED_VERSION => {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 use http::StatusCode;
 use mcp_core::{
-    Backoff, Error, ErrorKind, Json, Method, Notification, Object, Request, Response, pipe::Filter,
+    Backoff, Error, ErrorKind, Request, Response,
+    pipe::{Filter, Listening, unsubscribing},
 };
 use tokio::time::{Duration, Instant, sleep};
 
@@ -24,15 +25,14 @@ const LIVED: Duration = Duration::from_secs(10);
 
 /// Answers `subscriptions/listen` for as long as the caller waits, across the sessions that the server loses.
 pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response, Failed> {
-    let filter = Filter::read(request);
-    let mut acknowledged = false;
+    let mut listening = Listening::default();
     let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     loop {
         let started = Instant::now();
-        match listen_once(slot, request, &filter, &mut acknowledged).await {
+        match listen_once(slot, request, &mut listening).await {
             Err(Failed::Expired(_)) => {}
-            // Once it listens, it goes on listening: the server may come back.
-            Err(Failed::Error(error)) if acknowledged && is_unavailable(&error) => {}
+            // Once the client listens, it stays so: the server may come back.
+            Err(Failed::Error(error)) if listening.is_acknowledged() && is_unavailable(&error) => {}
             other => return other,
         }
         if started.elapsed() > LIVED {
@@ -49,99 +49,56 @@ fn is_unavailable(error: &Error) -> bool {
     )
 }
 
+/// Listens in one session.
 async fn listen_once(
     slot: &Arc<Slot>,
     request: &Request,
-    filter: &Filter,
-    acknowledged: &mut bool,
+    listening: &mut Listening,
 ) -> Result<Response, Failed> {
     let session = slot.session(request).await?;
     let mut ticket = session
         .inbox
-        .attach(request, filter.clone())
+        .attach(request, Filter::read(request))
         .map_err(Failed::Expired)?;
     start_stream(slot, &session);
     let replies = Background(Arc::clone(&session));
-    let _unsubscribe = Unsubscribe {
-        session: &session,
-        filter,
+    let follow = async {
+        let nothing = std::future::pending();
+        match ticket.drive(request, &replies, nothing).await? {
+            Err(error) if session.is_over() => Err(Failed::Expired(error)),
+            ended => ended.map_err(Failed::Error),
+        }
     };
-    for uri in filter.uris() {
-        let subscribe = with_uri(Method::RESOURCES_SUBSCRIBE, uri)?.with_context_of(request);
-        match session.exchange(&subscribe).await {
-            Ok(_) => {}
-            Err(Failed::Expired(error)) => {
-                slot.expire(&session);
-                return Err(Failed::Expired(error));
+    let call = |request: Request| {
+        let (slot, session) = (slot, &session);
+        async move {
+            let answer = session.exchange(&request).await;
+            if let Err(Failed::Expired(_)) = &answer {
+                slot.expire(session);
             }
-            Err(other) => return Err(other),
+            answer
         }
-    }
-    if *acknowledged {
-        // Not sooner: what changes from here on is told by the server.
-        tell_of_gap(request, filter).await?;
-    } else {
-        let mut params = Object::default();
-        params.set("notifications", filter.to_json());
-        let notification = Notification::new(Method::ACKNOWLEDGED, Some(params.to_json()));
-        request.notifier().notify(notification).await?;
-        *acknowledged = true;
-    }
-    let ended = ticket
-        .drive(request, &replies, std::future::pending())
-        .await?;
-    match ended {
-        Err(error) if session.is_over() => Err(Failed::Expired(error)),
-        ended => ended.map_err(Failed::Error),
-    }
+        .boxed()
+    };
+    let unsubscribe = |uri: &str| end_subscription(&session, uri);
+    listening
+        .run(request, &call, follow.boxed(), unsubscribe)
+        .await
 }
 
-/// Says that whatever the client listens to may have changed while the server was away.
-async fn tell_of_gap(request: &Request, filter: &Filter) -> Result<(), Error> {
-    for method in Method::LIST_CHANGES {
-        let notification = Notification::new(method, None);
-        if filter.wants(&notification) {
-            request.notifier().notify(notification).await?;
-        }
+/// Ends a subscription in the background: the call that subscribed is over.
+fn end_subscription(session: &Arc<Session>, uri: &str) {
+    if session.is_over() {
+        return;
     }
-    for uri in filter.uris() {
-        let mut params = Object::default();
-        params.set("uri", Json::string(uri));
-        let updated = Notification::new(Method::RESOURCE_UPDATED, Some(params.to_json()));
-        request.notifier().notify(updated).await?;
-    }
-    Ok(())
-}
-
-fn with_uri(method: Method, uri: &str) -> Result<Request, Error> {
-    let mut params = Object::default();
-    params.set("uri", Json::string(uri));
-    Request::from_object(method, Some(params))
-}
-
-/// Ends the subscriptions of a listener that is gone.
-struct Unsubscribe<'a> {
-    session: &'a Arc<Session>,
-    filter: &'a Filter,
-}
-
-impl Drop for Unsubscribe<'_> {
-    fn drop(&mut self) {
-        if self.session.is_over() || self.filter.uris().is_empty() {
-            return;
-        }
-        let (session, filter) = (Arc::clone(self.session), self.filter.clone());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    if let Ok(request) = unsubscribing(uri, &session.opener) {
+        let session = Arc::clone(session);
         runtime.spawn(async move {
-            for uri in filter.uris() {
-                if let Ok(request) = with_uri(Method::RESOURCES_UNSUBSCRIBE, uri) {
-                    let request = request.with_context_of(&session.opener);
-                    // A server that is gone has forgotten the subscription.
-                    let _ = session.exchange(&request).await;
-                }
-            }
+            // A server that is gone has forgotten the subscription.
+            let _ = session.exchange(&request).await;
         });
     }
 }
@@ -162,7 +119,7 @@ async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standing(last.as_deref()).await {
+        match session.standalone(last.as_deref()).await {
             Ok(reply) if reply.is_events() => {
                 drop(session);
                 opened = true;
@@ -217,7 +174,7 @@ async fn read_events(weak: &Weak<Session>, reply: Reply, last: &mut Option<Strin
             last.clone_from(&event.id);
         }
         read.retry = event.retry.map(Duration::from_millis).or(read.retry);
-        // What is not a message is passed over: the stream goes on after it.
+        // What is not a message is passed over: the stream continues after it.
         for message in event_messages(&event).into_iter().flatten() {
             let Some(session) = weak.upgrade() else {
                 return read;

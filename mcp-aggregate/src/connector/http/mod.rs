@@ -7,10 +7,10 @@
 mod answer;
 mod error;
 mod listen;
-mod modern;
 mod reply;
 mod session;
 mod slot;
+mod stateless;
 mod wire;
 
 use std::{
@@ -53,9 +53,9 @@ pub struct HttpConnector(Arc<Shared>);
 struct Shared {
     wire: Arc<Wire>,
     scope: SessionScope,
-    modern: Spoken,
+    stateless: Spoken,
     sessions: Spoken,
-    /// Held while it is found out whether the server is modern.
+    /// Held while it is found out whether the server speaks revision 2026-07-28.
     probing: AsyncMutex<()>,
     pool: Pool<Arc<Slot>>,
     turns: Turns,
@@ -130,7 +130,7 @@ impl HttpConnector {
     /// Makes a call of a client whose era is not known to be spoken here.
     async fn find_out(self, request: Request) -> Result<Response, Error> {
         match self.probe(&request).await {
-            Ok(Era::Stateless) => self.call_modern(request).await,
+            Ok(Era::Stateless) => self.call_stateless(request).await,
             Ok(Era::Session) => self.call_session(request).await,
             Err(error) => Err(self.named(error)),
         }
@@ -149,27 +149,35 @@ impl HttpConnector {
         if request.era() == Era::Session && self.0.sessions.get() != Some(false) {
             return Some(Era::Session);
         }
-        let modern = self.0.modern.get()?;
-        Some(if modern { Era::Stateless } else { Era::Session })
+        let stateless = self.0.stateless.get()?;
+        Some(if stateless {
+            Era::Stateless
+        } else {
+            Era::Session
+        })
     }
 
-    /// Finds out whether the server is modern. Callers that come meanwhile wait.
+    /// Finds out whether the server speaks revision 2026-07-28. Callers that come meanwhile wait.
     async fn probe(&self, request: &Request) -> Result<Era, Error> {
         let _probing = self.0.probing.lock().await;
-        let modern = match self.0.modern.get() {
+        let stateless = match self.0.stateless.get() {
             Some(known) => known,
             None => {
-                let modern = modern::probe(&self.0.wire, request).await?;
-                self.0.modern.set(Some(modern));
-                modern
+                let stateless = stateless::probe(&self.0.wire, request).await?;
+                self.0.stateless.set(Some(stateless));
+                stateless
             }
         };
-        Ok(if modern { Era::Stateless } else { Era::Session })
+        Ok(if stateless {
+            Era::Stateless
+        } else {
+            Era::Session
+        })
     }
 
-    async fn call_modern(self, request: Request) -> Result<Response, Error> {
+    async fn call_stateless(self, request: Request) -> Result<Response, Error> {
         let _turn = self.0.turns.wait(&request).await;
-        let answer = modern::call(&self.0.wire, request).await;
+        let answer = stateless::call(&self.0.wire, request).await;
         answer.map_err(|error| self.named(error))
     }
 
@@ -195,10 +203,10 @@ impl HttpConnector {
             Failed::NotSession(error) => {
                 if self.probe(&request).await? == Era::Stateless {
                     self.0.sessions.set(Some(false));
-                    return modern::call(&self.0.wire, request).await;
+                    return stateless::call(&self.0.wire, request).await;
                 }
                 // Neither era: whatever is there now, look again at the next call.
-                self.0.modern.set(None);
+                self.0.stateless.set(None);
                 Err(error)
             }
             Failed::Expired(error) => Err(Error::new(
@@ -208,7 +216,7 @@ impl HttpConnector {
             .with_source(error)),
             Failed::Error(error) => {
                 if error.kind() == ErrorKind::NotSent {
-                    self.0.modern.set(None);
+                    self.0.stateless.set(None);
                     self.0.sessions.set(None);
                 }
                 Err(error)
@@ -224,7 +232,7 @@ impl HttpConnector {
         })
     }
 
-    /// Ends all sessions with the server and waits until it has been told. Later calls in sessions are refused.
+    /// Ends all sessions with the server and waits until it has answered. Later calls in sessions are refused.
     pub async fn shutdown(&self) {
         self.0.pool.shut_down().await;
     }
@@ -276,6 +284,8 @@ impl HttpConnectorBuilder {
 
     /// Lets one call at a time reach the server, whichever session it is for. For servers that lose what is written at the
     /// same moment. Default is all at once. Pings and listeners run beside calls.
+    ///
+    /// A call that hangs holds up all others: give the upstream a deadline for its calls.
     pub fn with_one_call_at_a_time(mut self) -> Self {
         self.turns = Turns::one_at_a_time();
         self
@@ -305,7 +315,7 @@ impl HttpConnectorBuilder {
         Ok(HttpConnector(Arc::new(Shared {
             wire: Arc::new(wire),
             scope: self.scope,
-            modern: Spoken::default(),
+            stateless: Spoken::default(),
             sessions: Spoken::default(),
             probing: AsyncMutex::new(()),
             pool: Pool::new(sessions, self.idle),
@@ -328,9 +338,9 @@ impl Service<Request> for HttpConnector {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let connector = self.clone();
         meta::drop_nulls(&mut request);
-        // Told apart here, so that no call is larger than its own way needs.
+        // Distinguished here, so that no call is larger than its own way needs.
         match self.era_for(&request) {
-            Some(Era::Stateless) => Box::pin(connector.call_modern(request)),
+            Some(Era::Stateless) => Box::pin(connector.call_stateless(request)),
             Some(Era::Session) => Box::pin(connector.call_session(request)),
             None => Box::pin(connector.find_out(request)),
         }
@@ -364,14 +374,14 @@ mod tests {
         let url = "http://127.0.0.1:1/mcp".parse().unwrap();
         let builder = HttpConnector::builder(UpstreamId::new("a").unwrap(), url);
         let mut connector = builder.build().unwrap();
-        connector.0.modern.set(Some(true));
+        connector.0.stateless.set(Some(true));
         let request = Request::new(Method::TOOLS_LIST, None).unwrap();
-        let modern = size_of_val(&*connector.call(request.clone()));
-        connector.0.modern.set(Some(false));
+        let stateless = size_of_val(&*connector.call(request.clone()));
+        connector.0.stateless.set(Some(false));
         let session = size_of_val(&*connector.call(request));
         assert!(
-            modern <= 3 << 10 && session <= 5 << 10,
-            "{modern} {session}"
+            stateless <= 3 << 10 && session <= 5 << 10,
+            "{stateless} {session}"
         );
     }
 }

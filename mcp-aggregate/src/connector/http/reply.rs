@@ -215,7 +215,7 @@ fn finish(mut body: Incoming) {
     }
     tokio::spawn(async move {
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        // A stream that goes on is closed with its connection.
+        // A stream that does not end is closed with its connection.
         let _ = timeout(TAIL, rest).await;
     });
 }

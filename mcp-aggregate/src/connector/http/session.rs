@@ -34,9 +34,9 @@ pub(super) struct Session {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// What `initialize` answered, as `server/discover` would.
     pub(super) discovered: Response,
-    /// A request with the facts of the client that the session was opened for.
+    /// A request with the context of the client that the session was opened for.
     pub(super) opener: Request,
-    /// The task that reads the standing stream.
+    /// The task that reads the standalone stream.
     stream: Mutex<Option<AbortHandle>>,
     over: AtomicBool,
 }
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Takes a message that has arrived on the standing stream.
+    /// Takes a message that has arrived on the standalone stream.
     pub(super) fn deliver_apart(&self, message: Message) {
         self.reply(self.inbox.deliver_apart(message));
     }
@@ -195,8 +195,8 @@ impl Session {
         }
     }
 
-    /// Opens the standing stream, as far as its head.
-    pub(super) async fn standing(&self, last: Option<&str>) -> Result<Reply, Refused> {
+    /// Opens the standalone stream, as far as its head.
+    pub(super) async fn standalone(&self, last: Option<&str>) -> Result<Reply, Refused> {
         let mut headers = self.headers.clone();
         let last = last.and_then(|id| HeaderValue::try_from(id).ok());
         headers.extend(last.map(|id| (LAST_EVENT_ID, id)));
@@ -209,7 +209,7 @@ impl Session {
         is_expired(refused, &self.headers)
     }
 
-    /// Takes the handle of the task that reads the standing stream, unless there is one.
+    /// Takes the handle of the task that reads the standalone stream, unless there is one.
     pub(super) fn stream(&self, start: impl FnOnce() -> AbortHandle) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.over.load(Ordering::Acquire) {

@@ -133,7 +133,7 @@ async fn call_again(slot: &Arc<Slot>, request: &Request, lost: Error) -> Result<
             ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => lost,
             _ => Error::new(
                 ErrorKind::NotSent,
-                "the server has lost the session and has not acted on the call; call again to go on in a new session",
+                "the server has lost the session and has not acted on the call; call again to continue in a new session",
             )
             .with_source(lost),
         }));

@@ -265,8 +265,8 @@ impl Wire {
         }
     }
 
-    /// Sends a request once more whose connection broke before anything was answered, if that is harmless: a server that was
-    /// started again leaves connections behind that look open.
+    /// Sends a request once more, over a new connection, whose connection broke before anything was answered, if that is
+    /// harmless: a server that was started again leaves connections behind that look open.
     async fn again(
         &self,
         uri: &Uri,
@@ -278,7 +278,7 @@ impl Wire {
             return Err(error::of_client(error, &self.shown));
         }
         let request = outgoing.to_request(uri.clone(), credential);
-        let answer = self.client.request(request).await;
+        let answer = self.client.request_unpooled(request).await;
         answer.map_err(|error| error::of_client(error, &self.shown))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A process is started by the first call that needs it, runs for one [`SessionScope`], and is started again by
 //! the next call after it has ended. One that had run for some seconds is started again at once, one that ended sooner after a
-//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to 60 s. A start goes on when the call
+//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to 60 s. A start continues when the call
 //! that caused it is dropped, and calls that come meanwhile share it.
 //!
 //! A process stops when its session ends, when it has been idle for a while, to make room at a bound, and when the connector is
@@ -121,6 +121,8 @@ impl StdioConnector {
 
     /// Lets one call at a time reach the server, whichever process and session it is for. For servers that lose what is
     /// written at the same moment. Default is all at once. Pings and listeners run beside calls.
+    ///
+    /// A call that hangs holds up all others: give the upstream a deadline for its calls.
     #[must_use]
     pub fn with_one_call_at_a_time(self) -> Self {
         Self::with((*self.0.settings).clone(), Turns::one_at_a_time())

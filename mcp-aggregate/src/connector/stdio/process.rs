@@ -186,7 +186,7 @@ impl Started {
             return error;
         }
         let mut ended = self.ended.clone();
-        // An error says that the supervisor is gone; a process that goes on running explains nothing.
+        // An error says that the supervisor is gone; a process that still runs explains nothing.
         let _ = timeout(ENDING, ended.wait_for(Option::is_some)).await;
         match self.pipe.inbox().closed() {
             // The call itself has not been sent: only the handshake has.

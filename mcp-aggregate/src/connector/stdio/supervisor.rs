@@ -69,7 +69,7 @@ impl Supervisor {
         self.stop.cancel();
         let why = match reason {
             Some(reason) => {
-                // Whoever waits need not wait for the end as well.
+                // Calls in flight need not wait for the end as well.
                 self.close(&reason);
                 self.end().await;
                 reason
@@ -111,7 +111,7 @@ impl Supervisor {
     /// Fails the call whose answer is longer than allowed: the one that its beginning names, else the oldest.
     fn pass_over(&self, head: &Bytes, limit: usize) {
         let glimpse = Glimpse::of(head);
-        tracing::warn!(upstream = %self.id, limit, "a line that is longer than allowed is passed over");
+        tracing::debug!(upstream = %self.id, limit, "a line that is longer than allowed is passed over");
         if glimpse.has_method || head.first() != Some(&b'{') {
             return;
         }

@@ -210,16 +210,20 @@ impl GuardedClientBuilder {
             rules: Arc::clone(&rules),
             timeout: self.connect_timeout,
         };
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle)
-            .pool_max_idle_per_host(self.max_idle)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(HTTP1_BUFFER)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_max_header_list_size(MAX_HEADER_BYTES);
+        let unpooled = builder.pool_max_idle_per_host(0).build(connector.clone());
+        let client = builder
+            .pool_max_idle_per_host(self.max_idle)
             .build(connector);
         Ok(GuardedClient {
             client,
+            unpooled,
             rules,
             limits: self.limits,
         })

@@ -47,6 +47,8 @@ use crate::ConfigError;
 #[derive(Clone)]
 pub struct GuardedClient {
     client: Client<Connector, Full<Bytes>>,
+    /// Opens a connection for each request and keeps none.
+    unpooled: Client<Connector, Full<Bytes>>,
     rules: Arc<Rules>,
     limits: Limits,
 }
@@ -93,13 +95,40 @@ impl GuardedClient {
     /// Dropping the future abandons the request; the server may have received it.
     pub async fn request(
         &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        self.send_by(&self.client, request).await
+    }
+
+    /// Sends one request over a connection of its own, as [`GuardedClient::request`] does over a pooled one.
+    ///
+    /// For a request that is repeated because its connection broke: a server that was started again leaves several connections
+    /// in the pool that look open.
+    ///
+    /// # Errors
+    ///
+    /// As [`GuardedClient::request`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`GuardedClient::request`].
+    pub async fn request_unpooled(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        self.send_by(&self.unpooled, request).await
+    }
+
+    async fn send_by(
+        &self,
+        client: &Client<Connector, Full<Bytes>>,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, HttpError> {
         self.rules.check_scheme(request.uri())?;
         // Without it any coding may be used (RFC 9110, section 12.5.3).
         let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
         coding.or_insert(HeaderValue::from_static("identity"));
-        self.client.request(request).await.map_err(explain)
+        client.request(request).await.map_err(explain)
     }
 
     async fn follow(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HttpError> {

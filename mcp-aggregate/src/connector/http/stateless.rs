@@ -24,7 +24,7 @@ pub(super) async fn probe(wire: &Wire, request: &Request) -> Result<bool, Error>
     let probe = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?.with_context_of(request);
     match exchange(wire, probe).await {
         Ok(answer) => Ok(meta::is_discovery(&answer)),
-        Err(refused) if error::is_modern(refused.status, &refused.error) => Ok(true),
+        Err(refused) if error::is_stateless(refused.status, &refused.error) => Ok(true),
         // Not there, or there and in need of a credential: that says nothing about what it speaks.
         Err(refused)
             if matches!(
