@@ -49,6 +49,7 @@ mod policy;
 mod principal;
 mod protocol;
 mod request;
+mod request_id;
 mod response;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
@@ -93,6 +94,7 @@ pub use self::{
     principal::{Partition, Principal, PrincipalKind, Shared},
     protocol::{ClientCapabilities, Era, LogLevel, ProtocolVersion, TraceContext, meta},
     request::Request,
+    request_id::RequestId,
     response::{Response, ResultType},
     seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
     session::{OnClose, SessionKey},
