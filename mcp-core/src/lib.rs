@@ -58,6 +58,7 @@ pub mod secret;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod session;
+pub mod shapes;
 pub mod sse;
 pub mod store;
 #[cfg(feature = "test-util")]
@@ -95,7 +96,7 @@ pub use self::{
     protocol::{ClientCapabilities, Era, LogLevel, ProtocolVersion, TraceContext, meta},
     request::Request,
     request_id::RequestId,
-    response::{Response, ResultType},
+    response::{Response, ResultType, ToolFailure, ToolFailureClass},
     seam::{BoxSeam, Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
     session::{OnClose, SessionKey},
     timing::Timing,

@@ -10,8 +10,8 @@ use tower::ServiceExt;
 use tracing::{Span, field};
 
 use crate::{
-    Asker, Era, Error, ErrorKind, NotificationStream, Notifier, Request, RequestId, Response,
-    ResultType, Seam, notifier::Outgoing,
+    Asker, Era, Error, ErrorKind, Method, NotificationStream, Notifier, Request, RequestId,
+    Response, ResultType, Seam, notifier::Outgoing, shapes::Shape,
 };
 
 /// How many notifications of one call may wait for its client.
@@ -24,6 +24,8 @@ pub(super) struct Exchange {
     answer: Option<Result<Response, Error>>,
     id: RequestId,
     span: Span,
+    /// What the client can read, and the method, where results may have to be adapted.
+    shape: Option<(Shape, Method)>,
 }
 
 /// What happens next in an exchange.
@@ -38,6 +40,8 @@ impl Exchange {
         let (notifier, outgoing) = Notifier::channel(WAITING);
         let id = RequestId::next();
         let span = span(id, &request);
+        let shape = Shape::of(request.version());
+        let shape = (shape != Shape::Stateless).then(|| (shape, request.method().clone()));
         let mut request = request
             .with_notifier(notifier.clone())
             .with_call(id, span.clone());
@@ -50,6 +54,7 @@ impl Exchange {
             answer: None,
             id,
             span,
+            shape,
         }
     }
 
@@ -80,6 +85,10 @@ impl Exchange {
             if let Poll::Ready(answer) = polled.unwrap_or_else(|_| Poll::Ready(Err(panicked()))) {
                 let answer = answer.map_err(|error| error.with_request_id(self.id));
                 record(&self.span, &answer);
+                let answer = answer.map(|answer| match self.shape.take() {
+                    Some((shape, method)) => shape.result(&method, answer),
+                    None => answer,
+                });
                 self.answer = Some(answer);
             } else {
                 return match self.outgoing.receiver().poll_recv(cx) {
