@@ -156,7 +156,7 @@ impl Wire {
         body: Bytes,
     ) -> Result<Reply, Refused> {
         let mut need = CredentialNeed::new(request.principal(), &self.id);
-        need.resource = Some(&self.url);
+        need.resource = Some(self.url.as_str());
         need.request = Some(request);
         let mut repeated = false;
         loop {

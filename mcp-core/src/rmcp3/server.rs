@@ -38,7 +38,7 @@ const WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 /// # Examples
 ///
 /// ```no_run
-/// use mcp_core::{Principal, rmcp::{RmcpServer, serve}};
+/// use mcp_core::{Principal, rmcp3::{RmcpServer, serve}};
 /// use rmcp::{ServerHandler, ServiceExt, transport::stdio};
 ///
 /// # #[derive(Clone)] struct MyServer;
