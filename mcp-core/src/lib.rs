@@ -37,6 +37,8 @@ mod context;
 mod credential;
 mod drain;
 mod error;
+#[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
+mod handshake;
 pub mod http_client;
 mod json;
 #[cfg(feature = "__unstable-wire")]

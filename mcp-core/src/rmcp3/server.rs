@@ -19,9 +19,9 @@ use crate::{
     Asker, ClientCapabilities, Era, Error, ErrorKind, Json, LogLevel, Method, Notification,
     Notifier, Object, Principal, ProtocolVersion, Request, Response, Seam, SessionKey,
     TraceContext,
+    handshake::{self, Opening},
     notifier::Outgoing,
     protocol::meta,
-    transport::initialize::{self, Opening},
 };
 
 /// How many notifications of one call may wait for the transport.
@@ -120,7 +120,7 @@ impl<S: Seam> RmcpServer<S> {
         let client = self.info.get_or_init(|| client).clone();
         let discover = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?;
         let discovered = self.oneshot(self.complete(discover, &client)).await?;
-        let answer: InitializeResult = initialize::answer(&client.version, &discovered).decode()?;
+        let answer: InitializeResult = handshake::answer(&client.version, &discovered).decode()?;
         Ok(ServerResult::InitializeResult(answer))
     }
 
