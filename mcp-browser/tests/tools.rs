@@ -20,7 +20,7 @@ use mcp_captcha::{
 };
 use mcp_core::{
     Amount, Json, Method, Principal, Request, Seam,
-    rmcp::{RmcpServer, serve},
+    rmcp3::{RmcpServer, serve},
 };
 use rmcp::{
     ClientHandler, ServiceExt as _,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use mcp_captcha::{Captcha, CaptchaTools, Limits, Sites, Spending, Vendor};
 use mcp_core::{
     Amount, Method, Principal, Request, Seam,
-    rmcp::serve as serve_rmcp,
+    rmcp3::serve as serve_rmcp,
     store::{MemoryStore, Namespace},
 };
 use serde_json::{Value, json};

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
-    Asker, AuthContext, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, SessionKey,
-    ToolAnnotations, TraceContext, UpstreamId, Visibility,
+    Asker, AuthContext, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, RequestId,
+    SessionKey, ToolAnnotations, TraceContext, UpstreamId, Visibility,
 };
 
 /// When the answer to a request stops being of use.
@@ -48,6 +49,8 @@ pub(crate) struct CallContext {
     pub(crate) visibility: Visibility,
     pub(crate) mirrored: Option<Mirrored>,
     pub(crate) auth_context: AuthContext,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) span: Span,
 }
 
 /// Parameters that HTTP headers mirror (`Mcp-Param-*`): header name without the prefix, decoded value.
@@ -70,6 +73,8 @@ impl Default for CallContext {
             visibility: Visibility::all(),
             mirrored: None,
             auth_context: AuthContext::new(),
+            request_id: None,
+            span: Span::none(),
         }
     }
 }

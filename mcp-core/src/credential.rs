@@ -2,7 +2,6 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
-use url::Url;
 
 use crate::{Error, Principal, Request, UpstreamId};
 
@@ -50,8 +49,8 @@ pub struct CredentialNeed<'a> {
     pub principal: &'a Principal,
     /// For which upstream.
     pub upstream: &'a UpstreamId,
-    /// The upstream's address, for an upstream that has one.
-    pub resource: Option<&'a Url>,
+    /// The upstream's URL, for an upstream that has one.
+    pub resource: Option<&'a str>,
     /// The call, when there is one: connecting and listing happen without.
     pub request: Option<&'a Request>,
 }
@@ -133,8 +132,8 @@ impl fmt::Debug for Credential {
 pub struct Consent {
     /// What the user is asked for, in words.
     pub message: Arc<str>,
-    /// The page where the user gives it.
-    pub url: Url,
+    /// The URL of the page where the user gives it.
+    pub url: String,
     /// Names this authorisation, so that its completion can be told from others.
     pub id: Arc<str>,
 }
@@ -142,10 +141,10 @@ pub struct Consent {
 impl Consent {
     /// Describes an authorisation to give.
     #[must_use]
-    pub fn new(id: &str, message: &str, url: Url) -> Self {
+    pub fn new(id: &str, message: &str, url: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            url,
+            url: url.into(),
             id: id.into(),
         }
     }

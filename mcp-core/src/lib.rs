@@ -12,7 +12,7 @@
 //! | `http` | Streamable HTTP transport | no |
 //! | `serve` | HTTP server with time limits and orderly shutdown | no |
 //! | `stdio` | stdio transport | no |
-//! | `rmcp` | adapters from and to rmcp, typed views | no |
+//! | `rmcp` | adapters from and to rmcp 3, in [`rmcp3`] | no |
 //! | `http-client` | guarded HTTP client | no |
 //! | `tls-aws-lc` | rustls with aws-lc-rs for the client | no |
 //! | `redb` | state store in a file | no |
@@ -20,6 +20,8 @@
 //! | `postgres-tls` | TLS to PostgreSQL, with rustls | no |
 //! | `redis` | state store in Redis | no |
 //! | `test-util` | contract tests and fakes | no |
+//!
+//! `__unstable-wire` opens the modules that `mcp-aggregate` builds its connectors on. They change in any release.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod annotations;
@@ -37,30 +39,83 @@ mod credential;
 mod drain;
 mod erased;
 mod error;
+#[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
+mod handshake;
 pub mod http_client;
 mod json;
+#[cfg(feature = "__unstable-wire")]
+#[doc(hidden)]
 pub mod jsonrpc;
+#[cfg(not(feature = "__unstable-wire"))]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the connectors of mcp-aggregate use the rest"
+)]
+mod jsonrpc;
 mod lazy;
-#[cfg(feature = "stdio")]
+#[cfg(all(feature = "stdio", feature = "__unstable-wire"))]
+#[doc(hidden)]
 pub mod lines;
+#[cfg(all(feature = "stdio", not(feature = "__unstable-wire")))]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the connectors of mcp-aggregate use the rest"
+)]
+mod lines;
 mod method;
+#[cfg(feature = "__unstable-wire")]
+#[doc(hidden)]
 pub mod mirror;
+#[cfg(not(feature = "__unstable-wire"))]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the connectors of mcp-aggregate use the rest"
+)]
+mod mirror;
 mod notifier;
+#[cfg(feature = "__unstable-wire")]
+#[doc(hidden)]
 pub mod pipe;
+#[cfg(not(feature = "__unstable-wire"))]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the connectors of mcp-aggregate use the rest"
+)]
+mod pipe;
 mod policy;
 mod principal;
 mod protocol;
 mod request;
+mod request_id;
 mod response;
 #[cfg(feature = "rmcp")]
-pub mod rmcp;
+pub mod rmcp3;
 mod schema;
 mod seam;
 pub mod secret;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod session;
+pub mod shapes;
+#[cfg(feature = "__unstable-wire")]
+#[doc(hidden)]
 pub mod sse;
+#[cfg(not(feature = "__unstable-wire"))]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the connectors of mcp-aggregate use the rest"
+)]
+mod sse;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
@@ -98,7 +153,8 @@ pub use self::{
     principal::{Partition, Principal, PrincipalKind, Shared},
     protocol::{ClientCapabilities, Era, LogLevel, ProtocolVersion, TraceContext, meta},
     request::Request,
-    response::{Response, ResultType},
+    request_id::RequestId,
+    response::{Response, ResultType, ToolFailure, ToolFailureClass},
     schema::{SchemaSource, ToolSchemas},
     seam::{Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
     session::{OnClose, SessionKey},

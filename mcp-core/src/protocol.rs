@@ -271,6 +271,8 @@ pub mod meta {
     pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
     /// The task that a message of revision 2025-11-25 belongs to.
     pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+    /// Why a tool failed, in a form for programs (SEP-3313, draft).
+    pub const TOOL_FAILURE: &str = "io.modelcontextprotocol/toolFailure";
     /// The token that progress notifications carry.
     pub const PROGRESS_TOKEN: &str = "progressToken";
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     Asker, AuthContext, ClientCapabilities, Deadline, Era, Error, ErrorKind, Json, LogLevel,
-    Method, Notifier, Object, Principal, ProtocolVersion, SessionKey, ToolAnnotations,
+    Method, Notifier, Object, Principal, ProtocolVersion, RequestId, SessionKey, ToolAnnotations,
     TraceContext, UpstreamId, Visibility,
     context::{CallContext, SharedContext},
     protocol::meta,
@@ -253,6 +253,38 @@ impl Request {
 
 /// The call context.
 impl Request {
+    /// Returns the id of the call for logs, spans and audit records; `None` for a request that no server transport has
+    /// taken. Requests that are made on behalf of a call carry its id.
+    #[must_use]
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.context.request_id
+    }
+
+    /// Returns the span of the call, `mcp.call`, which its server transport has opened; a disabled one without it.
+    #[must_use]
+    pub fn span(&self) -> &tracing::Span {
+        &self.context.span
+    }
+
+    /// Sets the id and the span of the call.
+    #[cfg(any(feature = "http", feature = "stdio"))]
+    pub(crate) fn with_call(mut self, id: RequestId, span: tracing::Span) -> Self {
+        let context = self.context_mut();
+        context.request_id = Some(id);
+        context.span = span;
+        self
+    }
+
+    /// Sets the upstream that the call is routed to, here and in the span of the call.
+    #[must_use]
+    pub fn with_upstream(mut self, upstream: UpstreamId) -> Self {
+        self.context
+            .span
+            .record("upstream", tracing::field::display(&upstream));
+        self.context_mut().upstream = Some(upstream);
+        self
+    }
+
     /// Returns who calls. Default is [`Principal::anonymous`].
     #[must_use]
     pub fn principal(&self) -> &Principal {
@@ -385,8 +417,6 @@ setters! {
     with_session(session: SessionKey) Some(session);
     /// Sets how to ask the client back.
     with_asker(asker: Asker) Some(asker);
-    /// Sets the upstream that the call is routed to.
-    with_upstream(upstream: UpstreamId) Some(upstream);
     /// Sets what the called tool says about itself.
     with_annotations(annotations: ToolAnnotations) Some(annotations);
     /// Sets the parameters that HTTP headers mirror.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Extensions;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Cursor, Error, Json, JsonError};
+use crate::{Cursor, Error, Json, JsonError, protocol::meta};
 
 /// What a result is (revision 2026-07-28, basic, "Results").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +140,14 @@ impl Response {
         })
     }
 
+    /// Returns what a failed tool says about its failure in `_meta` (SEP-3313, draft). It passes through every layer
+    /// here unchanged.
+    #[must_use]
+    pub fn tool_failure(&self) -> Option<ToolFailure> {
+        let own = self.result.member("_meta")?.member(meta::TOOL_FAILURE)?;
+        own.is_object().then_some(ToolFailure(own))
+    }
+
     /// Decodes the result.
     ///
     /// # Errors
@@ -167,6 +175,79 @@ impl fmt::Debug for Response {
             .field("result", &self.result)
             .field("result_type", &self.result_type)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a failed tool says about its failure (SEP-3313, draft).
+///
+/// # Examples
+///
+/// ```
+/// use mcp_core::{Response, ToolFailureClass};
+///
+/// let failed = Response::parse(
+///     r#"{"isError":true,"content":[],"_meta":{"io.modelcontextprotocol/toolFailure":
+///         {"class":"reliability","code":"busy","retryable":true}}}"#,
+/// )?;
+/// let failure = failed.tool_failure().unwrap();
+/// assert_eq!(failure.class(), Some(ToolFailureClass::Reliability));
+/// assert_eq!(failure.code().as_deref(), Some("busy"));
+/// assert_eq!(failure.is_retryable(), Some(true));
+/// # Ok::<(), mcp_core::JsonError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolFailure(Json);
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ToolFailureClass {
+    /// The tool cannot do this.
+    Capability,
+    /// The tool could do it and failed this time.
+    Reliability,
+    /// The tool is not allowed to do it.
+    Governance,
+}
+
+impl ToolFailure {
+    /// Returns the class; `None` for one that is not known here.
+    #[must_use]
+    pub fn class(&self) -> Option<ToolFailureClass> {
+        match self.text("class")?.as_str() {
+            "capability" => Some(ToolFailureClass::Capability),
+            "reliability" => Some(ToolFailureClass::Reliability),
+            "governance" => Some(ToolFailureClass::Governance),
+            _ => None,
+        }
+    }
+
+    /// Returns the tool's own code.
+    #[must_use]
+    pub fn code(&self) -> Option<String> {
+        self.text("code")
+    }
+
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> Option<bool> {
+        self.0.member("retryable")?.decode().ok()
+    }
+
+    /// Returns the date before which another attempt is of no use (RFC 3339), as the tool wrote it.
+    #[must_use]
+    pub fn retry_not_before(&self) -> Option<String> {
+        self.text("retryNotBefore")
+    }
+
+    /// Returns the object as the tool wrote it.
+    #[must_use]
+    pub fn as_json(&self) -> &Json {
+        &self.0
+    }
+
+    fn text(&self, member: &str) -> Option<String> {
+        self.0.member(member)?.to_text()
     }
 }
 

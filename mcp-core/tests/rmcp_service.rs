@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{Json, Method, Request, rmcp::RmcpService};
+use mcp_core::{Json, Method, Request, rmcp3::RmcpService};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{CallToolRequestParams, CallToolResponse, CallToolResult},

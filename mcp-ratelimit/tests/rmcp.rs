@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mcp_core::Principal;
-use mcp_core::rmcp::{RmcpServer, serve};
+use mcp_core::rmcp3::{RmcpServer, serve};
 use mcp_ratelimit::preset::{Preset, ProviderConfig};
 use mcp_ratelimit::rate_limit::{KeyPart, Limit, Quota, RateLimitLayer};
 use mcp_ratelimit::timeout::TimeoutLayer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use mcp_core::{
     BoxSeam, Stack,
-    rmcp::RmcpService,
+    rmcp3::RmcpService,
     transport::http::{HttpConfig, HttpTransport},
 };
 use rmcp::transport::streamable_http_server::{

@@ -10,7 +10,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use conformance_server::{Fixture, FixtureOptions, transport_service};
 use mcp_core::{
     Principal,
-    rmcp::RmcpServer,
+    rmcp3::RmcpServer,
     transport::stdio::{StdioConfig, serve},
 };
 use rmcp::{

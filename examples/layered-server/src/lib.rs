@@ -7,7 +7,7 @@ mod units;
 use std::time::Duration;
 
 use axum::Router;
-use mcp_core::{ConfigError, Seam, rmcp::serve, transport::http::HttpTransport};
+use mcp_core::{ConfigError, Seam, rmcp3::serve, transport::http::HttpTransport};
 use mcp_ratelimit::{
     breaker::{Breaker, BreakerConfig, BreakerLayer},
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},

@@ -6,7 +6,7 @@ use clap::Parser;
 use layered_server::{app, layered};
 use mcp_core::{
     Principal, Seam,
-    rmcp::RmcpServer,
+    rmcp3::RmcpServer,
     serve::Server,
     transport::http::{HttpConfig, HttpTransport},
 };

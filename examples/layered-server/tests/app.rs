@@ -6,7 +6,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use layered_server::{app, layered};
 use mcp_core::transport::http::{HttpConfig, HttpTransport};
-use mcp_core::{Principal, rmcp::RmcpServer};
+use mcp_core::{Principal, rmcp3::RmcpServer};
 use rmcp::{
     ServiceExt as _,
     model::{CallToolRequestParams, object},

@@ -119,7 +119,7 @@ impl Upstream {
             }
             request
         };
-        let service = mcp_core::rmcp::RmcpService::per_session(make);
+        let service = mcp_core::rmcp3::RmcpService::per_session(make);
         Self::service(id, tower::util::MapRequest::new(service, state))
     }
 

@@ -91,7 +91,7 @@ impl Capability {
 /// let driver = DriverConfig::new("/usr/bin/node", "node_modules/playwright-core", "/usr/bin/chromium");
 /// let browsers = BrowserService::new(BrowserConfig::new(driver))?;
 /// let tools = BrowserTools::new(browsers).with([Capability::Extract, Capability::Tabs]);
-/// let service = mcp_core::rmcp::serve(tools).into_service();
+/// let service = mcp_core::rmcp3::serve(tools).into_service();
 /// # let _ = service;
 /// # Ok(()) }
 /// ```

@@ -14,7 +14,7 @@ pub use self::{
     codes::RpcCode,
     kind::{ErrorClass, ErrorKind},
 };
-use crate::{Consent, Era, Json, UpstreamId};
+use crate::{Consent, Era, Json, Object, RequestId, UpstreamId};
 
 /// Why a call failed.
 ///
@@ -43,6 +43,7 @@ struct Inner {
     status: Option<StatusCode>,
     headers: HeaderMap,
     consent: Option<Consent>,
+    request_id: Option<RequestId>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -68,6 +69,7 @@ impl Error {
             status: None,
             headers: HeaderMap::new(),
             consent: None,
+            request_id: None,
             source: None,
         }))
     }
@@ -107,6 +109,22 @@ impl Error {
     pub fn with_upstream(mut self, upstream: UpstreamId) -> Self {
         self.inner().upstream = Some(upstream);
         self
+    }
+
+    /// Sets the call that failed, which the `data` of the answer names. An error that an upstream answered is not
+    /// changed.
+    #[must_use]
+    pub fn with_request_id(mut self, id: RequestId) -> Self {
+        if self.0.rpc.is_none() {
+            self.inner().request_id = Some(id);
+        }
+        self
+    }
+
+    /// Returns the call that failed.
+    #[must_use]
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.0.request_id
     }
 
     /// Sets the cause, which is logged but not sent to the caller.
@@ -248,7 +266,7 @@ impl Error {
             return rpc.object.clone();
         }
         let data = match &self.0.data {
-            Some(data) => data.clone(),
+            Some(data) => self.identified(data),
             None => self.default_data(),
         };
         let code = self.code(era).get();
@@ -256,6 +274,17 @@ impl Error {
         Json::composed(format!(
             r#"{{"code":{code},"message":{message},"data":{data}}}"#
         ))
+    }
+
+    /// Names the call in `data` that was set, where it is an object.
+    fn identified(&self, data: &Json) -> Json {
+        match (self.0.request_id, Object::index(data)) {
+            (Some(id), Ok(mut data)) if !data.contains("requestId") => {
+                data.set("requestId", Json::string(&id.to_string()));
+                data.to_json()
+            }
+            _ => data.clone(),
+        }
     }
 
     fn default_data(&self) -> Json {
@@ -266,6 +295,9 @@ impl Error {
         if let Some(after) = self.0.retry_after {
             let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             data["retryAfterMs"] = millis.into();
+        }
+        if let Some(id) = self.0.request_id {
+            data["requestId"] = id.to_string().into();
         }
         if let Some(consent) = &self.0.consent {
             data["consentUrl"] = consent.url.as_str().into();

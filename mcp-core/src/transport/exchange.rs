@@ -7,20 +7,25 @@ use std::{
 };
 
 use tower::ServiceExt;
+use tracing::{Span, field};
 
 use crate::{
-    Asker, Error, ErrorKind, NotificationStream, Notifier, Request, Response, Seam,
-    notifier::Outgoing,
+    Asker, Era, Error, ErrorKind, Method, NotificationStream, Notifier, Request, RequestId,
+    Response, ResultType, Seam, notifier::Outgoing, shapes::Shape,
 };
 
 /// How many notifications of one call may wait for its client.
 const WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-/// A call in progress and what it sends before its answer. Dropping it cancels the call.
+/// A call in flight and what it sends before its answer. Dropping it cancels the call.
 pub(super) struct Exchange {
     call: Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>,
     outgoing: NotificationStream,
     answer: Option<Result<Response, Error>>,
+    id: RequestId,
+    span: Span,
+    /// What the client can read, and the method, where results may have to be adapted.
+    shape: Option<(Shape, Method)>,
 }
 
 /// What happens next in an exchange.
@@ -33,7 +38,13 @@ impl Exchange {
     /// Starts a call; its client can be asked back if `ask`.
     pub(super) fn start<S: Seam>(service: &S, request: Request, ask: bool) -> Self {
         let (notifier, outgoing) = Notifier::channel(WAITING);
-        let mut request = request.with_notifier(notifier.clone());
+        let id = RequestId::next();
+        let span = span(id, &request);
+        let shape = Shape::of(request.version());
+        let shape = (shape != Shape::Stateless).then(|| (shape, request.method().clone()));
+        let mut request = request
+            .with_notifier(notifier.clone())
+            .with_call(id, span.clone());
         if ask {
             request = request.with_asker(Asker::from(notifier));
         }
@@ -41,6 +52,9 @@ impl Exchange {
             call: Box::pin(service.clone().oneshot(request)),
             outgoing,
             answer: None,
+            id,
+            span,
+            shape,
         }
     }
 
@@ -66,8 +80,15 @@ impl Exchange {
         if self.answer.is_none() {
             // The call first: most calls answer without sending anything before.
             let call = &mut self.call;
+            let _entered = self.span.enter();
             let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)));
             if let Poll::Ready(answer) = polled.unwrap_or_else(|_| Poll::Ready(Err(panicked()))) {
+                let answer = answer.map_err(|error| error.with_request_id(self.id));
+                record(&self.span, &answer);
+                let answer = answer.map(|answer| match self.shape.take() {
+                    Some((shape, method)) => shape.result(&method, answer),
+                    None => answer,
+                });
                 self.answer = Some(answer);
             } else {
                 return match self.outgoing.receiver().poll_recv(cx) {
@@ -89,6 +110,54 @@ impl Exchange {
             None => Poll::Pending,
         }
     }
+}
+
+/// The span of a call. `upstream` and `outcome` are recorded when they are known.
+fn span(id: RequestId, request: &Request) -> Span {
+    tracing::info_span!(
+        "mcp.call",
+        id = %id,
+        method = start(request.method().as_str()),
+        name = request.name().map(start),
+        era = match request.era() {
+            Era::Stateless => "stateless",
+            Era::Session => "session",
+        },
+        principal = ?request.principal().partition(),
+        upstream = field::Empty,
+        outcome = field::Empty,
+    )
+}
+
+/// The first bytes of a name, of which a client may send any number.
+fn start(name: &str) -> &str {
+    const LONGEST: usize = 128;
+    let cut = (0..=LONGEST.min(name.len())).rev();
+    let end = cut.into_iter().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or(0)]
+}
+
+/// Records what came of a call: `complete`, `tool_error`, another type of result, or the kind of an error.
+fn record(span: &Span, answer: &Result<Response, Error>) {
+    if span.is_disabled() {
+        return;
+    }
+    let outcome = match answer {
+        Err(error) => {
+            if let Some(upstream) = error.upstream() {
+                span.record("upstream", field::display(upstream));
+            }
+            error.kind().name()
+        }
+        Ok(answer) if answer.is_tool_error() => "tool_error",
+        Ok(answer) => match answer.result_type() {
+            ResultType::Complete => "complete",
+            ResultType::InputRequired => "input_required",
+            ResultType::Task => "task",
+            ResultType::Other(_) => "other",
+        },
+    };
+    span.record("outcome", outcome);
 }
 
 /// A call that panics is answered and takes no other call of its client with it.

@@ -86,6 +86,7 @@ impl Lifecycle {
     }
 
     /// Wakes everything that waits in [`Lifecycle::changes`].
+    #[cfg(feature = "http")]
     pub(super) fn beat(&self) {
         self.0.phase.send_modify(|_| {});
     }
@@ -103,6 +104,7 @@ impl Lifecycle {
     }
 
     /// Spawns a task that ends by itself soon after its session is closed.
+    #[cfg(feature = "http")]
     pub(super) fn spawn_call<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

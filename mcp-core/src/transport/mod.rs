@@ -11,8 +11,6 @@ mod caller;
 mod exchange;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
-pub(crate) mod initialize;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod lifecycle;
 #[cfg(any(feature = "http", feature = "stdio"))]

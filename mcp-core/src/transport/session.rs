@@ -13,7 +13,6 @@ use tokio::{sync::oneshot, task::AbortHandle};
 use super::{
     call::{Call, Calls},
     exchange::Exchange,
-    initialize::{self, Opening},
     lifecycle::{self, Lifecycle},
     outlet::Outlet,
     standalone,
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
     ProtocolVersion, Request, Response, Seam, SessionKey, TraceContext,
+    handshake::{self, Opening},
     jsonrpc::{Id, Message},
     transport::caller::Caller,
 };
@@ -137,7 +137,7 @@ impl Session {
         let discovered = Exchange::start(service, self.complete(discover), false)
             .answer()
             .await?;
-        let answer = initialize::answer(&self.version, &discovered);
+        let answer = handshake::answer(&self.version, &discovered);
         self.announced
             .store(standalone::announced(&answer), Ordering::Release);
         Ok(answer)

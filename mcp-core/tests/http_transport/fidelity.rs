@@ -43,12 +43,11 @@ async fn echo(server: &Server, arguments: &str) -> [String; 2] {
 #[test]
 fn arguments_and_results_pass_to_the_byte() {
     check(&value(), &async |server: &Server, value| {
-        // A result that says what it is needs nothing added.
+        // A result that says what it is needs nothing added; sessions do not have that member.
         let arguments = format!(r#"{{"x":{value},"resultType":"complete"}}"#);
         let expected = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{arguments}}}"#);
-        for answer in echo(server, &arguments).await {
-            assert_eq!(answer, expected);
-        }
+        let without = expected.replace(r#","resultType":"complete""#, "");
+        assert_eq!(echo(server, &arguments).await, [expected, without]);
     });
 }
 

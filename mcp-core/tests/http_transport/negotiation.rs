@@ -175,3 +175,20 @@ async fn a_client_of_the_older_transport_is_told_which_one_is_served() {
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("HTTP+SSE"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_client_of_an_older_revision_gets_results_that_it_can_read() {
+    let server = Server::start().await;
+    let session = server.open("2025-11-25", None).await;
+    let result = r#"{"resultType":"complete","structuredContent":[1.0],"_meta":{"a":1}}"#;
+    let params = format!(r#""name":"echo","arguments":{result}"#);
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{params}}}}}"#);
+    let reply = Raw::in_session(&session, body).send(server.address).await;
+    assert_eq!(
+        reply.json()["result"],
+        serde_json::json!({ "content": [{ "type": "text", "text": "[1.0]" }], "_meta": { "a": 1 } })
+    );
+    let same = Raw::stateless("tools/call", &params).with("mcp-name", "echo");
+    let same = same.send(server.address).await;
+    assert!(same.body.contains(result), "{same:?}");
+}

@@ -23,7 +23,7 @@ use mcp_browser::{
 };
 use mcp_core::{
     Principal,
-    rmcp::{RmcpServer, serve},
+    rmcp3::{RmcpServer, serve},
 };
 use rmcp::{ServiceExt as _, transport::stdio};
 use serde_json::{Value, json};

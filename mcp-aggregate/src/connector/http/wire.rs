@@ -209,7 +209,7 @@ impl Wire {
         outgoing: &Outgoing<'_>,
     ) -> Result<Reply, Refused> {
         let mut need = CredentialNeed::new(request.principal(), &self.id);
-        need.resource = Some(&self.url);
+        need.resource = Some(self.url.as_str());
         need.request = Some(request);
         let mut repeated = false;
         loop {

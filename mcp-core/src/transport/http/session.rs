@@ -140,3 +140,66 @@ impl HttpSession {
         self.end_streams();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Bounds, Object, Principal, SessionKey, Timing,
+        handshake::Opening,
+        transport::{call::Calls, lifecycle::Lifecycle, session::Limits},
+    };
+
+    fn session(bounds: &Bounds) -> Arc<HttpSession> {
+        let params = Object::parse(r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#);
+        let limits = Limits {
+            calls: Calls::new(8),
+            lifecycle: Lifecycle::default(),
+            subscriptions: 8,
+        };
+        let opening = Opening::read(params.ok().as_ref()).unwrap();
+        let key = SessionKey::new("s");
+        let session = Session::new(key, Principal::local(), opening, limits);
+        let limits = SessionLimits {
+            replay: ReplayLimits::new(&Timing::default(), bounds),
+            streams: bounds.replay_streams.get(),
+        };
+        HttpSession::new(session, &Arc::new(limits))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn finished_streams_are_let_go_within_a_minute() {
+        let session = session(&Bounds::default());
+        let kept_for = Timing::default().replay;
+        let (finished, running) = (session.open_stream(0), session.open_stream(0));
+        finished.add(b"answer");
+        finished.finish();
+        session.sweep(Instant::now(), kept_for);
+        assert!(session.stream(finished.id()).is_some());
+        // The table sweeps every 15 s at least.
+        tokio::time::advance(Duration::from_secs(60 - 15)).await;
+        session.sweep(Instant::now(), kept_for);
+        assert!(session.stream(finished.id()).is_none());
+        assert!(session.stream(running.id()).is_some());
+        drop(finished);
+        assert_eq!(session.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn finished_streams_are_bounded_by_number_and_by_bytes() {
+        let session = session(&Bounds::default());
+        let most = session.limits.streams;
+        let first = session.open_stream(0).id();
+        for _ in 0..=most {
+            session.open_stream(0).finish();
+        }
+        assert!(session.stream(first).is_some(), "it has not finished");
+        session.open_stream(0);
+        assert!(session.lock().len() <= most + 2);
+        let large = session.open_stream(0);
+        large.add(&vec![b'x'; 2 * session.limits.replay.bytes]);
+        large.finish();
+        session.open_stream(0);
+        assert!(session.stream(large.id()).is_none());
+    }
+}

@@ -19,12 +19,12 @@ use super::{
 use crate::{
     Era, Error, ErrorKind, Json, Method, Object, Partition, Principal, ProtocolVersion, Response,
     Seam, SessionKey,
+    handshake::Opening,
     jsonrpc::{self, Id, Malformed, Message},
     transport::{
         call::{Calls, Cancelled},
         caller::Caller,
         exchange::Step,
-        initialize::Opening,
         outlet, params,
         session::{Limits, Session, is_own},
         standalone,

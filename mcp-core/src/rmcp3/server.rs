@@ -19,9 +19,9 @@ use crate::{
     Asker, ClientCapabilities, Era, Error, ErrorKind, Json, LogLevel, Method, Notification,
     Notifier, Object, Principal, ProtocolVersion, Request, Response, Seam, SessionKey,
     TraceContext,
+    handshake::{self, Opening},
     notifier::Outgoing,
     protocol::meta,
-    transport::initialize::{self, Opening},
 };
 
 /// How many notifications of one call may wait for the transport.
@@ -38,7 +38,7 @@ const WAITING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 /// # Examples
 ///
 /// ```no_run
-/// use mcp_core::{Principal, rmcp::{RmcpServer, serve}};
+/// use mcp_core::{Principal, rmcp3::{RmcpServer, serve}};
 /// use rmcp::{ServerHandler, ServiceExt, transport::stdio};
 ///
 /// # #[derive(Clone)] struct MyServer;
@@ -120,7 +120,7 @@ impl<S: Seam> RmcpServer<S> {
         let client = self.info.get_or_init(|| client).clone();
         let discover = Request::new(Method::DISCOVER, Some(Json::EMPTY_OBJECT))?;
         let discovered = self.oneshot(self.complete(discover, &client)).await?;
-        let answer: InitializeResult = initialize::answer(&client.version, &discovered).decode()?;
+        let answer: InitializeResult = handshake::answer(&client.version, &discovered).decode()?;
         Ok(ServerResult::InitializeResult(answer))
     }
 

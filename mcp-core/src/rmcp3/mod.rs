@@ -50,7 +50,7 @@ use crate::{Era, Error, ErrorKind, Request, Response, SessionKey, Stack};
 /// ```
 /// use std::time::Duration;
 ///
-/// use mcp_core::{Method, Request, rmcp::serve};
+/// use mcp_core::{Method, Request, rmcp3::serve};
 /// use rmcp::ServerHandler;
 /// use tower::{ServiceExt, timeout::TimeoutLayer};
 ///
