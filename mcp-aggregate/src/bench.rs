@@ -58,9 +58,12 @@ impl Catalogue {
     /// Returns the first page of tools, which is composed once.
     #[must_use]
     pub fn tools(&self) -> Option<Json> {
-        let page = self
-            .0
-            .page(ListKind::Tools, 0, &Visibility::default(), true)?;
+        let page = self.0.page(
+            ListKind::Tools,
+            0,
+            &Visibility::default(),
+            mcp_core::shapes::Shape::Stateless,
+        )?;
         Some(page.json)
     }
 }

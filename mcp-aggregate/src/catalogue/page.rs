@@ -113,9 +113,9 @@ pub(crate) struct Frame {
 }
 
 /// Composes one page. `stateless` adds what revision 2026-07-28 wants in every list.
-pub(crate) fn compose<'a>(
+pub(crate) fn compose(
     kind: ListKind,
-    entries: impl Iterator<Item = &'a Json>,
+    entries: impl Iterator<Item = Json>,
     frame: &Frame,
     stateless: bool,
 ) -> Json {

@@ -7,7 +7,7 @@ use std::{
 
 use mcp_core::{
     Change, ChangedEntry, Entry as Listed, Json, ToolAnnotations, UpstreamId, Visibility,
-    mirror::Mirrors,
+    mirror::Mirrors, shapes::Shape,
 };
 
 use super::{
@@ -44,8 +44,8 @@ struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<Arc<str>, usize>,
     frame: Frame,
-    /// Pages for clients of the session era, and of revision 2026-07-28.
-    pages: [OnceLock<Vec<Json>>; 2],
+    /// Pages for clients of each shape, composed when the first of them lists.
+    pages: [OnceLock<Vec<Json>>; Shape::ALL.len()],
 }
 
 /// An entry of a list, and the upstream that it is routed to.
@@ -273,20 +273,20 @@ impl Snapshot {
         kind: ListKind,
         number: usize,
         visibility: &Visibility,
-        stateless: bool,
+        shape: Shape,
     ) -> Option<Page> {
         let table = self.table(kind);
         let filtered;
         let pages = if visibility.is_all() {
-            table.pages[usize::from(stateless)]
-                .get_or_init(|| self.pages(kind, stateless, &table.frame, |_| true))
+            table.pages[shape as usize]
+                .get_or_init(|| self.pages(kind, shape, &table.frame, |_| true))
         } else {
             let frame = Frame {
                 private: true,
                 ..table.frame.clone()
             };
             let sees = |entry: &Entry| visibility.allows(&listed(kind, entry));
-            filtered = self.pages(kind, stateless, &frame, sees);
+            filtered = self.pages(kind, shape, &frame, sees);
             &filtered
         };
         Some(Page {
@@ -298,7 +298,7 @@ impl Snapshot {
     fn pages(
         &self,
         kind: ListKind,
-        stateless: bool,
+        shape: Shape,
         frame: &Frame,
         sees: impl Fn(&Entry) -> bool,
     ) -> Vec<Json> {
@@ -315,8 +315,9 @@ impl Snapshot {
         cuts.push(seen.len());
         cuts.windows(2)
             .map(|cut| {
-                let entries = seen[cut[0]..cut[1]].iter().map(|e| &e.json);
-                page::compose(kind, entries, frame, stateless)
+                let entries = seen[cut[0]..cut[1]].iter();
+                let entries = entries.map(|entry| shape.entry(kind.entry_kind(), &entry.json));
+                page::compose(kind, entries, frame, shape == Shape::Stateless)
             })
             .collect()
     }

@@ -47,8 +47,8 @@ fn compose(sources: &[Source]) -> Snapshot {
     Snapshot::compose(sources.to_vec(), &Prefixed, &info, generation)
 }
 
-fn page(snapshot: &Snapshot, kind: ListKind, stateless: bool) -> Value {
-    let page = snapshot.page(kind, 0, &Visibility::all(), stateless);
+fn page(snapshot: &Snapshot, kind: ListKind, shape: Shape) -> Value {
+    let page = snapshot.page(kind, 0, &Visibility::all(), shape);
     page.unwrap().json.decode().unwrap()
 }
 
@@ -139,7 +139,7 @@ async fn pages_hold_a_megabyte_and_every_entry_is_on_one() {
     let mut pages = 0;
     while let Some(at) = number {
         let page = snapshot
-            .page(ListKind::Tools, at, &Visibility::all(), true)
+            .page(ListKind::Tools, at, &Visibility::all(), Shape::Stateless)
             .unwrap();
         assert!(page.json.len() < PAGE + 200_000);
         names.extend(page.json.member("tools").unwrap().elements());
@@ -149,7 +149,7 @@ async fn pages_hold_a_megabyte_and_every_entry_is_on_one() {
     assert_eq!((names.len(), pages), (30, 3));
     assert!(
         snapshot
-            .page(ListKind::Tools, 99, &Visibility::all(), true)
+            .page(ListKind::Tools, 99, &Visibility::all(), Shape::Stateless)
             .is_none()
     );
 }
@@ -159,7 +159,9 @@ async fn a_page_for_one_caller_lists_what_it_sees_and_is_private() {
     let snapshot = compose(&[source("up", json!({ "tools": [tool("a"), tool("b")] })).await]);
     let sees =
         Visibility::all().and(|entry| entry.kind != EntryKind::Tool || entry.name == "up__a");
-    let page = snapshot.page(ListKind::Tools, 0, &sees, true).unwrap();
+    let page = snapshot
+        .page(ListKind::Tools, 0, &sees, Shape::Stateless)
+        .unwrap();
     let page: Value = page.json.decode().unwrap();
     assert_eq!(page["tools"].as_array().unwrap().len(), 1);
     assert_eq!(page["cacheScope"], "private");
@@ -170,13 +172,13 @@ async fn only_stateless_clients_get_what_their_revision_adds() {
     let mut missing = source("late", json!({})).await;
     missing.listing = None;
     let snapshot = compose(&[source("up", json!({ "tools": [tool("a")] })).await, missing]);
-    let stateless = page(&snapshot, ListKind::Tools, true);
+    let stateless = page(&snapshot, ListKind::Tools, Shape::Stateless);
     assert_eq!(stateless["resultType"], "complete");
     assert_eq!(
         stateless["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
         "gw"
     );
-    let session = page(&snapshot, ListKind::Tools, false);
+    let session = page(&snapshot, ListKind::Tools, Shape::Session);
     assert!(session.get("resultType").is_none() && session.get("ttlMs").is_none());
     for page in [stateless, session] {
         assert_eq!(page["_meta"]["mcp-aggregate/degraded"], json!(["late"]));
@@ -213,7 +215,7 @@ async fn a_skill_that_two_upstreams_have_is_found_at_each_under_a_path_of_its_ow
         source("b", json!({ "skills": [skill] })).await,
     ];
     let snapshot = compose(&all);
-    let listed = page(&snapshot, ListKind::Skills, true);
+    let listed = page(&snapshot, ListKind::Skills, Shape::Stateless);
     assert_eq!(listed["skills"][0], skill);
     let second = &listed["skills"][1];
     assert_eq!(second["uri"], "skill://b/greet/SKILL.md");
@@ -264,4 +266,27 @@ async fn names_can_be_left_as_they_are() {
     let info = Json::EMPTY_OBJECT;
     let snapshot = Snapshot::compose(vec![source], &Bare, &info, 1);
     assert!(snapshot.find(ListKind::Tools, "a").is_some());
+}
+
+#[tokio::test]
+async fn clients_of_older_revisions_keep_every_tool_without_what_they_cannot_read() {
+    let listing = json!({
+        "name": "t", "icons": [{ "src": "data:" }], "outputSchema": { "type": "array" },
+    });
+    let snapshot = compose(&[source("up", json!({ "tools": [listing, tool("plain")] })).await]);
+    for (shape, icons, schema) in [
+        (Shape::Stateless, true, true),
+        (Shape::SessionWithIcons, true, false),
+        (Shape::Session, false, false),
+    ] {
+        let tools = page(&snapshot, ListKind::Tools, shape);
+        let first = &tools["tools"][0];
+        let has = |member: &str| first.get(member).is_some();
+        assert_eq!(
+            (has("icons"), has("outputSchema")),
+            (icons, schema),
+            "{shape:?}"
+        );
+        assert_eq!(tools["tools"].as_array().unwrap().len(), 2);
+    }
 }

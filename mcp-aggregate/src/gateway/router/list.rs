@@ -1,6 +1,6 @@
 //! `server/discover` and the lists.
 
-use mcp_core::{Era, Error, ErrorKind, Json, Object, Request, Response};
+use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, shapes::Shape};
 use tokio::time::{Duration, timeout};
 
 use super::Router;
@@ -57,12 +57,12 @@ impl Router {
     }
 
     pub(super) async fn list(&self, kind: ListKind, request: Request) -> Result<Response, Error> {
-        let stateless = request.era() == Era::Stateless;
+        let shape = Shape::of(request.version());
         let visibility = request.visibility();
         let Some(position) = self.position(kind, &request)? else {
             let snapshot = self.0.snapshot(&request).await;
             self.fails_as_a_whole(kind, &snapshot)?;
-            let page = snapshot.page(kind, 0, visibility, stateless);
+            let page = snapshot.page(kind, 0, visibility, shape);
             let page = page.unwrap_or_else(|| Page {
                 json: Json::EMPTY_OBJECT,
                 next: None,
@@ -71,7 +71,7 @@ impl Router {
         };
         let snapshot = self.0.snapshot_of(&request, position.generation);
         let page =
-            snapshot.and_then(|snapshot| snapshot.page(kind, position.page, visibility, stateless));
+            snapshot.and_then(|snapshot| snapshot.page(kind, position.page, visibility, shape));
         let page = page.ok_or_else(|| bad_cursor("the list has changed since"))?;
         Ok(self.page(page, position.generation, kind, &request))
     }
