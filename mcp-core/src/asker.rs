@@ -6,12 +6,12 @@ use crate::{Error, Json, Method, Notifier};
 
 /// Puts a request to the client of the very call that it belongs to: sampling, elicitation, roots.
 ///
-/// Present only on calls of session-era clients. The question travels in order with the notifications of the
-/// call. Dropping the future withdraws the question: the client is told so.
+/// Present only on calls of session-era clients. The server-initiated request travels in order with the notifications of the
+/// call. Dropping the future withdraws the request: the client gets `notifications/cancelled`.
 #[derive(Clone)]
 pub struct Asker(Arc<dyn Ask>);
 
-/// How a question reaches the client. A layer implements it to see or refuse questions.
+/// How a server-initiated request reaches the client. A layer implements it to see or refuse server-initiated requests.
 #[async_trait]
 pub trait Ask: Send + Sync + 'static {
     /// Sends a request and awaits the result.
@@ -36,7 +36,7 @@ impl Asker {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws the question.
+    /// Dropping the future withdraws the request.
     pub async fn ask(&self, method: Method, params: Option<Json>) -> Result<Json, Error> {
         self.0.ask(method, params).await
     }
@@ -45,12 +45,12 @@ impl Asker {
 #[async_trait]
 impl Ask for Notifier {
     async fn ask(&self, method: Method, params: Option<Json>) -> Result<Json, Error> {
-        self.question(method, params).await
+        self.server_request(method, params).await
     }
 }
 
 impl From<Notifier> for Asker {
-    /// Sends questions through the sink of the call's notifications.
+    /// Sends server-initiated requests through the sink of the call's notifications.
     fn from(notifier: Notifier) -> Self {
         Self::new(notifier)
     }

@@ -4,7 +4,7 @@ use tokio::sync::broadcast;
 
 use crate::{EntryKind, UpstreamId};
 
-/// Tells who listens what changed in a catalogue.
+/// A source of catalogue change events.
 pub trait ChangeFeed: Send + Sync + 'static {
     /// Starts listening. Changes from now on are seen.
     fn subscribe(&self) -> ChangeStream;
@@ -93,7 +93,7 @@ pub struct ChangeStream(broadcast::Receiver<Arc<CatalogueChange>>);
 pub enum ChangeEvent {
     /// A change.
     Changed(Arc<CatalogueChange>),
-    /// The reader was too slow and missed this many changes: read the catalogue anew.
+    /// The reader was too slow and missed this many changes: read the whole catalogue again.
     Missed(u64),
 }
 
@@ -123,9 +123,9 @@ impl MemoryChangeFeed {
         Self(broadcast::Sender::new(capacity.get()))
     }
 
-    /// Tells all readers.
+    /// Publishes a change to all readers.
     pub fn publish(&self, change: CatalogueChange) {
-        // An error says that nobody listens, which is fine.
+        // An error says that there is no reader, which is fine.
         let _ = self.0.send(Arc::new(change));
     }
 }

@@ -3,7 +3,7 @@
 //! Code that measures how long something takes asks a [`Clock`]; code that writes a date down, or compares one
 //! with a date from elsewhere, asks a [`WallClock`]. The system implementations read tokio's clock (a paused
 //! runtime drives it) and the operating system's. With the feature `test-util` there is also [`FakeClock`],
-//! which moves only when told to.
+//! which moves only when it is advanced.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 #[cfg(feature = "test-util")]
 pub use self::fake::FakeClock;
 
-/// Tells monotonic time: it never goes back and does not know the date.
+/// A source of monotonic time: it never goes back and does not know the date.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current instant.
     fn now(&self) -> Instant;
 }
 
-/// Tells the date: it may jump in either direction when somebody sets the machine's clock.
+/// A source of the date: it may jump in either direction when the machine's clock is set.
 pub trait WallClock: fmt::Debug + Send + Sync + 'static {
     /// The current date and time.
     fn now(&self) -> SystemTime;
@@ -72,7 +72,7 @@ mod fake {
 
     use super::{Clock, WallClock};
 
-    /// A clock that moves only when told to; clones share their time.
+    /// A clock that moves only when it is advanced; clones share their time.
     ///
     /// It starts at the present instant and at 2026-01-01T00:00:00Z.
     ///

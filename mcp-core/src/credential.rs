@@ -17,7 +17,7 @@ pub trait CredentialProvider: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The credential cannot be had, for instance because its store is away. The call is refused.
+    /// The credential cannot be had, for instance because its store is unavailable. The call is refused.
     ///
     /// # Cancel safety
     ///

@@ -164,6 +164,6 @@ pub use self::{
 };
 
 /// Compiles and runs the examples of the README.
-#[cfg(all(doctest, feature = "http", feature = "stdio", feature = "rmcp"))]
+#[cfg(all(doctest, feature = "serve", feature = "stdio", feature = "rmcp"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! The notifications and questions that belong to one request, on their way to its client.
+//! The notifications and server-initiated requests that belong to one request, on their way to its client.
 
 use std::{
     fmt,
@@ -92,7 +92,7 @@ impl Notification {
 /// was sent. Clones share the sink. [`Notifier::none`], the default, discards.
 ///
 /// A caller that attaches a notifier must poll the call and the [`NotificationStream`] together: a call that
-/// waits for room while nobody reads fails after 10 s.
+/// waits for room while the stream is not read fails after 10 s.
 #[derive(Clone, Default)]
 pub struct Notifier(Option<Arc<Sink>>);
 
@@ -112,11 +112,11 @@ type Map = Box<dyn Fn(Notification) -> Option<Notification> + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Notification(Notification),
-    Question(Question),
+    ServerRequest(ServerRequest),
 }
 
 /// A request from the server to the client, with the place where its answer is awaited.
-pub(crate) struct Question {
+pub(crate) struct ServerRequest {
     pub(crate) method: Method,
     pub(crate) params: Option<Json>,
     pub(crate) answer: oneshot::Sender<Result<Json, Error>>,
@@ -155,13 +155,13 @@ impl Notifier {
         })))
     }
 
-    /// Returns whether notifications go nowhere.
+    /// Returns `true` if notifications are discarded.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Returns how many notifications and questions this sink has taken. A call that has sent any must not be
+    /// Returns how many notifications and server-initiated requests this sink has taken. A call that has sent any must not be
     /// repeated: its client would see them twice.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -201,15 +201,15 @@ impl Notifier {
         }
     }
 
-    /// Sends a question in order with the notifications and awaits the client's answer.
-    pub(crate) async fn question(
+    /// Sends a server-initiated request in order with the notifications and awaits the client's answer.
+    pub(crate) async fn server_request(
         &self,
         method: Method,
         params: Option<Json>,
     ) -> Result<Json, Error> {
         let mut sink = self;
         let (answer, answered) = oneshot::channel();
-        let question = Question {
+        let server_request = ServerRequest {
             method,
             params,
             answer,
@@ -221,7 +221,7 @@ impl Notifier {
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
                 Target::Channel(sender) => {
-                    send(sender.get(), Outgoing::Question(question)).await?;
+                    send(sender.get(), Outgoing::ServerRequest(server_request)).await?;
                     return answered.await.unwrap_or_else(|_| Err(gone()));
                 }
                 Target::Map(next, _) => sink = next,
@@ -256,9 +256,9 @@ fn gone() -> Error {
     Error::new(ErrorKind::Cancelled, "the client of this call is gone")
 }
 
-impl fmt::Debug for Question {
+impl fmt::Debug for ServerRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Question")
+        f.debug_struct("ServerRequest")
             .field("method", &self.method)
             .field("params", &self.params)
             .finish_non_exhaustive()
@@ -281,8 +281,8 @@ pub struct NotificationStream(lazy::Receiver<Outgoing>);
 impl NotificationStream {
     /// Returns the next notification; `None` when every notifier is gone.
     ///
-    /// A question to the client that arrives here is answered with an error of kind
-    /// [`ErrorKind::MissingCapability`], since this reader can put it to nobody.
+    /// A server-initiated request to the client that arrives here is answered with an error of kind
+    /// [`ErrorKind::MissingCapability`], since this reader has no client to send it to.
     ///
     /// # Cancel safety
     ///
@@ -291,7 +291,7 @@ impl NotificationStream {
         loop {
             match self.0.recv().await? {
                 Outgoing::Notification(notification) => return Some(notification),
-                Outgoing::Question(question) => refuse(question),
+                Outgoing::ServerRequest(server_request) => refuse(server_request),
             }
         }
     }
@@ -301,21 +301,21 @@ impl NotificationStream {
         loop {
             match self.0.try_recv()? {
                 Outgoing::Notification(notification) => return Some(notification),
-                Outgoing::Question(question) => refuse(question),
+                Outgoing::ServerRequest(server_request) => refuse(server_request),
             }
         }
     }
 
-    /// Returns the next notification or question.
+    /// Returns the next notification or server-initiated request.
     #[allow(dead_code, reason = "the transports use it, and they are features")]
     pub(crate) fn receiver(&mut self) -> &mut lazy::Receiver<Outgoing> {
         &mut self.0
     }
 }
 
-fn refuse(question: Question) {
-    // The asker may be gone: then nobody waits for this answer.
-    let _ = question.answer.send(Err(Error::new(
+fn refuse(server_request: ServerRequest) {
+    // The asker may be gone, and with it the need for an answer.
+    let _ = server_request.answer.send(Err(Error::new(
         ErrorKind::MissingCapability,
         "the client of this call cannot be asked",
     )));
@@ -372,9 +372,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_to_a_plain_reader_is_refused() {
+    async fn a_server_initiated_request_to_a_plain_reader_is_refused() {
         let (notifier, mut stream) = channel(4);
-        let ask = notifier.question(Method::ROOTS_LIST, None);
+        let ask = notifier.server_request(Method::ROOTS_LIST, None);
         let (answer, seen) = tokio::join!(ask, async {
             notifier.notify(numbered(7)).await.unwrap();
             stream.recv().await

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{Error, Json, Principal, Request, Visibility};
 
-/// Decides whether a call may go on, and what a principal may see.
+/// Decides whether a call is allowed, and what a principal may see.
 ///
 /// # Security
 ///
@@ -26,9 +26,9 @@ pub trait PolicyEngine: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PolicyDecision {
-    /// Go on.
+    /// The call is allowed.
     Allow(Verdict),
-    /// Go on with other parameters.
+    /// The call is allowed with other parameters.
     Modify(Verdict, Json),
     /// Refuse.
     Deny(Verdict),
@@ -72,7 +72,7 @@ impl fmt::Debug for Verdict {
 }
 
 impl PolicyDecision {
-    /// Returns whether the call may go on.
+    /// Returns whether the call is allowed.
     #[must_use]
     pub fn allows(&self) -> bool {
         matches!(self, Self::Allow(_) | Self::Modify(..))

@@ -127,7 +127,7 @@ impl Principal {
         self.0.tenant.as_deref()
     }
 
-    /// Returns who vouches for the subject; empty where nobody does.
+    /// Returns the issuer that vouches for the subject; empty where there is none.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.0.issuer
@@ -197,7 +197,7 @@ impl fmt::Debug for Principal {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition([u8; 16]);
 
-/// States that data may be shared by everybody who reaches it.
+/// States that data may be shared by all principals that reach it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Shared;
@@ -217,7 +217,7 @@ impl Partition {
         principal.partition()
     }
 
-    /// The one partition that everybody shares.
+    /// The one partition that all principals share.
     #[must_use]
     pub fn shared(_: Shared) -> Self {
         Self::digest([b"shared".as_slice()])

@@ -105,7 +105,7 @@ impl Request {
         &self.method
     }
 
-    /// Returns whether this is a notification, which nobody waits for.
+    /// Returns whether this is a notification, which has no answer.
     #[must_use]
     pub fn is_notification(&self) -> bool {
         self.notification

@@ -9,7 +9,7 @@ use std::{
 
 /// Identifies one call in logs, spans, audit records and the `data` of error answers.
 ///
-/// A server transport gives each call one. Unique in this process, and with a random part that tells processes apart. It
+/// A server transport gives each call one. Unique in this process, and with a random part that differs between processes. It
 /// is not the id of JSON-RPC, which every client chooses for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId {

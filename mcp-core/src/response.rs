@@ -14,7 +14,7 @@ pub enum ResultType {
     Complete,
     /// The server needs something from the client first.
     InputRequired,
-    /// The work goes on as a task (extension `io.modelcontextprotocol/tasks`).
+    /// The work continues as a task (extension `io.modelcontextprotocol/tasks`).
     Task,
     /// A type of an extension that is not known here. It is passed on.
     Other(Box<str>),
@@ -33,7 +33,7 @@ impl ResultType {
 
 /// The answer to a [`Request`](crate::Request).
 ///
-/// The result stays the bytes that arrived. A response that nobody looks at is never decoded.
+/// The result stays the bytes that arrived. A response that no layer reads is never decoded.
 #[derive(Clone)]
 pub struct Response {
     result: Json,
@@ -109,7 +109,7 @@ impl Response {
         self.result
     }
 
-    /// Returns the response with another result; its type is read anew.
+    /// Returns the response with another result; its type is read again.
     #[must_use]
     pub fn with_result(self, result: Json) -> Self {
         Self {

@@ -46,7 +46,7 @@ fn name(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     if error.is::<Overloaded>() {
         return Some(Error::new(
             ErrorKind::Overloaded,
-            "too many calls are in progress; try again later",
+            "too many calls are in flight; try again later",
         ));
     }
     error

@@ -3,7 +3,7 @@ use http::StatusCode;
 use super::RpcCode;
 use crate::Era;
 
-/// Whether another try can help.
+/// Whether another attempt can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
@@ -67,7 +67,7 @@ kinds! {
     MissingCapability: "missing_capability", Permanent, MISSING_CAPABILITY, BAD_REQUEST;
     /// The revision is not spoken here.
     UnsupportedVersion: "unsupported_version", Permanent, UNSUPPORTED_VERSION, BAD_REQUEST;
-    /// The session is unknown, ended, or belongs to somebody else.
+    /// The session is unknown, ended, or belongs to another principal.
     SessionNotFound: "session_not_found", Permanent, INVALID_REQUEST, NOT_FOUND;
     /// The call needs a credential.
     Unauthenticated: "unauthenticated", Permanent, UNAUTHENTICATED, UNAUTHORIZED;
@@ -79,7 +79,7 @@ kinds! {
     RateLimited: "rate_limited", RateLimited, RATE_LIMITED, TOO_MANY_REQUESTS;
     /// A quota or an amount of money is used up.
     BudgetExhausted: "budget_exhausted", Permanent, BUDGET_EXHAUSTED, TOO_MANY_REQUESTS;
-    /// Too much work is in progress or queued.
+    /// Too much work is in flight or queued.
     Overloaded: "overloaded", Transient, OVERLOADED, SERVICE_UNAVAILABLE;
     /// A circuit breaker rejects calls for now.
     CircuitOpen: "circuit_open", Transient, CIRCUIT_OPEN, SERVICE_UNAVAILABLE;
@@ -89,17 +89,17 @@ kinds! {
     Cancelled: "cancelled", Permanent, CANCELLED, OK;
     /// The client does not read what it asked for.
     Stalled: "stalled", Permanent, STALLED, OK;
-    /// The upstream cannot be reached or went away; whether it saw the call is not known.
+    /// The upstream is unavailable; whether it saw the call is not known.
     Unavailable: "unavailable", Transient, UNAVAILABLE, OK;
     /// The upstream cannot be reached, and has not seen the call.
     NotSent: "not_sent", Transient, UNAVAILABLE, OK;
     /// The upstream answered something that is not MCP.
     BadUpstream: "bad_upstream", Permanent, BAD_UPSTREAM, OK;
-    /// The upstream, or the client for a question, answered a JSON-RPC error.
+    /// The upstream, or the client for a server-initiated request, answered a JSON-RPC error.
     Answered: "answered", Permanent, INTERNAL_ERROR, OK;
     /// A message is larger than it may be.
     TooLarge: "too_large", Permanent, TOO_LARGE, PAYLOAD_TOO_LARGE;
-    /// Something here is wrong.
+    /// Internal error.
     Internal: "internal", Permanent, INTERNAL_ERROR, INTERNAL_SERVER_ERROR;
 }
 

@@ -18,7 +18,7 @@ use crate::{Consent, Era, Json, Object, RequestId, UpstreamId};
 
 /// Why a call failed.
 ///
-/// Opaque and cheap to clone. [`Error::kind`] says what happened, [`Error::class`] whether another try can
+/// Opaque and cheap to clone. [`Error::kind`] says what happened, [`Error::class`] whether another attempt can
 /// help, [`Error::retry_after`] when. It is turned into a JSON-RPC error and an HTTP status once, where the
 /// answer leaves the process: see [`Error::to_rpc`].
 ///
@@ -74,7 +74,7 @@ impl Error {
         }))
     }
 
-    /// Wraps a JSON-RPC error object that an upstream (or, for a question, a client) answered.
+    /// Wraps a JSON-RPC error object that an upstream (or, for a server-initiated request, a client) answered.
     ///
     /// An object without an integer `code` is an error of kind [`ErrorKind::BadUpstream`] instead.
     #[must_use]
@@ -97,7 +97,7 @@ impl Error {
         error
     }
 
-    /// Sets when another try may succeed.
+    /// Sets when another attempt may succeed.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.inner().retry_after = Some(after);
@@ -192,7 +192,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns whether another try can help.
+    /// Returns whether another attempt can help.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         self.0.class.unwrap_or(match &self.0.rpc {
@@ -201,7 +201,7 @@ impl Error {
         })
     }
 
-    /// Returns when another try may succeed.
+    /// Returns when another attempt may succeed.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after

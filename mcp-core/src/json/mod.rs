@@ -1,7 +1,7 @@
 //! JSON text that is shared, checked once, and never re-encoded.
 //!
-//! [`Json`] is a slice of the bytes that arrived. Key order, number text, escapes and members that nobody
-//! here has heard of survive, because nothing decodes and encodes them again. Where a value has to change
+//! [`Json`] is a slice of the bytes that arrived. Key order, number text, escapes and members that are unknown
+//! here survive, because nothing decodes and encodes them again. Where a value has to change
 //! (a tool's public name, an id, a progress token) the change is a splice: see [`Object`].
 
 mod error;

@@ -189,7 +189,7 @@ impl<'a> Cursor<'a> {
                 objects >>= 1;
                 depth -= 1;
             }
-            // A value has ended: go on with the next one, or close containers until there is one.
+            // A value has ended: continue with the next one, or close containers until there is one.
             loop {
                 if depth == 0 {
                     return Ok(span(start, self.at));

@@ -238,8 +238,8 @@ async fn forward(
             let typed: ServerNotification = typed(&notification)?;
             peer.send_notification(typed).await.map_err(gone)
         }
-        Outgoing::Question(question) => {
-            let asked = Notification::new(question.method, question.params);
+        Outgoing::ServerRequest(server_request) => {
+            let asked = Notification::new(server_request.method, server_request.params);
             let typed: ServerRequest = typed(&asked)?;
             let peer = peer.clone();
             tokio::spawn(async move {
@@ -249,7 +249,7 @@ async fn forward(
                     Err(error) => Err(gone(error)),
                 };
                 // Whoever asked may have stopped waiting.
-                let _ = question.answer.send(answer);
+                let _ = server_request.answer.send(answer);
             });
             Ok(())
         }

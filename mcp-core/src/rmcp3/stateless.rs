@@ -23,14 +23,14 @@ use crate::{
     Error, ErrorKind, Method, Notification, Request, Response, jsonrpc::Message, protocol::meta,
 };
 
-/// How long a handler whose call was dropped may go on, to see that and to tidy up.
+/// How long a handler whose call was dropped may run on, to see that and to tidy up.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Calls a handler in the caller's own future.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the handler's token. The handler goes on for [`GRACE`] at most; what it still
+/// Dropping the future cancels the handler's token. The handler runs on for [`GRACE`] at most; what it still
 /// sends goes nowhere.
 pub(super) async fn call<H: ServerHandler>(
     handler: Arc<H>,
@@ -72,7 +72,7 @@ pub(super) async fn call<H: ServerHandler>(
     }
 }
 
-/// A handler at work. Dropped before it is done, it is cancelled and goes on for [`GRACE`].
+/// A handler at work. Dropped before it is done, it is cancelled and runs on for [`GRACE`].
 struct Handling {
     answer: Option<BoxFuture<'static, Result<ServerResult, ErrorData>>>,
     cancel: CancellationToken,
@@ -107,7 +107,7 @@ impl Handling {
 impl Drop for Handling {
     fn drop(&mut self) {
         self.cancel.cancel();
-        // Without a runtime nobody can go on, and the handler's future is dropped here.
+        // Without a runtime nothing can run on, and the handler's future is dropped here.
         if let (Some(answer), Ok(runtime)) = (self.answer.take(), Handle::try_current()) {
             runtime.spawn(timeout(GRACE, answer));
         }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{Error, ErrorKind};
 
-/// When a client may try again whose call was refused during a drain.
+/// Delay after which a client whose call was refused during a drain may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How far a transport has come.

@@ -1,4 +1,4 @@
-//! The way of notifications and questions to the client of a session.
+//! Delivers notifications and server-initiated requests to the client of a session.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Era, Error, ErrorKind, Method, Notification, Object, Seam,
     jsonrpc::{self, Id, Malformed, Message},
-    notifier::{Outgoing, Question},
+    notifier::{Outgoing, ServerRequest},
 };
 
 /// Takes messages for a client, in order.
@@ -88,7 +88,7 @@ pub(super) async fn run_batched<S: Seam>(
         Ok(Message::Request(id, method, params)) => (id, method, params),
         Ok(other) => {
             let notification = session.receive(other)?;
-            // Nobody waits for an answer, so nobody learns of an error.
+            // A notification has no answer, so an error has no reader.
             let _ = Exchange::start(service, notification, false).answer().await;
             return None;
         }
@@ -106,12 +106,12 @@ pub(super) async fn run_batched<S: Seam>(
     }
 }
 
-/// Writes notifications and questions.
+/// Writes notifications and server-initiated requests.
 pub(super) struct Writer<'a, O> {
     session: &'a Arc<Session>,
     outlet: &'a O,
-    /// Questions that are out, so that one that nobody waits for any more is withdrawn.
-    questions: FuturesUnordered<BoxFuture<'static, u64>>,
+    /// Server-initiated requests that are out, so one whose answer is no longer waited for is withdrawn.
+    server_requests: FuturesUnordered<BoxFuture<'static, u64>>,
 }
 
 impl<'a, O: Outlet> Writer<'a, O> {
@@ -119,28 +119,28 @@ impl<'a, O: Outlet> Writer<'a, O> {
         Self {
             session,
             outlet,
-            questions: FuturesUnordered::new(),
+            server_requests: FuturesUnordered::new(),
         }
     }
 
     pub(super) async fn write(&mut self, outgoing: Outgoing) -> Result<(), Error> {
         let message = match outgoing {
             Outgoing::Notification(notification) => notification.to_message().into_bytes(),
-            Outgoing::Question(question) => self.ask(question).into(),
+            Outgoing::ServerRequest(server_request) => self.ask(server_request).into(),
         };
         self.outlet.push_paced(message).await
     }
 
-    /// Passes a question's answer on to whoever asked, and notes when they stop waiting.
-    fn ask(&mut self, question: Question) -> Vec<u8> {
-        let Question {
+    /// Passes a server-initiated request's answer on to whoever asked, and notes when they stop waiting.
+    fn ask(&mut self, server_request: ServerRequest) -> Vec<u8> {
+        let ServerRequest {
             method,
             params,
             answer: mut asker,
-        } = question;
+        } = server_request;
         let (sender, answered) = oneshot::channel();
         let number = self.session.ask(sender);
-        self.questions.push(Box::pin(async move {
+        self.server_requests.push(Box::pin(async move {
             tokio::select! {
                 answer = answered => {
                     if let Ok(answer) = answer {
@@ -155,19 +155,19 @@ impl<'a, O: Outlet> Writer<'a, O> {
         jsonrpc::write_request(&Id::number(number), &method, params.as_ref())
     }
 
-    /// Awaits a step and meanwhile tells the client which questions are withdrawn.
+    /// Awaits a step and meanwhile withdraws server-initiated requests.
     pub(super) async fn with_withdrawals<T>(&mut self, step: impl Future<Output = T>) -> T {
         tokio::pin!(step);
         loop {
             tokio::select! {
                 biased;
-                Some(number) = self.questions.next() => self.withdraw(number).await,
+                Some(number) = self.server_requests.next() => self.withdraw(number).await,
                 step = &mut step => return step,
             }
         }
     }
 
-    /// Takes a question back, unless the client has answered it.
+    /// Takes a server-initiated request back, unless the client has answered it.
     async fn withdraw(&mut self, number: u64) {
         if !self.session.withdraw(number) {
             return;
@@ -180,19 +180,19 @@ impl<'a, O: Outlet> Writer<'a, O> {
         self.outlet.push(cancelled.to_message().into_bytes()).await;
     }
 
-    /// Takes the questions back that nobody waits for any more, at the end of a call. One that somebody waits for may
+    /// Withdraws the server-initiated requests whose answers are no longer waited for, at the end of a call. Another may
     /// belong to another call of the session, and lives on.
     async fn finish(mut self) {
-        while let Some(Some(number)) = self.questions.next().now_or_never() {
+        while let Some(Some(number)) = self.server_requests.next().now_or_never() {
             self.withdraw(number).await;
         }
-        if self.questions.is_empty() {
+        if self.server_requests.is_empty() {
             return;
         }
-        let (session, mut questions) = (Arc::clone(self.session), self.questions);
+        let (session, mut server_requests) = (Arc::clone(self.session), self.server_requests);
         let lifecycle = session.lifecycle.clone();
         lifecycle.spawn(async move {
-            while let Some(number) = questions.next().await {
+            while let Some(number) = server_requests.next().await {
                 session.withdraw(number);
             }
         });

@@ -50,8 +50,8 @@ pub(super) struct Session {
 #[derive(Default)]
 struct State {
     log_level: Option<LogLevel>,
-    /// Questions that the client has not answered.
-    questions: HashMap<u64, oneshot::Sender<Result<Json, Error>>>,
+    /// Server-initiated requests that the client has not answered.
+    server_requests: HashMap<u64, oneshot::Sender<Result<Json, Error>>>,
     listener: Option<AbortHandle>,
     subscriptions: HashMap<Box<str>, AbortHandle>,
 }
@@ -97,12 +97,12 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a number that no other stream or question of this session has.
+    /// Returns a number that no other stream or server-initiated request of this session has.
     pub(super) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes note of who makes a request of the session: the same principal, maybe with another credential.
+    /// Stores who makes a request of the session: the same principal, maybe with another credential.
     #[cfg(feature = "http")]
     pub(super) fn heard_from(&self, caller: Caller) {
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
@@ -290,26 +290,26 @@ pub(super) fn is_own(method: &Method) -> bool {
     )
 }
 
-/// Questions to the client.
+/// Server-initiated requests to the client.
 impl Session {
-    /// Notes a question and returns the number that its answer will carry.
+    /// Notes a server-initiated request and returns the number that its answer will carry.
     pub(super) fn ask(&self, answer: oneshot::Sender<Result<Json, Error>>) -> u64 {
         let number = self.number();
-        self.lock().questions.insert(number, answer);
+        self.lock().server_requests.insert(number, answer);
         number
     }
 
-    /// Takes the client's answer to a question. An answer that nobody waits for is ignored.
+    /// Takes the client's answer to a server-initiated request. An answer that is not waited for is ignored.
     fn answered(&self, id: &Id, answer: Result<Json, Error>) {
         let Some(number) = id.as_number() else { return };
-        if let Some(waiting) = self.lock().questions.remove(&number) {
+        if let Some(waiting) = self.lock().server_requests.remove(&number) {
             let _ = waiting.send(answer);
         }
     }
 
-    /// Takes a question back. Returns whether it was still open.
+    /// Takes a server-initiated request back. Returns whether it was still open.
     pub(super) fn withdraw(&self, number: u64) -> bool {
-        self.lock().questions.remove(&number).is_some()
+        self.lock().server_requests.remove(&number).is_some()
     }
 }
 
@@ -323,8 +323,8 @@ impl Session {
         }
     }
 
-    /// Notes that list changes are listened for from now on. Returns whether a tool was called before, which may have
-    /// changed a list that nobody listened for.
+    /// Marks list changes as listened for. Returns whether a tool was called before, which may have
+    /// changed a list before it was listened for.
     pub(super) fn heeds(&self) -> bool {
         self.listened.store(true, Ordering::Release);
         self.acted.load(Ordering::Acquire)

@@ -191,7 +191,7 @@ async fn follow<S: Seam>(
                 let message = without_subscription(notification).to_message();
                 outlet.push(message.into_bytes()).await;
             }
-            Step::Outgoing(outgoing @ Outgoing::Question(_)) => writer.write(outgoing).await?,
+            Step::Outgoing(outgoing @ Outgoing::ServerRequest(_)) => writer.write(outgoing).await?,
         }
     }
 }

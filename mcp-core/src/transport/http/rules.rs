@@ -75,7 +75,7 @@ pub(super) fn check_mirrors(
     let Some(member) = method.mirrored_member() else {
         return Ok(());
     };
-    // A body without the name is told so by the check of its parameters.
+    // A body without the name is refused by the check of its parameters.
     let Some(name) = params.and_then(|params| params.text(member)) else {
         return Ok(());
     };

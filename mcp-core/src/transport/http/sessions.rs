@@ -174,7 +174,7 @@ impl<S: Seam> Sessions<'_, S> {
         }
     }
 
-    /// What a client is told that names no session. A GET is how the older transport is opened.
+    /// The refusal of a request that names no session. A GET is how the older transport is opened.
     fn without_session(&self) -> &'static str {
         match self.parts.method {
             http::Method::GET => {

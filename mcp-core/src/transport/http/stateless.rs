@@ -185,7 +185,7 @@ fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Sen
                     sse::write_event(None, &[message.as_bytes()])
                 }
                 // A stateless call has no asker, so there is no request to its client.
-                Some(Step::Outgoing(Outgoing::Question(_))) => continue,
+                Some(Step::Outgoing(Outgoing::ServerRequest(_))) => continue,
                 Some(Step::Answer(answer)) => {
                     let answer = running.origin.answer(answer);
                     let text = text::answer(&running.origin.id, answer, Era::Stateless);

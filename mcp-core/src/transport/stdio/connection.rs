@@ -351,7 +351,7 @@ async fn run_stateless(mut call: Call, origin: Origin, outbox: Outbox) {
                 }
             }
             // A stateless call has no asker, so there is no request to its client.
-            Ok(Step::Outgoing(Outgoing::Question(_))) => {}
+            Ok(Step::Outgoing(Outgoing::ServerRequest(_))) => {}
             Ok(Step::Answer(answer)) => break answer,
             Err(Cancelled) => return,
         }
