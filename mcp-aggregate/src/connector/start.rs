@@ -56,6 +56,7 @@ where
     }
 
     /// Takes out a value, unless it is another one by now.
+    #[cfg(feature = "http")]
     pub(crate) fn forget(&self, value: &Arc<T>) {
         let current = self.current.load();
         if current.as_ref().is_some_and(|own| Arc::ptr_eq(own, value)) {
