@@ -82,7 +82,7 @@ impl HealthReport {
     pub(super) fn of(core: &Core) -> Self {
         let graph = core.graph.load_full();
         Self {
-            upstreams: graph.members().iter().map(|one| health_of(one)).collect(),
+            upstreams: graph.members().iter().map(health_of).collect(),
             draining: core.is_draining(),
         }
     }

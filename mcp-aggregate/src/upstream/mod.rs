@@ -83,7 +83,7 @@ impl Upstream {
             credentials: None,
             client: None,
         };
-        Self::new(id, Source::Http(http))
+        Self::new(id, Source::Http(Box::new(http)))
     }
 
     /// Describes a server that a command starts.

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) enum Source {
     #[cfg(feature = "http")]
-    Http(Http),
+    Http(Box<Http>),
     #[cfg(feature = "stdio")]
     Command(crate::connector::stdio::Command),
     Service {

@@ -148,8 +148,7 @@ async fn a_hidden_entry_can_neither_be_called_nor_read_nor_subscribed_to() {
     let client = Client::session("alice");
     let hides = || {
         Visibility::all().and(|entry: &mcp_core::Entry<'_>| {
-            !entry.upstream.is_some_and(|id| id.as_str() == "two")
-                && entry.kind != EntryKind::Prompt
+            entry.upstream.is_none_or(|id| id.as_str() != "two") && entry.kind != EntryKind::Prompt
         })
     };
     let listen = json!({ "notifications": { "resourceSubscriptions": ["b://1", "a://1"] } });

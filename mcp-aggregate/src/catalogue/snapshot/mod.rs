@@ -109,7 +109,7 @@ impl Snapshot {
             snapshot.tables[kind as usize].frame = frame(kind, &snapshot.sources, info);
         }
         for one in &snapshot.withheld {
-            tracing::warn!(name = %one.name, offered = %one.offered, withheld = %one.withheld, "name clash");
+            tracing::debug!(name = %one.name, offered = %one.offered, withheld = %one.withheld, "name clash");
         }
         snapshot
     }

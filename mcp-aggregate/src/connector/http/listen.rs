@@ -104,7 +104,7 @@ fn end_subscription(session: &Arc<Session>, uri: &str) {
 }
 
 /// Reads the standalone stream of a session for as long as the session lasts.
-fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
+pub(super) fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
     session.stream(|| {
         let (slot, session) = (Arc::downgrade(slot), Arc::downgrade(session));
         tokio::spawn(read_stream(slot, session).boxed()).abort_handle()
@@ -119,7 +119,9 @@ async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
         let Some(session) = weak.upgrade() else {
             return;
         };
-        match session.standalone(last.as_deref()).await {
+        let answer = session.standalone(last.as_deref()).await;
+        session.stream_answered.cancel();
+        match answer {
             Ok(reply) if reply.is_events() => {
                 drop(session);
                 opened = true;

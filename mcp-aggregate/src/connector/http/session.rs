@@ -14,6 +14,7 @@ use mcp_core::{
     pipe::{CancelOnDrop, HOLD, Inbox, Outbound, Owed, Replies},
 };
 use tokio::{task::AbortHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     answer,
@@ -38,6 +39,8 @@ pub(super) struct Session {
     pub(super) opener: Request,
     /// The task that reads the standalone stream.
     stream: Mutex<Option<AbortHandle>>,
+    /// Cancelled once the server has answered the first attempt to open that stream.
+    pub(super) stream_answered: CancellationToken,
     over: AtomicBool,
 }
 
@@ -85,6 +88,7 @@ impl Session {
             discovered,
             opener,
             stream: Mutex::default(),
+            stream_answered: CancellationToken::new(),
             over: AtomicBool::new(false),
         };
         let initialized = Notification::new(Method::INITIALIZED, None);

@@ -17,6 +17,9 @@ use crate::connector::{handshake, pool::Pooled, start::StartCell};
 /// How long the server may take to end a session.
 const ENDING: Duration = Duration::from_secs(2);
 
+/// How long the first call of a session waits for the answer to the standalone stream.
+const STREAM: Duration = Duration::from_millis(500);
+
 /// The place of one session: empty before the first call, and again when the server has forgotten it.
 pub(super) struct Slot {
     wire: Arc<Wire>,
@@ -51,6 +54,19 @@ impl Slot {
             Ok(opening)
         };
         self.cell.get(&self.tasks, |_| true, begin).await
+    }
+
+    /// Opens the standalone stream of a new session whose client can be asked, as clients do at once: a server may ask
+    /// before the client listens, and some drop what they ask without a stream. The first call waits a moment for it.
+    async fn open_stream(self: &Arc<Self>, session: &Arc<Session>, request: &Request) {
+        let can_be_asked = ["sampling", "elicitation", "roots"]
+            .into_iter()
+            .any(|name| request.capabilities().has(name));
+        if !self.shared && can_be_asked && request.asker().is_some() {
+            listen::start_stream(self, session);
+            // Some servers answer with the first event only.
+            let _ = timeout(STREAM, session.stream_answered.cancelled()).await;
+        }
     }
 
     fn level(&self) -> MutexGuard<'_, Option<String>> {
@@ -113,7 +129,11 @@ pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response
     }
     let session = match slot.cell.current() {
         Some(session) => session,
-        None => Box::pin(slot.session(request)).await?,
+        None => {
+            let session = Box::pin(slot.session(request)).await?;
+            Box::pin(slot.open_stream(&session, request)).await;
+            session
+        }
     };
     match attempt(&session, slot, request).await {
         // Boxed, so that a call that goes well is small.
@@ -139,6 +159,7 @@ async fn call_again(slot: &Arc<Slot>, request: &Request, lost: Error) -> Result<
         }));
     }
     let session = slot.session(request).await?;
+    slot.open_stream(&session, request).await;
     match attempt(&session, slot, request).await {
         // What is said of a new session as well is not about sessions.
         Err(Failed::Expired(error)) => {

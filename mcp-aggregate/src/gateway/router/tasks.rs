@@ -1,10 +1,15 @@
 //! Tasks: by their sealed ids, and the lists of them.
 
-use mcp_core::{Era, Error, ErrorKind, Json, Object, Request, Response};
+use std::sync::Arc;
+
+use mcp_core::{Era, Error, ErrorKind, Json, Object, Request, Response, UpstreamId};
 use serde_json::json;
 
 use super::{Router, lacks_method};
-use crate::gateway::tasks::{self, EXTENSION};
+use crate::gateway::{
+    member::Member,
+    tasks::{self, EXTENSION},
+};
 
 /// The use of a cursor's seal.
 const USAGE: &str = "tasks";
@@ -36,25 +41,18 @@ impl Router {
     /// Lists tasks (revision 2025-11-25), one upstream after the other: the sealed cursor names the upstream.
     pub(super) async fn list_tasks(&self, mut request: Request) -> Result<Response, Error> {
         let graph = self.0.graph.load_full();
-        let (mut upstream, mut inner) = self.task_position(&request)?;
-        let begins = upstream.is_none();
+        let (upstream, mut inner) = self.task_position(&request)?;
         let members = graph.members();
-        let mut at = match &upstream {
+        let first = match &upstream {
             None => 0,
             Some(id) => members
                 .iter()
                 .position(|member| member.node.id.as_str() == id)
                 .ok_or_else(|| bad_cursor("its upstream is no longer there"))?,
         };
-        while let Some(member) = members.get(at) {
-            at += 1;
-            let has_next = at < members.len();
-            let declares = member.listing().is_none_or(|listing| {
-                let own = listing.capabilities.as_ref();
-                own.is_some_and(|own| own.member("tasks").is_some())
-            });
-            if !declares && members.len() > 1 {
-                (upstream, inner) = (None, None);
+        for (at, member) in members.iter().enumerate().skip(first) {
+            let inner = inner.take();
+            if members.len() > 1 && !declares_tasks(member) {
                 continue;
             }
             let params = request.params_mut();
@@ -63,48 +61,58 @@ impl Router {
                 None => params.remove("cursor"),
             }
             let answer = match self.forward_to(&member.node, request.clone()).await {
-                Err(error) if lacks_method(&error) => {
-                    (upstream, inner) = (None, None);
-                    continue;
-                }
+                Err(error) if lacks_method(&error) => continue,
                 answer => answer?,
             };
-            let Ok(mut page) = Object::try_from(answer.result().clone()) else {
-                return Err(Error::new(
-                    ErrorKind::BadUpstream,
-                    "the answer to tasks/list is not a JSON object",
-                ));
-            };
-            let next = match page.text("nextCursor") {
-                Some(own) => Some((member.node.id.to_string(), Some(own))),
-                None if has_next => Some((members[at].node.id.to_string(), None)),
-                None => None,
-            };
-            match next {
-                Some((id, inner)) => {
-                    let cursor = self.seal_position(&request, &id, inner.as_deref());
-                    page.set("nextCursor", Json::string(&cursor));
-                }
-                None => page.remove("nextCursor"),
-            }
-            return Ok(answer.with_result(page.to_json()));
+            let following = members.get(at + 1);
+            return self.task_page(&request, answer, &member.node.id, following);
         }
-        drop(upstream);
-        match begins {
-            true => Err(Error::new(
+        match upstream {
+            None => Err(Error::new(
                 ErrorKind::MethodNotFound,
                 "none of the upstreams lists tasks",
             )),
-            false => Ok(Response::new(Json::from(json!({ "tasks": [] })))),
+            Some(_) => Ok(Response::new(Json::from(json!({ "tasks": [] })))),
         }
     }
 
-    fn seal_position(&self, request: &Request, upstream: &str, inner: Option<&str>) -> String {
+    /// Seals the cursor of a page: the upstream's own, or else the upstream that follows.
+    fn task_page(
+        &self,
+        request: &Request,
+        answer: Response,
+        upstream: &UpstreamId,
+        following: Option<&Arc<Member>>,
+    ) -> Result<Response, Error> {
+        let Ok(mut page) = Object::try_from(answer.result().clone()) else {
+            return Err(Error::new(
+                ErrorKind::BadUpstream,
+                "the answer to tasks/list is not a JSON object",
+            ));
+        };
+        let next = match (page.text("nextCursor"), following) {
+            (Some(own), _) => Some(self.seal_position(request, upstream, Some(&own))),
+            (None, Some(next)) => Some(self.seal_position(request, &next.node.id, None)),
+            (None, None) => None,
+        };
+        match next {
+            Some(cursor) => page.set("nextCursor", Json::string(&cursor)),
+            None => page.remove("nextCursor"),
+        }
+        Ok(answer.with_result(page.to_json()))
+    }
+
+    fn seal_position(
+        &self,
+        request: &Request,
+        upstream: &UpstreamId,
+        inner: Option<&str>,
+    ) -> String {
         let owner = request.principal().partition();
         // The first byte tells an empty cursor from none.
         let text = match inner {
             Some(inner) => format!("{upstream}={inner}"),
-            None => upstream.to_owned(),
+            None => upstream.to_string(),
         };
         self.0.sealer.seal(USAGE, owner, &text)
     }
@@ -122,6 +130,14 @@ impl Router {
             None => (Some(text), None),
         })
     }
+}
+
+/// Whether an upstream has tasks, as far as is known.
+fn declares_tasks(member: &Member) -> bool {
+    member.listing().is_none_or(|listing| {
+        let own = listing.capabilities.as_ref();
+        own.is_some_and(|own| own.member("tasks").is_some())
+    })
 }
 
 fn gone(task: &tasks::OpenTask<'_>, what: &str) -> Error {
