@@ -34,6 +34,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod attempt;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod bench;

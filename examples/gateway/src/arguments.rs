@@ -10,6 +10,7 @@ use clap::Parser;
 /// and uvx are installed.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version)]
+#[non_exhaustive]
 pub struct Arguments {
     /// Address to serve on, HOST:PORT or a port of this machine; the endpoint is /mcp.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = address)]

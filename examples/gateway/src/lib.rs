@@ -19,7 +19,6 @@ pub use self::{arguments::ServerArgument, notes::Notes};
 pub const SERVE_CLOCK: &str = "--serve-clock";
 
 /// Describes a server of the command line.
-#[must_use]
 pub fn upstream(server: &ServerArgument) -> Upstream {
     let lower = server.target.to_ascii_lowercase();
     let mut upstream = match lower.starts_with("http://") || lower.starts_with("https://") {

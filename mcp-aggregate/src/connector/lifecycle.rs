@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mcp_core::{BoxSeam, Request};
+use mcp_core::{BoxSeam, Request, UpstreamId};
 use tokio::sync::watch;
 use tower_service::Service;
+use tracing::Instrument;
 
-use crate::{Lifecycle, LifecycleState};
+use crate::{Lifecycle, LifecycleState, attempt};
 
 /// The state of a connector: it runs until it is stopped.
 #[derive(Debug)]
@@ -33,9 +34,16 @@ macro_rules! lifecycle {
     ($connector:ty) => {
         impl $connector {
             /// Erases the type without another box: a call of a connector is boxed already.
-            pub(crate) fn boxed(&self) -> BoxSeam {
-                let connector = self.clone();
-                BoxSeam::from_fn(move |request| connector.clone().call(request))
+            pub(crate) fn boxed(&self, upstream: &UpstreamId) -> BoxSeam {
+                let (connector, upstream) = (self.clone(), upstream.clone());
+                BoxSeam::from_fn(move |request| {
+                    let span = attempt::span(upstream.as_str(), &request);
+                    let call = connector.clone().call(request);
+                    match span.is_disabled() {
+                        true => call,
+                        false => Box::pin(call.instrument(span)),
+                    }
+                })
             }
         }
 

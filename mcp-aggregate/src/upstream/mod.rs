@@ -15,6 +15,7 @@ use self::source::{Settings, Source};
 pub(crate) use self::{layers::Layers, shared::Shared};
 use crate::{
     Lifecycle, SessionScope,
+    attempt::Attempt,
     digest::{Digest, Digester, Identity},
     node::{Lists, NodeParts},
 };
@@ -125,12 +126,13 @@ impl Upstream {
 
     /// Describes any service of the seam in this process.
     pub fn service(id: &str, service: impl Seam) -> Self {
-        Self::in_process(id, BoxSeam::new(service), None)
+        Self::in_process(id, BoxSeam::new(Attempt::new(id, service)), None)
     }
 
     /// Describes a service with what starts and ends it.
     pub fn service_with(id: &str, service: impl Seam, lifecycle: Arc<dyn Lifecycle>) -> Self {
-        Self::in_process(id, BoxSeam::new(service), Some(lifecycle))
+        let service = BoxSeam::new(Attempt::new(id, service));
+        Self::in_process(id, service, Some(lifecycle))
     }
 
     fn in_process(id: &str, service: BoxSeam, lifecycle: Option<Arc<dyn Lifecycle>>) -> Self {

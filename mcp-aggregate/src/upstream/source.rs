@@ -177,7 +177,7 @@ impl Http {
             (None, _) => Lists::Capabilities,
         };
         Some(Connected {
-            service: connector.boxed(),
+            service: connector.boxed(id),
             lifecycle: Some(Arc::new(connector)),
             sharing: Sharing {
                 lists,
@@ -237,7 +237,7 @@ fn run(
         connector = connector.with_message_limit(limit.get());
     }
     Connected {
-        service: connector.boxed(),
+        service: connector.boxed(id),
         lifecycle: Some(Arc::new(connector)),
         sharing: Sharing {
             lists: match scope {

@@ -5,6 +5,7 @@ mod classes;
 mod listening;
 mod paging;
 mod routing;
+mod spans;
 mod starting;
 mod support;
 mod tasks;

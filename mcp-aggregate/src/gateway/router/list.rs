@@ -45,8 +45,11 @@ impl Router {
         match graph.only() {
             Some(only) => drop(timeout(only.patience(), only.settled()).await),
             None => {
-                let settled = graph.members().iter().map(|member| member.settled());
-                drop(timeout(GREETING, futures_util::future::join_all(settled)).await);
+                let settled = graph.members().iter().map(|member| {
+                    // One that did not list in its time is not waited for by every client.
+                    timeout(GREETING.min(member.patience()), member.settled())
+                });
+                futures_util::future::join_all(settled).await;
             }
         }
         let catalogue = &self.0.graph.load_full().catalogue;
