@@ -123,17 +123,25 @@ impl Gateway {
         self.command_lines().len()
     }
 
-    /// Returns the command lines of the processes that its upstreams have started and that run.
-    pub(crate) fn command_lines(&self) -> Vec<String> {
+    /// Returns the processes that its upstreams have started, run, and have a text in their command line.
+    pub(crate) fn processes_with(&self, text: &str) -> Vec<u32> {
+        let all = self.command_lines().into_iter();
+        let these = all.filter(|(_, line)| line.contains(text));
+        these.map(|(process, _)| process).collect()
+    }
+
+    /// Returns the processes that its upstreams have started and that run, with their command lines.
+    pub(crate) fn command_lines(&self) -> Vec<(u32, String)> {
         let marked = format!("{MARK}={}", self.mark);
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
         let of_upstream = |process: std::fs::DirEntry| {
+            let id = process.file_name().to_str()?.parse().ok()?;
             // The environment of a zombie, and of what is not ours, cannot be read.
             let environment = std::fs::read(process.path().join("environ")).ok()?;
             let mut variables = environment.split(|byte| *byte == 0);
             variables.find(|variable| *variable == marked.as_bytes())?;
             let line = std::fs::read(process.path().join("cmdline")).ok()?;
-            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+            Some((id, String::from_utf8_lossy(&line).replace('\0', " ")))
         };
         processes.filter_map(of_upstream).collect()
     }
