@@ -24,8 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How often to say what is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
@@ -33,7 +32,16 @@ async fn main() -> ExitCode {
                 .unwrap_or_else(|_| "error,rmcp=off".into()),
         )
         .init();
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let ended = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(arguments));
+            // A client on standard output that has stopped reading does not hold the program up.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // There is nowhere else to say it if standard error is gone.

@@ -56,6 +56,7 @@
 
 mod config;
 mod connection;
+mod input;
 
 use std::{fmt, io};
 
@@ -67,7 +68,7 @@ use tokio::{
 };
 
 pub use self::config::StdioConfig;
-use self::connection::Connection;
+use self::{connection::Connection, input::Input};
 use super::lifecycle::{self, Lifecycle, Phase};
 #[cfg(doc)]
 use crate::ErrorKind;
@@ -131,13 +132,15 @@ impl<S: Seam> StdioTransport<S> {
     /// Serves the client on the standard input and output of this process until the input ends or the transport is
     /// closed.
     ///
-    /// Nothing else may write to standard output meanwhile.
+    /// Nothing else may write to standard output or read standard input meanwhile. Standard input is read by a thread of
+    /// its own, which a tokio runtime does not wait for at its end. Standard output is tokio's: where the client may stop
+    /// reading, end the runtime with `shutdown_background`.
     ///
     /// # Errors
     ///
-    /// As [`StdioTransport::serve`].
+    /// As [`StdioTransport::serve`], and the thread cannot be started.
     pub async fn serve_process(&self) -> io::Result<()> {
-        self.serve(tokio::io::stdin(), tokio::io::stdout()).await
+        self.serve(Input::start()?, tokio::io::stdout()).await
     }
 
     /// Serves one client until its input ends or the transport is closed.
