@@ -1,7 +1,6 @@
 //! A scripted upstream that records what reaches it, and requests of clients.
 
 use std::{
-    collections::VecDeque,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
@@ -224,20 +223,16 @@ impl Client {
         let request = self
             .request("subscriptions/listen", json!({ "notifications": filter }))
             .with_notifier(notifier);
-        let mut call = tokio::spawn(running.service().oneshot(request));
-        let mut heard = Heard {
-            stream,
-            kept: VecDeque::new(),
-        };
-        tokio::select! {
-            acknowledged = heard.next("notifications/subscriptions/acknowledged") => {
-                drop(acknowledged);
-                Ok(heard)
+        let call = tokio::spawn(running.service().oneshot(request));
+        let mut heard = Heard { stream };
+        while let Some(notification) = heard.stream.recv().await {
+            if *notification.method() == Method::ACKNOWLEDGED {
+                return Ok(heard);
             }
-            ended = &mut call => match ended.unwrap() {
-                Ok(_) => Err(Error::new(ErrorKind::Internal, "the listener ended")),
-                Err(error) => Err(error),
-            },
+        }
+        match call.await.unwrap() {
+            Ok(_) => Err(Error::new(ErrorKind::Internal, "the listener ended")),
+            Err(error) => Err(error),
         }
     }
 }
@@ -254,7 +249,6 @@ fn rand_id() -> u64 {
 /// What a listener hears.
 pub(crate) struct Heard {
     stream: NotificationStream,
-    kept: VecDeque<String>,
 }
 
 impl Heard {
@@ -266,7 +260,6 @@ impl Heard {
                 if notification.method().as_str() == method {
                     return notification;
                 }
-                self.kept.push_back(notification.method().to_string());
             }
         };
         tokio::time::timeout(Duration::from_secs(120), wanted)
