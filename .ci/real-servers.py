@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 GATEWAY, CACHE = sys.argv[1], Path(sys.argv[2])
@@ -64,7 +65,6 @@ def servers(folder):
         "time": (pypi("mcp-server-time"), {}),
         "git": (pypi("mcp-server-git", "--repository", f"{folder}/git"), {}),
         "fetch": (pypi("mcp-server-fetch"), {}),
-        "sqlite": (pypi("mcp-server-sqlite", "--db-path", f"{folder}/sqlite"), {}),
         "calculator": (pypi("mcp-server-calculator"), {}),
         "duckduckgo": (pypi("duckduckgo-mcp-server"), {}),
         # Starts slowly.
@@ -148,9 +148,9 @@ def direct(command, environment, era):
             server.request("initialize", SESSION)
             server.send({"method": "notifications/initialized"})
         return era, listed(lambda method, params: server.request(method, in_era(params, era)))
-    except Refused:
+    except Refused as refused:
         if era == "session":
-            raise
+            raise SystemExit(f"{shlex.join(command)}: {refused}") from refused
     finally:
         server.kill()
     return direct(command, environment, "session")
@@ -284,10 +284,11 @@ def left(folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         commands = servers(folder)
-        alone = {}
-        for name, (command, environment) in commands.items():
-            if name != "dead":
-                alone[name] = {era: direct(command, environment, era) for era in ERAS}
+        alone = {name: {} for name in commands if name != "dead"}
+        with ThreadPoolExecutor(4) as pool:
+            for name, era in itertools.product(alone, ERAS):
+                alone[name][era] = pool.submit(direct, *commands[name], era)
+        alone = {name: {era: listing.result() for era, listing in eras.items()} for name, eras in alone.items()}
         arguments = [GATEWAY, "--listen", "127.0.0.1:0"]
         for name, (command, environment) in commands.items():
             arguments += ["--upstream", f"{name}={shlex.join(command)}"]
