@@ -129,6 +129,80 @@ async fn every_method_that_acts_on_an_entry_is_judged() {
     }
 }
 
+#[tokio::test]
+async fn a_method_outside_the_specification_needs_a_role_that_allows_it() {
+    let rbac = Rbac::builder()
+        .allow("operator", EntryKind::Method, Pattern::new("vendor/read-*"))
+        .allow("reader", EntryKind::Tool, Pattern::new("*"))
+        .allow_everything("admin")
+        .assign_scope("operate", "operator")
+        .assign_scope("admin", "admin")
+        .assign_authenticated("reader")
+        .build();
+    for (scope, method, params, allowed) in [
+        ("", "vendor/delete-everything", json!({}), false),
+        ("", "vendor/read-state", json!({}), false),
+        ("operate", "vendor/read-state", json!({}), true),
+        ("operate", "vendor/delete-everything", json!({}), false),
+        ("admin", "vendor/delete-everything", json!({}), true),
+        ("", "tools/list", json!({}), true),
+        ("", "ping", json!({}), true),
+        // A method that should act on an entry and names none.
+        (
+            "",
+            "completion/complete",
+            json!({ "ref": { "type": "ref/new" } }),
+            false,
+        ),
+    ] {
+        let request = call(&user("alice", &[scope]), Method::new(method), params);
+        let decision = rbac.decide(&request).await.unwrap();
+        assert_eq!(decision.allows(), allowed, "{scope} {method}");
+    }
+}
+
+#[tokio::test]
+async fn an_ambiguous_uri_is_refused_by_every_policy() {
+    let alice = user("alice", &["everything"]);
+    let rbac = Rbac::builder()
+        .allow(
+            "reader",
+            EntryKind::Resource,
+            Pattern::new("doc://public/*"),
+        )
+        .assign_authenticated("reader")
+        .build();
+    let scopes = ScopeRules::new().require(
+        EntryKind::Resource,
+        Pattern::new("doc://private/*"),
+        ["private"],
+    );
+    let engines: [Arc<dyn PolicyEngine>; 3] = [
+        Arc::new(rbac),
+        Arc::new(scopes),
+        Arc::new(PolicyChain::new()),
+    ];
+    for engine in engines {
+        for (uri, passes) in [
+            ("doc://public/a.b", true),
+            ("doc://public/../private/b", false),
+            ("doc://public/%2E%2e/private/b", false),
+            ("doc://public/..%2fprivate/b", false),
+            ("doc://public/..\\private", false),
+        ] {
+            for method in [Method::RESOURCES_READ, Method::RESOURCES_SUBSCRIBE] {
+                let request = call(&alice, method, json!({ "uri": uri }));
+                let answer = through(engine.clone(), request).await;
+                assert_eq!(answer.is_ok(), passes, "{uri}");
+            }
+            let listen = json!({ "notifications": { "resourceSubscriptions": [uri] } });
+            let request = call(&alice, Method::SUBSCRIPTIONS_LISTEN, listen);
+            let answer = through(engine.clone(), request).await;
+            assert_eq!(answer.is_ok(), passes, "{uri}");
+        }
+    }
+}
+
 /// Adds an argument to every call of a tool.
 struct Stamp(&'static str);
 

@@ -55,7 +55,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What a list lists.
+/// A kind of entry: what a list lists, and what a policy decides about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum EntryKind {
@@ -67,6 +67,8 @@ pub enum EntryKind {
     Resource,
     /// A resource template.
     ResourceTemplate,
+    /// A method that acts on none of these, by its name. No list lists it; a policy may decide about it.
+    Method,
 }
 
 impl Visibility {

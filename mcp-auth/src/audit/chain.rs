@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     io::{self, BufRead},
     time::SystemTime,
 };
@@ -12,8 +13,33 @@ use crate::hex::hex;
 /// The hash that the first line follows.
 pub(super) const GENESIS: [u8; 32] = [0; 32];
 
-/// The longest line that is read, in bytes.
-const MAX_LINE: usize = 1 << 20;
+/// The longest line that is read, in bytes. Lines that are written here stay below 256 KiB, because every text in an
+/// event is bounded; earlier versions wrote texts of any length that a request could have.
+const MAX_LINE: usize = 64 << 20;
+
+/// The longest text in an event that is recorded as it is, in bytes.
+const MAX_TEXT: usize = 1 << 10;
+
+/// How many actors of a principal are recorded.
+const MAX_ACTORS: usize = 16;
+
+/// Returns a text as it is recorded: whole up to 1 KiB, else its beginning with its length and SHA-256, by which the
+/// whole can be recognised. A caller chooses many of these texts.
+pub(super) fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let mut end = MAX_TEXT;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let start = &text[..end];
+    let digest = hex(&Sha256::digest(text.as_bytes()));
+    Cow::Owned(format!(
+        "{start}... ({} bytes, sha256 {digest})",
+        text.len()
+    ))
+}
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
@@ -46,22 +72,22 @@ pub(super) fn describe(event: &AuditEvent) -> serde_json::Value {
     };
     let mut line = json!({
         "time": millis,
-        "who": { "kind": kind, "issuer": who.issuer(), "subject": who.subject() },
-        "action": &*event.action,
+        "who": { "kind": kind, "issuer": bounded(who.issuer()), "subject": bounded(who.subject()) },
+        "action": bounded(&event.action),
         "outcome": outcome,
     });
     if let Some(tenant) = who.tenant() {
-        line["who"]["tenant"] = tenant.into();
+        line["who"]["tenant"] = bounded(tenant).into();
     }
-    let actors: Vec<_> = who.actors().collect();
+    let actors: Vec<_> = who.actors().take(MAX_ACTORS).map(bounded).collect();
     if !actors.is_empty() {
         line["who"]["actors"] = actors.into();
     }
     if let Some(reason) = reason {
-        line["reason"] = reason.into();
+        line["reason"] = bounded(reason).into();
     }
     if let Some(target) = &event.target {
-        line["target"] = (&**target).into();
+        line["target"] = bounded(target).into();
     }
     if let Some(upstream) = &event.upstream {
         line["upstream"] = upstream.as_str().into();
@@ -132,6 +158,12 @@ pub enum AuditBreak {
         /// Which line, from 1.
         line: u64,
     },
+    /// A line is longer than any that is written (64 MiB).
+    #[error("line {line} is too long")]
+    TooLong {
+        /// Which line, from 1.
+        line: u64,
+    },
     /// The record cannot be read.
     #[error("the record cannot be read")]
     Io(#[from] io::Error),
@@ -158,6 +190,9 @@ pub fn verify(mut record: impl BufRead) -> Result<Verified, AuditBreak> {
         }
         line += 1;
         if buffer.pop() != Some(b'\n') {
+            if read == MAX_LINE {
+                return Err(AuditBreak::TooLong { line });
+            }
             return Err(AuditBreak::Incomplete { line });
         }
         let (text, hash) = split(&buffer).ok_or(AuditBreak::Broken { line })?;

@@ -4,6 +4,9 @@
 //! the hash of the one before it, so that one that is changed, removed or put in breaks the chain: [`verify`] finds where. [`AuditLayer`] records every call; the other parts of this crate record
 //! authentications, uses of credentials and consents into the same sink.
 //!
+//! Method, target, reason and the names of the principal are recorded whole up to 1 KiB each; of a longer one the
+//! beginning, the length and the SHA-256 are.
+//!
 //! # What is lost
 //!
 //! A table loses nothing: it is written when recording returns. Lines of a file are written and synced to the disk every 100 ms at most: `kill -9` or a power failure loses what came in that time.

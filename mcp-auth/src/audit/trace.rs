@@ -22,7 +22,7 @@ impl TracingAudit {
 impl AuditSink for TracingAudit {
     async fn record(&self, event: &AuditEvent) -> Result<(), Error> {
         let text = chain::describe(event).to_string();
-        tracing::info!(target: "mcp_audit", action = %event.action, event = %text);
+        tracing::info!(target: "mcp_audit", action = %chain::bounded(&event.action), event = %text);
         Ok(())
     }
 }

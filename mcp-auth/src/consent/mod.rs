@@ -9,6 +9,7 @@
 
 mod account;
 mod browser;
+mod host;
 mod layer;
 mod pages;
 mod router;

@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc};
 use axum::{
     Form, Router,
     extract::{Query, State},
+    middleware,
     response::Response,
     routing::{get, post},
 };
@@ -18,6 +19,7 @@ use url::Url;
 use super::{
     account,
     browser::{BrowserGuard, Standing},
+    host::{check_host, hosts_of},
     pages::{self, Question},
     seal::Sealer,
 };
@@ -38,18 +40,21 @@ use crate::{
 /// | `POST /revoke` | disconnects an account |
 /// | `GET /client.json` | the client metadata document, if there is one |
 ///
-/// Every form carries a proof that is bound to the browser's cookie, and the answer of an authorization server is taken
+/// Requests whose `Host` is not that of the base are answered with 421. Every form carries a proof that is bound to the browser's cookie, and the answer of an authorization server is taken
 /// only from the browser that was sent there. Pages have no script and cannot be framed.
 #[derive(Clone)]
 pub struct ConsentPages {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) manager: Manager,
     pub(super) guard: Arc<dyn BrowserGuard>,
     sealer: Sealer,
     pub(super) base: Url,
+    /// What `Host` may say.
+    pub(super) hosts: Vec<String>,
     audit: Option<Arc<dyn AuditSink>>,
     wall: Arc<dyn WallClock>,
 }
@@ -80,6 +85,7 @@ impl ConsentPages {
                 manager,
                 guard,
                 sealer: Sealer::new(key),
+                hosts: hosts_of(&base),
                 base,
                 audit: None,
                 wall: Arc::new(SystemWallClock::new()),
@@ -89,19 +95,23 @@ impl ConsentPages {
 
     /// Records who authorised and disconnected what, and attempts on behalf of others. Default is not to.
     #[must_use]
-    pub fn with_audit(self, sink: Arc<dyn AuditSink>) -> Self {
-        let own = &self.shared;
-        let shared = Shared {
-            manager: own.manager.clone(),
-            guard: Arc::clone(&own.guard),
-            sealer: own.sealer.clone(),
-            base: own.base.clone(),
-            audit: Some(sink),
-            wall: Arc::clone(&own.wall),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+    pub fn with_audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        Arc::make_mut(&mut self.shared).audit = Some(sink);
+        self
+    }
+
+    /// Accepts another value of `Host`, such as `127.0.0.1:8080`, for a proxy that does not pass on the one that the
+    /// browser sent. Default is the host of the base address alone.
+    ///
+    /// # Security
+    ///
+    /// Not a name that somebody else could point at this server.
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        Arc::make_mut(&mut self.shared)
+            .hosts
+            .push(host.to_ascii_lowercase());
+        self
     }
 
     /// Returns the routes, below the path of the base address.
@@ -113,6 +123,10 @@ impl ConsentPages {
             .route("/connections", get(account::connections))
             .route("/revoke", post(account::revoke))
             .route("/client.json", get(account::client))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.shared),
+                check_host,
+            ))
             .with_state(Arc::clone(&self.shared));
         match self.shared.base.path().trim_end_matches('/') {
             "" => routes,
@@ -179,14 +193,15 @@ impl Shared {
         about: &str,
         proof: &str,
     ) -> bool {
+        let site = headers.get("sec-fetch-site");
         let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
-            // Browsers say `null` for pages that send no referrer, as ours do; the proof decides then.
             let own = self.base.origin().ascii_serialization();
-            origin.as_bytes() != own.as_bytes() && origin.as_bytes() != b"null"
+            // Browsers say `null` for pages that send no referrer, as ours do, and for foreign ones that hide where
+            // they are: `Sec-Fetch-Site`, which no page can set, tells them apart.
+            let same = || site.is_some_and(|site| site.as_bytes() == b"same-origin");
+            origin.as_bytes() != own.as_bytes() && !(origin.as_bytes() == b"null" && same())
         });
-        let cross = headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site.as_bytes() == b"cross-site");
+        let cross = site.is_some_and(|site| site.as_bytes() == b"cross-site");
         let parts = [cookie.secret().as_bytes(), about.as_bytes()];
         !foreign && !cross && self.sealer.fits("consent-form", &parts, proof)
     }

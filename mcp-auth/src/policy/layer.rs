@@ -10,7 +10,7 @@ use serde_json::json;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::chain::replace;
+use super::{ambiguous, chain::replace};
 
 /// What asks a client for scopes: the error with its challenge.
 type Challenges = Arc<dyn Fn(&[String]) -> Error + Send + Sync>;
@@ -109,6 +109,9 @@ impl<S: Seam> Service<Request> for PolicyService<S> {
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let layer = self.layer.clone();
         Box::pin(async move {
+            if let Some(refusal) = ambiguous(&request) {
+                return Err(layer.refuse(&PolicyDecision::Deny(refusal)));
+            }
             let decision = layer.engine.decide(&request).await?;
             let mut request = request;
             match decision {

@@ -4,9 +4,14 @@
 //! lets a call go on with other parameters). There are two here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
-//!    What no role allows is refused; what one denies is refused whatever others allow.
+//!    What no role allows is refused; what one denies is refused whatever others allow. A method that the specification
+//!    does not define needs a role that allows it by its name ([`EntryKind::Method`](mcp_core::EntryKind::Method));
+//!    lists and the other methods that act on no entry do not.
 //! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
 //! 3. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
+//!
+//! A URI that a server may resolve to another resource than the one a pattern matched (dot segments, their encodings,
+//! encoded slashes, backslashes) is refused wherever a policy decides about it.
 //!
 //! The [`PolicyLayer`] applies an engine to calls, and hides from lists what it refuses. [`PolicyChain::explain`] says what
 //! each engine would decide, without calling anything.
@@ -33,6 +38,7 @@ mod layer;
 mod pattern;
 mod rbac;
 mod scopes;
+mod uri;
 
 pub use self::{
     chain::{Explanation, PolicyChain},
@@ -42,18 +48,32 @@ pub use self::{
     scopes::ScopeRules,
 };
 
-use mcp_core::{EntryKind, Request};
+use mcp_core::{EntryKind, Request, Verdict};
 
-/// What a call acts on: every entry that has to be allowed for it.
+/// Returns the refusal of a call that acts on a URI which can be read in two ways.
+pub(crate) fn ambiguous(request: &Request) -> Option<Verdict> {
+    let entries = entries(request);
+    entries
+        .iter()
+        .find_map(|(kind, name)| uri::ambiguous(*kind, name))
+}
+
+/// What a call acts on: every entry that has to be allowed for it. A method that is not known here is one itself, and so
+/// is one that does not say what it acts on.
 pub(crate) fn entries(request: &Request) -> Vec<(EntryKind, String)> {
-    let named = |kind| request.name().map(|name| (kind, name.to_owned()));
-    match request.method().as_str() {
-        "tools/call" => named(EntryKind::Tool).into_iter().collect(),
-        "prompts/get" => named(EntryKind::Prompt).into_iter().collect(),
+    let method = request.method();
+    let itself = || (EntryKind::Method, method.as_str().to_owned());
+    let named = |kind| {
+        let name = request.name().map(|name| (kind, name.to_owned()));
+        vec![name.unwrap_or_else(itself)]
+    };
+    match method.as_str() {
+        "tools/call" => named(EntryKind::Tool),
+        "prompts/get" => named(EntryKind::Prompt),
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-            named(EntryKind::Resource).into_iter().collect()
+            named(EntryKind::Resource)
         }
-        "completion/complete" => completed(request).into_iter().collect(),
+        "completion/complete" => vec![completed(request).unwrap_or_else(itself)],
         "subscriptions/listen" => request
             .param("notifications")
             .and_then(|own| own.member("resourceSubscriptions"))
@@ -63,7 +83,8 @@ pub(crate) fn entries(request: &Request) -> Vec<(EntryKind, String)> {
             .filter_map(mcp_core::Json::to_text)
             .map(|uri| (EntryKind::Resource, uri))
             .collect(),
-        _ => Vec::new(),
+        _ if method.is_standard() => Vec::new(),
+        _ => vec![itself()],
     }
 }
 

@@ -10,7 +10,7 @@ use mcp_core::{
     Visibility,
 };
 
-use super::{Pattern, entries};
+use super::{Pattern, entries, uri};
 
 /// Roles with permissions, and who has which role. Clones share it.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ pub struct RbacBuilder {
 }
 
 impl Rbac {
-    /// Begins without any role: everything is refused.
+    /// Begins without any role: every call that acts on an entry, and every method outside the specification, is refused.
     pub fn builder() -> RbacBuilder {
         RbacBuilder::default()
     }
@@ -133,6 +133,9 @@ impl Rbac {
 
     /// Finds the rule that decides about an entry: `Ok` if it allows.
     fn judge(&self, roles: &[&str], kind: EntryKind, name: &str) -> Result<Verdict, Verdict> {
+        if let Some(refusal) = uri::ambiguous(kind, name) {
+            return Err(refusal);
+        }
         let mut allowed = None;
         for role in roles {
             let Some(own) = self.0.roles.get(*role) else {
@@ -180,13 +183,14 @@ impl RbacBuilder {
         self
     }
 
-    /// Lets a role use every entry of every kind.
+    /// Lets a role use every entry of every kind, and call every method.
     pub fn allow_everything(mut self, role: &str) -> Self {
         for kind in [
             EntryKind::Tool,
             EntryKind::Prompt,
             EntryKind::Resource,
             EntryKind::ResourceTemplate,
+            EntryKind::Method,
         ] {
             self = self.allow(role, kind, Pattern::new("*"));
         }

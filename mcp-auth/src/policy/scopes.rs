@@ -5,7 +5,7 @@ use mcp_core::{
     EntryKind, Error, PolicyDecision, PolicyEngine, Principal, Request, Verdict, Visibility,
 };
 
-use super::{Pattern, entries};
+use super::{Pattern, ambiguous, entries};
 use crate::scopes::ScopeHierarchy;
 
 /// Which scopes the credential of a call must grant, by what the call acts on.
@@ -67,6 +67,9 @@ impl ScopeRules {
 #[async_trait]
 impl PolicyEngine for ScopeRules {
     async fn decide(&self, request: &Request) -> Result<PolicyDecision, Error> {
+        if let Some(refusal) = ambiguous(request) {
+            return Ok(PolicyDecision::Deny(refusal));
+        }
         let needed = self.needed(request);
         if self
             .hierarchy

@@ -26,6 +26,9 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const ID_LEN: usize = 8;
 const SECRET_LEN: usize = 43;
 
+/// The header in which a key may stand.
+const HEADER: &str = "x-api-key";
+
 /// How long a verdict about a key from a store is kept.
 const KEEP: Duration = Duration::from_secs(30);
 
@@ -272,7 +275,7 @@ impl ApiKeyScheme {
 
     /// Returns the key of a request: the bearer token if it has the shape of one, else the header.
     fn key<'a>(&self, presented: &Presented<'a>) -> Option<&'a str> {
-        let of_header = || presented.headers.get("x-api-key")?.to_str().ok();
+        let of_header = || presented.headers.get(HEADER)?.to_str().ok();
         presented
             .bearer
             .filter(|token| self.keys.id(token).is_some())
@@ -284,6 +287,10 @@ impl ApiKeyScheme {
 impl Scheme for ApiKeyScheme {
     fn name(&self) -> &'static str {
         "api-key"
+    }
+
+    fn headers(&self) -> &'static [&'static str] {
+        &[HEADER]
     }
 
     fn takes(&self, presented: &Presented<'_>) -> bool {

@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::HeaderName;
 use mcp_core::{
     AuditSink, ConfigError, Principal,
     clock::{SystemWallClock, WallClock},
@@ -17,6 +18,8 @@ pub struct ResourceServer(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) resource: ProtectedResource,
     pub(super) schemes: Vec<Box<dyn Scheme>>,
+    /// The headers other than `Authorization` that the schemes take credentials from, each once.
+    pub(super) headers: Vec<HeaderName>,
     pub(super) optional: bool,
     pub(super) open: Vec<String>,
     pub(super) required: Vec<String>,
@@ -165,7 +168,8 @@ impl ResourceServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address is not `https` (or `http` on this machine), no issuer was named, or no scheme was given.
+    /// The address is not `https` (or `http` on this machine), no issuer was named, no scheme was given, or one names a
+    /// header that cannot be.
     pub fn build(self) -> Result<ResourceServer, ConfigError> {
         if self.schemes.is_empty() {
             return Err(ConfigError::new(
@@ -181,8 +185,19 @@ impl ResourceServerBuilder {
             self.required.clone(),
             self.more,
         )?;
+        let names = self.schemes.iter().flat_map(|scheme| scheme.headers());
+        let mut headers: Vec<HeaderName> = Vec::new();
+        for name in names {
+            let header = HeaderName::try_from(*name).map_err(|_| {
+                ConfigError::new("scheme", *name, "name the headers of a scheme as HTTP does")
+            })?;
+            if !headers.contains(&header) {
+                headers.push(header);
+            }
+        }
         Ok(ResourceServer(Arc::new(Shared {
             resource,
+            headers,
             schemes: self.schemes,
             optional: self.optional,
             open: self.open,

@@ -130,6 +130,8 @@ pub enum RefusalKind {
     Missing,
     /// The request as such makes no sense.
     Malformed,
+    /// The request carries more than one credential (RFC 6750, section 3.1).
+    SeveralCredentials,
     /// The credential is not good, or no longer.
     Invalid,
     /// The credential is good and does not grant what is needed.
@@ -178,7 +180,7 @@ impl Refusal {
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             RefusalKind::Missing | RefusalKind::Invalid => StatusCode::UNAUTHORIZED,
-            RefusalKind::Malformed => StatusCode::BAD_REQUEST,
+            RefusalKind::Malformed | RefusalKind::SeveralCredentials => StatusCode::BAD_REQUEST,
             RefusalKind::InsufficientScope => StatusCode::FORBIDDEN,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -189,7 +191,7 @@ impl Refusal {
     pub const fn code(&self) -> Option<&'static str> {
         match self.kind {
             RefusalKind::Missing | RefusalKind::Unavailable => None,
-            RefusalKind::Malformed => Some("invalid_request"),
+            RefusalKind::Malformed | RefusalKind::SeveralCredentials => Some("invalid_request"),
             RefusalKind::Invalid => Some("invalid_token"),
             RefusalKind::InsufficientScope => Some("insufficient_scope"),
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::request::Parts;
+use http::{HeaderName, request::Parts};
 use mcp_core::{AuditEvent, AuditOutcome, Principal};
 use subtle::ConstantTimeEq;
 
@@ -28,7 +28,7 @@ impl ResourceServer {
         if self.0.open.iter().any(|open| is_under(path, open)) {
             return Quick::Open;
         }
-        if parts.uri.query().is_some() {
+        if parts.uri.query().is_some() || self.other_credentials(parts) > 0 {
             return Quick::Unknown;
         }
         let Ok(Some(bearer)) = token::bearer(&parts.headers) else {
@@ -71,6 +71,7 @@ impl ResourceServer {
     /// Finds out who makes a request, and whether that was not known before.
     async fn find_out(&self, parts: &Parts) -> Result<(Option<VerifiedIdentity>, bool), Refusal> {
         token::check_query(&parts.uri)?;
+        self.check_single(parts)?;
         let bearer = token::bearer(&parts.headers)?;
         let print = bearer.map(token::fingerprint);
         if let Some(known) = print.and_then(|print| self.remembered(&print)) {
@@ -101,12 +102,33 @@ impl ResourceServer {
         self.check(&identity, parts)?;
         let sealed = bearer.map(InboundToken::new);
         let verified = VerifiedIdentity::new(identity, scheme.name(), sealed);
+        // A verdict about anything but the bearer token says nothing about the token.
+        let without = Presented::new(None, &parts.headers, &parts.extensions);
         if let Some(print) = print
             && verified.identity().remember
+            && !scheme.takes(&without)
         {
             self.0.verdicts.insert(print, verified.clone());
         }
         Ok((Some(verified), true))
+    }
+
+    /// Refuses a request that carries two credentials: which of them counts must not depend on the order of schemes.
+    fn check_single(&self, parts: &Parts) -> Result<(), Refusal> {
+        let authorization = parts.headers.contains_key(http::header::AUTHORIZATION);
+        match usize::from(authorization) + self.other_credentials(parts) > 1 {
+            true => Err(Refusal::new(
+                RefusalKind::SeveralCredentials,
+                "the request carries more than one credential",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts the values of headers other than `Authorization` that schemes take credentials from.
+    fn other_credentials(&self, parts: &Parts) -> usize {
+        let values = |name: &HeaderName| parts.headers.get_all(name).iter().count();
+        self.0.headers.iter().map(values).sum()
     }
 
     /// Returns an earlier verdict that still holds.

@@ -90,7 +90,7 @@ where
                 ResponseFuture::new(State::Forward { future })
             }
             Quick::Known(identity) => {
-                admit(&mut parts, identity);
+                admit(&self.server, &mut parts, identity);
                 let future = self.inner.call(Request::from_parts(parts, body));
                 ResponseFuture::new(State::Forward { future })
             }
@@ -147,9 +147,16 @@ impl<S> ResourceServerService<S> {
 }
 
 /// States who calls, and takes the credential out, so that nothing behind can pass it on.
-fn admit(parts: &mut http::request::Parts, identity: Option<VerifiedIdentity>) {
+fn admit(
+    server: &ResourceServer,
+    parts: &mut http::request::Parts,
+    identity: Option<VerifiedIdentity>,
+) {
     parts.headers.remove(header::AUTHORIZATION);
     parts.headers.remove("x-api-key");
+    for header in &server.0.headers {
+        parts.headers.remove(header);
+    }
     if let Some(identity) = identity {
         parts.extensions.insert(identity.principal().clone());
         let facts = parts
@@ -259,7 +266,7 @@ where
                     let (mut inner, server, body) = held.take().expect("held until it is judged");
                     match verdict {
                         Ok(identity) => {
-                            admit(&mut parts, identity);
+                            admit(&server, &mut parts, identity);
                             let future = inner.call(Request::from_parts(parts, body));
                             State::Forward { future }
                         }

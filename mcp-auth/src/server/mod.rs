@@ -4,7 +4,8 @@
 //!
 //! 1. `GET` of the metadata document (RFC 9728), at the root and under this server's path: answered here.
 //! 2. A path that is open to everybody: passed on, without a principal.
-//! 3. A token in the address, two `Authorization` headers, a malformed token: 400.
+//! 3. A token in the address, a malformed token, two credentials (two `Authorization` headers, or a bearer token beside
+//!    `X-API-Key` where a scheme takes API keys): 400.
 //! 4. No credential: 401 with a challenge that names the document, unless credentials are optional.
 //! 5. A credential that is wrong, expired, revoked, of another issuer, meant for another server, or bound to another
 //!    connection: 401 with `error="invalid_token"`.
@@ -14,7 +15,7 @@
 //! 8. Otherwise the [`Principal`](mcp_core::Principal) and the [`VerifiedIdentity`] are put into the extensions, and
 //!    the credential is taken out of the headers.
 //!
-//! Verdicts about tokens are remembered until the token expires, its key is withdrawn, or it is revoked.
+//! Verdicts about bearer tokens are remembered, each for the token that was judged, until the token expires, its key is withdrawn, or it is revoked.
 //!
 //! # Security
 //!

@@ -41,14 +41,25 @@ impl fmt::Debug for Presented<'_> {
     }
 }
 
-/// One way to find out who calls. Several can stand side by side: the first whose
+/// A method of authentication. Several can stand side by side: the first whose
 /// [`takes`](Scheme::takes) answers yes decides alone.
 #[async_trait]
 pub trait Scheme: fmt::Debug + Send + Sync + 'static {
     /// A fixed name, for logs and audit.
     fn name(&self) -> &'static str;
 
+    /// Names the headers other than `Authorization` in which this scheme's credential may stand, in lower case.
+    /// Default is none.
+    ///
+    /// A request that carries one of them beside another credential is refused with 400, and they are removed from
+    /// requests that pass.
+    fn headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Returns whether the request presents something for this scheme to judge. Must be quick and prove nothing.
+    ///
+    /// The verdict of a scheme that takes a request also without its bearer token is not remembered for that token.
     fn takes(&self, presented: &Presented<'_>) -> bool;
 
     /// Judges what is presented.

@@ -4,7 +4,7 @@ use http::{HeaderMap, Uri, header};
 use mcp_core::secret::Secret;
 use sha2::{Digest, Sha256};
 
-use super::Refusal;
+use super::{Refusal, RefusalKind};
 
 /// The longest token that is looked at, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 << 10;
@@ -55,7 +55,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Refusal::malformed(
+        return Err(Refusal::new(
+            RefusalKind::SeveralCredentials,
             "there is more than one Authorization header",
         ));
     }

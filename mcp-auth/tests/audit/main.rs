@@ -12,6 +12,7 @@ use mcp_core::{
     Response, Stack,
 };
 use serde_json::json;
+use sha2::Digest as _;
 use tower::{ServiceExt, service_fn};
 
 fn event(n: usize) -> AuditEvent {
@@ -189,4 +190,62 @@ async fn a_tool_is_not_called_if_that_cannot_be_recorded() {
     let request = Request::new(Method::TOOLS_CALL, Some(json!({ "name": "x" }).into())).unwrap();
     assert!(service.oneshot(request).await.is_err());
     assert!(!called.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn texts_of_any_length_leave_a_record_that_is_read_and_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let audit = FileAudit::open(&path, OnFailure::Refuse).unwrap();
+    let long = "\u{1}\u{e9}".repeat(700_000);
+    let who = Principal::authenticated(&long, &long)
+        .with_tenant(&long)
+        .with_actors(std::iter::repeat_n(long.as_str(), 20));
+    let denied = AuditOutcome::Denied(long.clone().into());
+    let mut event = AuditEvent::new(SystemTime::now(), who, long.clone(), denied);
+    event.target = Some(long.as_str().into());
+    audit.record(&event).await.unwrap();
+    audit.flush();
+    let head = audit.head();
+    drop(audit);
+    assert_eq!(check(&path).unwrap(), (1, head));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.len() < 256 << 10, "{}", text.len());
+    let whole = sha2::Sha256::digest(long.as_bytes());
+    let digest: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+    let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+    let target = line["event"]["target"].as_str().unwrap();
+    assert!(target.contains(&digest) && target.contains("2100000 bytes"));
+    assert!(FileAudit::open(&path, OnFailure::Refuse).is_ok());
+}
+
+#[tokio::test]
+async fn a_long_line_of_an_earlier_version_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let text = format!(r#"{{"target":"{}"}}"#, "a".repeat(2 << 20));
+    let hash = sha2::Sha256::new()
+        .chain_update([0; 32])
+        .chain_update(&text)
+        .finalize();
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&path, format!("{{\"event\":{text},\"hash\":\"{hash}\"}}\n")).unwrap();
+    let head = write(&path, 1).await;
+    assert_eq!(check(&path).unwrap(), (2, head));
+}
+
+/// A line that never ends.
+struct Endless;
+
+impl std::io::Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        buffer.fill(b'x');
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_not_taken_for_an_incomplete_one() {
+    let read = verify(BufReader::new(Endless));
+    assert!(matches!(read, Err(AuditBreak::TooLong { line: 1 })));
 }

@@ -68,7 +68,13 @@ impl Page {
     }
 }
 
-async fn send(app: &Router, request: http::request::Builder, body: String) -> Page {
+async fn send(app: &Router, mut request: http::request::Builder, body: String) -> Page {
+    if request
+        .headers_ref()
+        .is_some_and(|own| !own.contains_key("host"))
+    {
+        request = request.header("host", &OWN[7..]);
+    }
     let request = request.body(axum::body::Body::from(body)).unwrap();
     let answer = app.clone().oneshot(request).await.unwrap();
     let (parts, body) = answer.into_parts();
@@ -427,5 +433,53 @@ async fn a_page_shows_the_permissions_that_will_be_asked_for() {
             .unwrap();
         let page = get(&app, &format!("/oauth/start?ticket={ticket}"), None).await;
         assert!(page.text.contains(shown), "{name}: {}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn pages_answer_only_at_their_own_host() {
+    let site = site().await;
+    let at = |path: &str, host: &str| http::Request::get(path).header("host", host.to_owned());
+    for (host, status) in [
+        ("127.0.0.1:1", 200),
+        ("evil.example", 421),
+        ("evil.example:1", 421),
+        ("127.0.0.1", 421),
+        ("127.0.0.1:1@evil.example", 421),
+        ("", 421),
+    ] {
+        let page = send(&site.app, at("/oauth/connections", host), String::new()).await;
+        assert_eq!(page.status, status, "{host}");
+        assert!(status == 200 || !page.headers.contains_key("set-cookie"));
+    }
+    let twice = at("/oauth/connections", "127.0.0.1:1").header("host", "evil.example");
+    assert_eq!(send(&site.app, twice, String::new()).await.status, 421);
+}
+
+#[tokio::test]
+async fn a_form_without_an_origin_is_taken_only_where_the_browser_says_it_is_our_own() {
+    let site = site().await;
+    for (origin, fetched, status) in [
+        ("null", None, 403),
+        ("null", Some("cross-site"), 403),
+        ("null", Some("same-site"), 403),
+        ("null", Some("none"), 403),
+        (OWN, Some("cross-site"), 403),
+        ("null", Some("same-origin"), 303),
+        (OWN, None, 303),
+    ] {
+        let who = Principal::local();
+        let ticket = site.manager.ticket(&who, "up", &[], None).await.unwrap();
+        let page = get(&site.app, &format!("/oauth/start?ticket={ticket}"), None).await;
+        let body = format!("ticket={ticket}&proof={}", page.field("proof"));
+        let mut form = http::Request::post("/oauth/start")
+            .header("cookie", page.cookie())
+            .header("origin", origin)
+            .header("content-type", "application/x-www-form-urlencoded");
+        if let Some(fetched) = fetched {
+            form = form.header("sec-fetch-site", fetched);
+        }
+        let answer = send(&site.app, form, body).await;
+        assert_eq!(answer.status, status, "{origin} {fetched:?}");
     }
 }

@@ -13,10 +13,11 @@ use axum::{Form, Router, extract::State, http::HeaderMap, routing::post};
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use mcp_auth::server::{
-    ApiKeyScheme, ApiKeys, Identity, IntrospectionScheme, MemoryApiKeys, Presented, Refusal,
-    ResourceServer, Scheme, StoredApiKeys,
+    ApiKeyScheme, ApiKeys, Identity, IntrospectionScheme, JwtScheme, MemoryApiKeys, Presented,
+    Refusal, ResourceServer, Scheme, StoredApiKeys,
 };
 use mcp_core::{
+    Principal,
     clock::FakeClock,
     http_client::GuardedClient,
     secret::Secret,
@@ -210,13 +211,87 @@ async fn several_schemes_stand_side_by_side_and_one_decides() {
     let token = signer.sign(&issuer.claims("alice", clock.date()));
     assert_eq!(gate.bearer(&token).await.body["subject"], "alice");
     assert_eq!(gate.bearer(key.secret()).await.body["subject"], "robot");
-    // A wrong token is not made good by a good key beside it.
-    let both = Request::post("/mcp")
-        .header("authorization", format!("Bearer {token}x"))
-        .header("x-api-key", key.secret())
+}
+
+fn both(authorization: &str, key: &str) -> Request<()> {
+    Request::post("/mcp")
+        .header("authorization", authorization)
+        .header("x-api-key", key)
+        .body(())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn two_credentials_are_refused_and_neither_is_remembered_for_the_other() {
+    let (issuer, signer, clock, _) = simple().await;
+    let (key, record) = keys().issue("carol", [], None);
+    let store = Arc::new(MemoryApiKeys::new([record]));
+    let scheme = || {
+        ApiKeyScheme::new("keys", keys(), store.clone()).with_wall_clock(Arc::new(clock.clone()))
+    };
+    let of_key = ResourceServer::builder(AUDIENCE)
+        .authorization_server(&issuer.url)
+        .wall_clock(Arc::new(clock.clone()));
+    let token = signer.sign(&issuer.claims("alice", clock.date()));
+    let jwt_scheme = || {
+        JwtScheme::new(&issuer.url, AUDIENCE, issuer.client())
+            .with_clocks(Arc::new(clock.clone()), Arc::new(clock.clone()))
+    };
+    for gate in [
+        Gate::new(jwt(&issuer, &clock).scheme(scheme())),
+        Gate::new(of_key.scheme(scheme()).scheme(jwt_scheme())),
+    ] {
+        let bearer = format!("Bearer {token}");
+        for authorization in ["Bearer undefined", "Basic eDp5", &bearer] {
+            let answer = gate.send(both(authorization, key.secret())).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{authorization}");
+            assert!(answer.challenge.contains("invalid_request"));
+        }
+        let dummy = gate.bearer("undefined").await;
+        assert_eq!(dummy.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(gate.bearer(&token).await.body["subject"], "alice");
+        // A verdict that is remembered does not let a second credential pass.
+        let again = gate.send(both(&bearer, key.secret())).await;
+        assert_eq!(again.status, StatusCode::BAD_REQUEST);
+        let alone = gate.send(with("x-api-key", key.secret())).await;
+        assert_eq!(alone.body["subject"], "carol");
+    }
+}
+
+/// Takes a cookie, whatever stands beside it, and says nothing about its headers.
+#[derive(Debug)]
+struct Cookies;
+
+#[async_trait]
+impl Scheme for Cookies {
+    fn name(&self) -> &'static str {
+        "cookie"
+    }
+
+    fn takes(&self, presented: &Presented<'_>) -> bool {
+        presented.headers.contains_key("cookie")
+    }
+
+    async fn verify(&self, _: &Presented<'_>) -> Result<Identity, Refusal> {
+        Ok(Identity::new(Principal::authenticated("cookies", "carol")))
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_about_something_else_is_not_remembered_for_the_bearer_token() {
+    let gate = Gate::new(
+        ResourceServer::builder(AUDIENCE)
+            .authorization_server("https://as.example")
+            .scheme(Cookies),
+    );
+    let request = Request::post("/mcp")
+        .header("authorization", "Bearer undefined")
+        .header("cookie", "a=b")
         .body(())
         .unwrap();
-    assert_eq!(gate.send(both).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(gate.send(request).await.status, StatusCode::OK);
+    let alone = gate.bearer("undefined").await;
+    assert_eq!(alone.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
