@@ -214,10 +214,12 @@ impl Manager {
             };
         };
         // A server at which the operator has registered comes first, else the order is the resource's.
-        let known = protected
-            .servers
-            .iter()
-            .find(|issuer| relation.clients.iter().any(|(own, _)| own == *issuer));
+        let known = protected.servers.iter().find(|issuer| {
+            relation
+                .clients
+                .iter()
+                .any(|(own, _)| discovery::same_issuer(own, issuer))
+        });
         let issuer = known.unwrap_or(&protected.servers[0]).clone();
         let metadata = discovery::discover(&self.0.http, &issuer).await?;
         Ok((metadata, Some(protected)))

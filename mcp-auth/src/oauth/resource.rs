@@ -30,6 +30,15 @@ pub(super) struct Protected {
     pub(super) scopes: Option<Vec<String>>,
 }
 
+impl Protected {
+    /// Returns whether an authorization server is one of those that the document names.
+    pub(super) fn names(&self, issuer: &str) -> bool {
+        self.servers
+            .iter()
+            .any(|own| discovery::same_issuer(own, issuer))
+    }
+}
+
 /// The address of a server as a resource: without a fragment, and without a slash that only says "root".
 pub(super) fn canonical(url: &Url) -> String {
     let mut url = url.clone();

@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tower::service_fn;
 
-use crate::{CALLBACK, fake::Fake, http, manager, param, query, user, vault_over};
+use crate::{CALLBACK, fake::Fake, http, manager, param, query, user, vault, vault_over};
 
 async fn begin(manager: &Manager, relation: &str) -> Result<Vec<(String, String)>, OAuthError> {
     let ticket = manager.ticket(&user("alice"), relation, &[], None).await?;
@@ -564,4 +564,34 @@ async fn entra_exchanges_on_behalf_of_a_user_in_its_own_way() {
         .unwrap_err();
     assert!(matches!(&error, OAuthError::Refused { code } if code == "interaction_required"));
     assert!(!format!("{error:?}").contains("inbound"));
+}
+
+#[tokio::test]
+async fn an_issuer_is_found_with_or_without_the_slash_after_the_host() {
+    for (named, own) in [("/", ""), ("", "/")] {
+        let fake = Fake::start().await;
+        let issuer = format!("{}{own}", fake.url);
+        fake.script.lock().unwrap().issuer = Some(format!("{}{named}", fake.url));
+        fake.change("issuer", json!(issuer));
+        let server = format!("{}/mcp", fake.url).parse().unwrap();
+        let client = OAuthClient::public("c");
+        let relation = Relation::mcp("up", server).with_client(&fake.url, client);
+        let manager = Manager::builder(CALLBACK.parse().unwrap(), http(), vault().await)
+            .relation(relation)
+            .build()
+            .unwrap();
+        let ticket = manager
+            .ticket(&user("alice"), "up", &[], None)
+            .await
+            .unwrap();
+        let url = manager.begin(&ticket, None).await.unwrap();
+        let state = param(&query(url.as_str()), "state").unwrap();
+        // The answer carries the issuer as the metadata has it (RFC 9207).
+        let answer = |iss: &str| {
+            [("code", "c"), ("state", &state), ("iss", iss)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        manager.finish(&answer(&issuer), None).await.unwrap();
+        assert!(manager.has_authorized(&user("alice"), "up").await.unwrap());
+    }
 }
