@@ -595,3 +595,37 @@ async fn an_issuer_is_found_with_or_without_the_slash_after_the_host() {
         assert!(manager.has_authorized(&user("alice"), "up").await.unwrap());
     }
 }
+
+#[tokio::test]
+async fn a_document_that_is_not_where_the_challenge_says_is_found_at_the_next_place() {
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    let issuer = "/.well-known/oauth-authorization-server";
+    let named = json!({ "resource": "HERE/mcp", "authorization_servers": ["HERE"] });
+    for (found, expected) in [
+        (path, vec!["/stale", "/also", path, issuer]),
+        ("/also", vec!["/stale", "/also", issuer]),
+    ] {
+        let places = places(&[(found, named.clone()), (issuer, metadata())]).await;
+        let server = format!("{}/mcp", places.url).parse().unwrap();
+        let relation = Relation::mcp("up", server).with_client_anywhere(OAuthClient::public("c"));
+        let manager = manager().await.relation(relation).build().unwrap();
+        let base = "http://127.0.0.1:1/oauth".parse().unwrap();
+        let strategy = UserOauth::proxy(manager.clone(), "up", base);
+        let (alice, upstream) = (user("alice"), UpstreamId::new("up").unwrap());
+        let need = CredentialNeed::new(&alice, &upstream);
+        let challenge = Challenge::bearer()
+            .with("resource_metadata", &format!("{}/stale", places.url))
+            .with("resource_metadata", &format!("{}/also", places.url));
+        // A bare challenge before the one that says more.
+        let all = vec![HeaderValue::from_static("Bearer"), challenge.to_header()];
+        let refusal = CredentialRefusal::new(StatusCode::UNAUTHORIZED, all);
+        strategy.refused(&need, &refusal).await.unwrap();
+        let CredentialOutcome::ConsentRequired(consent) = strategy.credential(&need).await.unwrap()
+        else {
+            panic!("the user is asked");
+        };
+        places.asked.lock().unwrap().clear();
+        manager.begin(&consent.id, None).await.unwrap();
+        assert_eq!(*places.asked.lock().unwrap(), expected);
+    }
+}
