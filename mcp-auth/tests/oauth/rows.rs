@@ -629,3 +629,15 @@ async fn a_document_that_is_not_where_the_challenge_says_is_found_at_the_next_pl
         assert_eq!(*places.asked.lock().unwrap(), expected);
     }
 }
+
+#[tokio::test]
+async fn a_ticket_asks_for_a_bounded_number_of_scopes_of_bounded_length() {
+    let fake = Fake::start().await;
+    let relation = Relation::provider("up", Provider::oidc(&fake.url), OAuthClient::public("c"));
+    let manager = manager().await.relation(relation).build().unwrap();
+    for (number, length, fits) in [(64, 256, true), (65, 1, false), (1, 257, false)] {
+        let scopes = vec!["s".repeat(length); number];
+        let ticket = manager.ticket(&user("alice"), "up", &scopes, None).await;
+        assert_eq!(ticket.is_ok(), fits, "{number} of {length}");
+    }
+}
