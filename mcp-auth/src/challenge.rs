@@ -84,6 +84,14 @@ impl Challenge {
         Url::parse(self.param("resource_metadata")?).ok()
     }
 
+    /// Returns every address in `resource_metadata`, for servers that name several.
+    #[cfg(feature = "oauth")]
+    pub(crate) fn resource_metadata_all(&self) -> impl Iterator<Item = Url> {
+        let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("resource_metadata");
+        let values = self.params.iter().filter(named);
+        values.filter_map(|(_, value)| Url::parse(value).ok())
+    }
+
     /// Writes the header value. Characters that a header cannot carry are left out.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {

@@ -144,7 +144,8 @@ fn places(issuer: &Url) -> Vec<Url> {
 ///
 /// # Security
 ///
-/// The issuer in the document is compared character by character with the one asked for.
+/// The issuer in the document is compared character by character with the one asked for; only a slash after the host may
+/// stand in one of the two and not in the other ([`same_issuer`]). What the document says is the issuer from then on.
 pub async fn discover(
     client: &Arc<dyn HttpClient>,
     issuer: &str,
@@ -177,8 +178,19 @@ pub async fn discover(
     Err(last.map_or_else(bad, DiscoveryError::Fetch))
 }
 
+/// Returns whether two issuers are the same: equal, or different only by the slash that is an empty path
+/// (RFC 3986, section 6.2.3). A trailing slash of a longer path counts.
+pub(crate) fn same_issuer(one: &str, other: &str) -> bool {
+    if one == other {
+        return true;
+    }
+    let bare = |issuer: &str| issuer.strip_suffix('/').unwrap_or(issuer).to_owned();
+    let is_root = |url: Url| url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    bare(one) == bare(other) && Url::parse(one).is_ok_and(is_root)
+}
+
 fn check(metadata: ServerMetadata, issuer: &str) -> Result<ServerMetadata, DiscoveryError> {
-    if metadata.issuer != issuer {
+    if !same_issuer(&metadata.issuer, issuer) {
         return Err(DiscoveryError::Mismatch {
             asked: issuer.to_owned(),
         });
@@ -220,10 +232,15 @@ mod tests {
     }
 
     #[test]
-    fn check_20_another_issuer_is_refused_down_to_a_slash() {
+    fn check_20_another_issuer_is_refused_but_for_the_slash_of_an_empty_path() {
         for (found, asked, fits) in [
             ("https://as.example", "https://as.example", true),
-            ("https://as.example/", "https://as.example", false),
+            ("https://as.example/", "https://as.example", true),
+            ("https://as.example", "https://as.example/", true),
+            ("https://as.example//", "https://as.example", false),
+            ("https://as.example/t/", "https://as.example/t", false),
+            ("https://as.example/t", "https://as.example/t/", false),
+            ("https://as.example?", "https://as.example", false),
             ("https://AS.example", "https://as.example", false),
             ("https://evil.example", "https://as.example", false),
         ] {

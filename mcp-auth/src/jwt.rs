@@ -21,8 +21,13 @@ struct Header {
     typ: Option<String>,
     #[serde(default)]
     kid: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     crit: Option<Value>,
+}
+
+/// Reads a member that counts as present also where it is `null` (RFC 7515, section 4.1.11 wants a list).
+fn present<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(reader).map(Some)
 }
 
 /// The claims of a token.
@@ -242,5 +247,22 @@ fn check_claims(claims: &Claims, rules: &Rules, now: SystemTime) -> Result<(), B
     match claims.sub.as_deref() {
         Some(subject) if !subject.is_empty() => Ok(()),
         _ => Err(Bad::Token("the token does not say whom it is about")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_critical_member_counts_as_present_also_where_it_is_null() {
+        for (text, present) in [
+            (r#"{"alg":"ES256"}"#, false),
+            (r#"{"alg":"ES256","crit":null}"#, true),
+            (r#"{"alg":"ES256","crit":[]}"#, true),
+        ] {
+            let header: Header = serde_json::from_str(text).unwrap();
+            assert_eq!(header.crit.is_some(), present, "{text}");
+        }
     }
 }

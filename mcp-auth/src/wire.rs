@@ -209,7 +209,7 @@ pub(crate) fn refusal(
 /// Maps codes of providers that have their own to those of RFC 6749.
 fn standard_code(code: &str) -> String {
     let standard = match code {
-        "bad_refresh_token" | "bad_verification_code" => "invalid_grant",
+        "bad_refresh_token" | "invalid_refresh_token" | "bad_verification_code" => "invalid_grant",
         "incorrect_client_credentials" => "invalid_client",
         "redirect_uri_mismatch" => "invalid_request",
         other => other,
@@ -274,6 +274,7 @@ mod tests {
         for (status, body, code) in [
             (200, r#"{"error":"bad_refresh_token"}"#, "invalid_grant"),
             (400, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+            (400, r#"{"error":"invalid_refresh_token"}"#, "invalid_grant"),
             (
                 401,
                 r#"{"error":"incorrect_client_credentials"}"#,

@@ -211,6 +211,21 @@ async fn a_record_whose_key_is_gone_is_not_overwritten() {
 }
 
 #[tokio::test]
+async fn a_vault_does_not_print_what_its_store_holds() {
+    let vault = Vault::open_with_ring(Arc::new(MemoryStore::default()), KeyRing::new(key(1)))
+        .await
+        .unwrap();
+    let (scope, name) = (scope("alice"), name("github-token"));
+    vault.put(&scope, &name, Secret::new("x")).await.unwrap();
+    assert!(format!("{:?}", vault.store()).len() > 40);
+    let printed = format!("{vault:?}");
+    assert!(
+        !printed.contains("github-token") && !printed.contains("MemoryStore"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
 async fn swapped_records_do_not_open() {
     let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
     let vault = Vault::open_with_ring(store.clone(), KeyRing::new(key(1)))

@@ -98,12 +98,19 @@ pub struct Authorized {
     pub ticket: String,
 }
 
+/// How many scopes a ticket may ask for.
+const MAX_SCOPES: usize = 64;
+
+/// How long one of them may be, in bytes.
+const MAX_SCOPE: usize = 256;
+
 impl Manager {
     /// Writes a ticket for a user who has to authorise, and returns its id.
     ///
     /// # Errors
     ///
-    /// The caller is anonymous, the upstream is not known, or the vault is away.
+    /// The caller is anonymous, the upstream is not known, there are more than 64 scopes or one of more than 256 bytes, or
+    /// the vault is unavailable.
     pub async fn ticket(
         &self,
         principal: &Principal,
@@ -112,6 +119,12 @@ impl Manager {
         client: Option<&str>,
     ) -> Result<String, OAuthError> {
         self.relation(relation)?;
+        // Callers and upstreams choose the scopes, and a ticket is kept beside the tokens.
+        if scopes.len() > MAX_SCOPES || scopes.iter().any(|scope| scope.len() > MAX_SCOPE) {
+            return Err(OAuthError::Unusable(
+                "too many or too long scopes are asked for",
+            ));
+        }
         let challenge = self.challenge(principal, relation);
         let ticket = Ticket {
             owner: Owner::of(principal).ok_or(ANONYMOUS)?,
@@ -214,10 +227,12 @@ impl Manager {
             };
         };
         // A server at which the operator has registered comes first, else the order is the resource's.
-        let known = protected
-            .servers
-            .iter()
-            .find(|issuer| relation.clients.iter().any(|(own, _)| own == *issuer));
+        let known = protected.servers.iter().find(|issuer| {
+            relation
+                .clients
+                .iter()
+                .any(|(own, _)| discovery::same_issuer(own, issuer))
+        });
         let issuer = known.unwrap_or(&protected.servers[0]).clone();
         let metadata = discovery::discover(&self.0.http, &issuer).await?;
         Ok((metadata, Some(protected)))

@@ -311,7 +311,7 @@ impl Manager {
         match &relation.target {
             Target::Provider(provider) => {
                 let metadata = provider.metadata(&self.0.http).await?;
-                match metadata.issuer == issuer {
+                match crate::discovery::same_issuer(&metadata.issuer, issuer) {
                     true => Ok(metadata),
                     false => Err(OAuthError::MixedUp),
                 }
@@ -448,6 +448,6 @@ impl Manager {
             return Ok(false);
         };
         let protected = super::resource::find(&self.0.http, server, Some(challenge)).await?;
-        Ok(protected.is_some_and(|own| !own.servers.contains(&found.held.issuer)))
+        Ok(protected.is_some_and(|own| !own.names(&found.held.issuer)))
     }
 }

@@ -163,11 +163,22 @@ impl Manager {
             client: &client,
             now,
         };
-        let mut more = Vec::new();
-        if let Some(resource) = &held.resource {
-            more.push(("resource", resource.as_str()));
-        }
-        let mut tokens = endpoint.refresh(refresh, &more).await?;
+        let mut resource = held.resource.clone();
+        let more: Vec<_> = resource
+            .iter()
+            .map(|own| ("resource", own.as_str()))
+            .collect();
+        let mut tokens = match endpoint.refresh(refresh, &more).await {
+            // The parameter is optional (RFC 8707, section 2.2), and some servers refuse it here.
+            Err(OAuthError::Refused { code })
+                if resource.is_some() && matches!(&*code, "invalid_target" | "invalid_request") =>
+            {
+                let tokens = endpoint.refresh(refresh, &[]).await?;
+                resource = None;
+                tokens
+            }
+            answer => answer?,
+        };
         // A server that does not rotate sends none, and the old one goes on.
         tokens.refresh = tokens.refresh.or_else(|| held.tokens.refresh.clone());
         tokens.id = tokens.id.or_else(|| held.tokens.id.clone());
@@ -175,6 +186,7 @@ impl Manager {
         Ok(Held {
             tokens,
             refreshed: Some(now),
+            resource,
             ..held.clone()
         })
     }

@@ -142,7 +142,7 @@ impl Manager {
 fn preregistered(relation: &Relation, metadata: &ServerMetadata) -> Option<OAuthClient> {
     let by_issuer = |wanted: &str| {
         let mut all = relation.clients.iter();
-        all.find(|(issuer, _)| issuer == wanted)
+        all.find(|(issuer, _)| crate::discovery::same_issuer(issuer, wanted))
             .map(|(_, client)| client.clone())
     };
     let mut client = by_issuer(&metadata.issuer).or_else(|| by_issuer(""))?;

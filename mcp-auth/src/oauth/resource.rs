@@ -13,6 +13,9 @@ use crate::{
     net::{self, FetchError},
 };
 
+/// How many addresses of a challenge are asked.
+const MAX_NAMED: usize = 4;
+
 #[derive(Deserialize)]
 struct Document {
     resource: String,
@@ -30,6 +33,15 @@ pub(super) struct Protected {
     pub(super) scopes: Option<Vec<String>>,
 }
 
+impl Protected {
+    /// Returns whether an authorization server is one of those that the document names.
+    pub(super) fn names(&self, issuer: &str) -> bool {
+        self.servers
+            .iter()
+            .any(|own| discovery::same_issuer(own, issuer))
+    }
+}
+
 /// The address of a server as a resource: without a fragment, and without a slash that only says "root".
 pub(super) fn canonical(url: &Url) -> String {
     let mut url = url.clone();
@@ -41,7 +53,8 @@ pub(super) fn canonical(url: &Url) -> String {
     }
 }
 
-/// Finds the document of a server: where the challenge points, under the server's path, at the root.
+/// Finds the document of a server: where the challenge points, under the server's path, at the root. A place that has no
+/// document is passed over; a document about another resource ends the search.
 pub(super) async fn find(
     client: &Arc<dyn HttpClient>,
     server: &Url,
@@ -57,20 +70,23 @@ pub(super) async fn find(
     let well_known = "/.well-known/oauth-protected-resource";
     let path = server.path().trim_end_matches('/');
     let mut places = Vec::new();
-    match challenge.and_then(Challenge::resource_metadata) {
-        // What the server itself names is the document; others are not tried.
-        Some(named) => places.push((named, false)),
-        None => {
-            if !path.is_empty() {
-                places.push((at(&format!("{well_known}{path}")), false));
-            }
-            places.push((at(well_known), true));
-        }
+    let named = challenge
+        .into_iter()
+        .flat_map(Challenge::resource_metadata_all);
+    places.extend(named.take(MAX_NAMED).map(|named| (named, false)));
+    if !path.is_empty() {
+        places.push((at(&format!("{well_known}{path}")), false));
     }
+    places.push((at(well_known), true));
+    // A place that does not answer now may be the one that counts, so nothing is concluded from the others' silence.
+    let mut unanswered = None;
     for (place, root) in places {
         let answer = match net::get(client, &place).await {
             Ok(answer) => answer,
-            Err(error) if error.is_transient() => return Err(error.into()),
+            Err(error) if error.is_transient() => {
+                unanswered = unanswered.or(Some(error));
+                continue;
+            }
             Err(FetchError::Status { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
@@ -80,7 +96,7 @@ pub(super) async fn find(
         };
         return check(document, server, root).map(Some);
     }
-    Ok(None)
+    unanswered.map_or(Ok(None), |error| Err(error.into()))
 }
 
 /// Accepts a document only for the server that it is about. One at the root may be about the whole origin.

@@ -85,7 +85,7 @@ pub(super) struct Held {
     pub(super) tokens: TokenSet,
     /// The issuer that the tokens are of; nobody else is shown them.
     pub(super) issuer: String,
-    /// What they are meant for (RFC 8707).
+    /// What they are meant for (RFC 8707); `None` where the server refuses to be told at a refresh.
     pub(super) resource: Option<String>,
     /// All scopes that have been asked for.
     pub(super) requested: Vec<String>,

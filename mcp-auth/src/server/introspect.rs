@@ -167,10 +167,17 @@ impl IntrospectionScheme {
             return Err(Refusal::invalid("the token is not meant for this server"));
         }
         let client = answer.client_id().map(|id| id.as_str());
-        let subject = answer.sub().or(answer.username()).or(client);
-        let subject = subject
-            .filter(|subject| !subject.is_empty())
-            .ok_or(Refusal::invalid("the token does not say whom it is about"))?;
+        let (kind, subject) = [
+            ("", answer.sub()),
+            ("#username", answer.username()),
+            ("#client", client),
+        ]
+        .into_iter()
+        .find_map(|(kind, subject)| Some((kind, subject.filter(|own| !own.is_empty())?)))
+        .ok_or(Refusal::invalid("the token does not say whom it is about"))?;
+        // Names that users choose and ids that clients register are no subjects: an issuer of their own, which no real
+        // one can be (RFC 8414, section 2 forbids the fragment), keeps them out of the partition of a subject.
+        let issuer = format!("{}{kind}", self.issuer);
         let end = answer.exp().map(SystemTime::from);
         if end.is_some_and(|end| now >= end) {
             return Err(Refusal::invalid("the token has expired"));
@@ -183,7 +190,7 @@ impl IntrospectionScheme {
         }
         let scopes = answer.scopes().into_iter().flatten();
         let scopes = scopes.map(|scope| scope.as_str());
-        let principal = Principal::authenticated(&self.issuer, subject).with_scopes(scopes);
+        let principal = Principal::authenticated(&issuer, subject).with_scopes(scopes);
         let mut identity = Identity::new(principal);
         let asked_again = now + self.longest;
         identity.expires = match self.longest.is_zero() {

@@ -16,6 +16,17 @@ use crate::{CALLBACK, fake::Fake, http, user, vault_over};
 async fn replica(fake: &Fake, store: &Arc<dyn StateStore>, clock: &FakeClock) -> Manager {
     let provider = Provider::oidc(&fake.url);
     let relation = Relation::provider("up", provider, OAuthClient::public("c"));
+    replica_of(relation, store, clock).await
+}
+
+async fn with_resource(fake: &Fake, store: &Arc<dyn StateStore>, clock: &FakeClock) -> Manager {
+    let provider = Provider::oidc(&fake.url);
+    let relation = Relation::provider("up", provider, OAuthClient::public("c"))
+        .with_resource("https://api.example");
+    replica_of(relation, store, clock).await
+}
+
+async fn replica_of(relation: Relation, store: &Arc<dyn StateStore>, clock: &FakeClock) -> Manager {
     Manager::builder(
         CALLBACK.parse().unwrap(),
         http(),
@@ -169,4 +180,48 @@ async fn a_refused_refresh_token_asks_for_consent_and_an_outage_does_not() {
     );
     assert_eq!(manager.token(&user("alice"), "up").await.unwrap(), None);
     assert!(!manager.has_authorized(&user("alice"), "up").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_refresh_is_made_without_the_resource_where_the_server_refuses_it() {
+    for code in ["invalid_target", "invalid_request"] {
+        let fake = Fake::start().await;
+        let fresh = json!({ "access_token": "at-new", "token_type": "Bearer", "expires_in": 100 });
+        fake.script.lock().unwrap().answers = vec![
+            (400, json!({ "error": code })),
+            (200, fresh.clone()),
+            (200, fresh),
+        ];
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        let clock = FakeClock::new();
+        let manager = with_resource(&fake, &store, &clock).await;
+        import(&manager, &fake, "alice", "rt-1", &clock, 100).await;
+        for _ in 0..2 {
+            clock.advance(Duration::from_secs(101));
+            let token = manager.token(&user("alice"), "up").await.unwrap();
+            assert_eq!(token, Some(Secret::new("at-new")));
+        }
+        let asked = fake.asked();
+        let named: Vec<_> = asked
+            .iter()
+            .map(|own| own.form.contains_key("resource"))
+            .collect();
+        assert_eq!(
+            named,
+            [true, false, false],
+            "{code}: refused once, and remembered"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_invalid_by_another_name_has_the_user_asked() {
+    let fake = Fake::start().await;
+    fake.answer(400, json!({ "error": "invalid_refresh_token" }));
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let clock = FakeClock::new();
+    let manager = replica(&fake, &store, &clock).await;
+    import(&manager, &fake, "alice", "rt-1", &clock, 100).await;
+    clock.advance(Duration::from_secs(101));
+    assert_eq!(manager.token(&user("alice"), "up").await.unwrap(), None);
 }

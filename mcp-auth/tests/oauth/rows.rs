@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tower::service_fn;
 
-use crate::{CALLBACK, fake::Fake, http, manager, param, query, user, vault_over};
+use crate::{CALLBACK, fake::Fake, http, manager, param, query, user, vault, vault_over};
 
 async fn begin(manager: &Manager, relation: &str) -> Result<Vec<(String, String)>, OAuthError> {
     let ticket = manager.ticket(&user("alice"), relation, &[], None).await?;
@@ -564,4 +564,80 @@ async fn entra_exchanges_on_behalf_of_a_user_in_its_own_way() {
         .unwrap_err();
     assert!(matches!(&error, OAuthError::Refused { code } if code == "interaction_required"));
     assert!(!format!("{error:?}").contains("inbound"));
+}
+
+#[tokio::test]
+async fn an_issuer_is_found_with_or_without_the_slash_after_the_host() {
+    for (named, own) in [("/", ""), ("", "/")] {
+        let fake = Fake::start().await;
+        let issuer = format!("{}{own}", fake.url);
+        fake.script.lock().unwrap().issuer = Some(format!("{}{named}", fake.url));
+        fake.change("issuer", json!(issuer));
+        let server = format!("{}/mcp", fake.url).parse().unwrap();
+        let client = OAuthClient::public("c");
+        let relation = Relation::mcp("up", server).with_client(&fake.url, client);
+        let manager = Manager::builder(CALLBACK.parse().unwrap(), http(), vault().await)
+            .relation(relation)
+            .build()
+            .unwrap();
+        let ticket = manager
+            .ticket(&user("alice"), "up", &[], None)
+            .await
+            .unwrap();
+        let url = manager.begin(&ticket, None).await.unwrap();
+        let state = param(&query(url.as_str()), "state").unwrap();
+        // The answer carries the issuer as the metadata has it (RFC 9207).
+        let answer = |iss: &str| {
+            [("code", "c"), ("state", &state), ("iss", iss)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        manager.finish(&answer(&issuer), None).await.unwrap();
+        assert!(manager.has_authorized(&user("alice"), "up").await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_is_not_where_the_challenge_says_is_found_at_the_next_place() {
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    let issuer = "/.well-known/oauth-authorization-server";
+    let named = json!({ "resource": "HERE/mcp", "authorization_servers": ["HERE"] });
+    for (found, expected) in [
+        (path, vec!["/stale", "/also", path, issuer]),
+        ("/also", vec!["/stale", "/also", issuer]),
+    ] {
+        let places = places(&[(found, named.clone()), (issuer, metadata())]).await;
+        let server = format!("{}/mcp", places.url).parse().unwrap();
+        let relation = Relation::mcp("up", server).with_client_anywhere(OAuthClient::public("c"));
+        let manager = manager().await.relation(relation).build().unwrap();
+        let base = "http://127.0.0.1:1/oauth".parse().unwrap();
+        let strategy = UserOauth::proxy(manager.clone(), "up", base);
+        let (alice, upstream) = (user("alice"), UpstreamId::new("up").unwrap());
+        let need = CredentialNeed::new(&alice, &upstream);
+        let challenge = Challenge::bearer()
+            .with("resource_metadata", &format!("{}/stale", places.url))
+            .with("resource_metadata", &format!("{}/also", places.url));
+        // A bare challenge before the one that says more.
+        let all = vec![HeaderValue::from_static("Bearer"), challenge.to_header()];
+        let refusal = CredentialRefusal::new(StatusCode::UNAUTHORIZED, all);
+        strategy.refused(&need, &refusal).await.unwrap();
+        let CredentialOutcome::ConsentRequired(consent) = strategy.credential(&need).await.unwrap()
+        else {
+            panic!("the user is asked");
+        };
+        places.asked.lock().unwrap().clear();
+        manager.begin(&consent.id, None).await.unwrap();
+        assert_eq!(*places.asked.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_asks_for_a_bounded_number_of_scopes_of_bounded_length() {
+    let fake = Fake::start().await;
+    let relation = Relation::provider("up", Provider::oidc(&fake.url), OAuthClient::public("c"));
+    let manager = manager().await.relation(relation).build().unwrap();
+    for (number, length, fits) in [(64, 256, true), (65, 1, false), (1, 257, false)] {
+        let scopes = vec!["s".repeat(length); number];
+        let ticket = manager.ticket(&user("alice"), "up", &scopes, None).await;
+        assert_eq!(ticket.is_ok(), fits, "{number} of {length}");
+    }
 }

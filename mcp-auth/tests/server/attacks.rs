@@ -34,7 +34,7 @@ async fn check_04_a_good_token_passes_and_is_taken_out() {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(
             answer.body,
-            json!({ "subject": "alice", "scheme": "jwt", "credential": false })
+            json!({ "issuer": issuer.url, "subject": "alice", "scheme": "jwt", "credential": false })
         );
     }
 }

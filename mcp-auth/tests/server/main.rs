@@ -45,6 +45,7 @@ impl Gate {
             let who = request.extensions().get::<Principal>();
             let proved = request.extensions().get::<VerifiedIdentity>();
             let body = serde_json::json!({
+                "issuer": who.map(|who| who.issuer().to_owned()),
                 "subject": who.map(|who| who.subject().to_owned()),
                 "scheme": proved.map(VerifiedIdentity::scheme),
                 "credential": request.headers().contains_key("authorization")

@@ -76,7 +76,7 @@ async fn an_api_key_passes_until_it_expires_or_is_removed() {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(
             answer.body,
-            json!({ "subject": "alice", "scheme": "api-key", "credential": false })
+            json!({ "issuer": "keys", "subject": "alice", "scheme": "api-key", "credential": false })
         );
     }
     // The public part alone, a changed end, another pepper's key: all the same to the caller.
@@ -145,6 +145,8 @@ async fn introspect(
         }
         "elsewhere" => json!({ "active": true, "sub": "alice", "aud": "https://other.example" }),
         "nowhere" => json!({ "active": true, "sub": "alice" }),
+        "username" => json!({ "active": true, "username": "alice", "aud": AUDIENCE }),
+        "client" => json!({ "active": true, "sub": "", "client_id": "alice", "aud": AUDIENCE }),
         "text" => json!({ "active": "true", "sub": "alice", "aud": AUDIENCE }),
         "early" => {
             json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "nbf": 1_767_225_600 + 90 })
@@ -197,6 +199,22 @@ async fn opaque_tokens_are_looked_up_once_for_many_and_again_before_long() {
     ] {
         assert_eq!(gate.bearer(token).await.status.as_u16(), status, "{token}");
     }
+    // A subject, a user's name and a client's id of the same text are three principals.
+    let mut issuers = Vec::new();
+    for token in ["good", "username", "client"] {
+        let answer = gate.bearer(token).await;
+        assert_eq!(answer.body["subject"], "alice", "{token}");
+        issuers.push(answer.body["issuer"].as_str().unwrap().to_owned());
+    }
+    let own = "https://as.example";
+    assert_eq!(
+        issuers,
+        [
+            own.to_owned(),
+            format!("{own}#username"),
+            format!("{own}#client")
+        ]
+    );
     clock.advance(Duration::from_secs(91));
     assert_eq!(gate.bearer("good").await.status, StatusCode::UNAUTHORIZED);
 }

@@ -120,6 +120,21 @@ impl UserOauth {
     }
 }
 
+/// Chooses among several challenges the `Bearer` one that says most: that asks for scopes where they are missing, else
+/// that names a document, else the first.
+fn choose(challenges: Vec<Challenge>, status: StatusCode) -> Option<Challenge> {
+    let says = |own: &Challenge| match status {
+        StatusCode::FORBIDDEN => own.param("error") == Some("insufficient_scope"),
+        _ => own.resource_metadata_all().next().is_some(),
+    };
+    let mut bearer: Vec<_> = challenges
+        .into_iter()
+        .filter(Challenge::is_bearer)
+        .collect();
+    let best = bearer.iter().position(says).unwrap_or_default();
+    (!bearer.is_empty()).then(|| bearer.swap_remove(best))
+}
+
 /// A memory that forgets by itself.
 fn brief<K, V>() -> moka::sync::Cache<K, V>
 where
@@ -159,7 +174,7 @@ impl CredentialProvider for UserOauth {
         refusal: &CredentialRefusal,
     ) -> Result<CredentialRetry, Error> {
         let challenges = Challenge::parse_all(&refusal.challenges);
-        let bearer = challenges.into_iter().find(Challenge::is_bearer);
+        let bearer = choose(challenges, refusal.status);
         if refusal.status == StatusCode::FORBIDDEN {
             return match bearer {
                 Some(own) if own.param("error") == Some("insufficient_scope") => {
@@ -198,5 +213,24 @@ impl fmt::Debug for UserOauth {
         f.debug_struct("UserOauth")
             .field("relation", &self.relation)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_challenge_that_says_most_is_chosen() {
+        let value = r#"Bearer, Bearer realm="x", Bearer resource_metadata="https://a.example/m""#;
+        let value = format!(r#"{value}, Bearer error="insufficient_scope", scope="s""#);
+        let all = Challenge::parse_all([&HeaderValue::try_from(value).unwrap()]);
+        let chosen = choose(all.clone(), StatusCode::UNAUTHORIZED).unwrap();
+        assert!(chosen.resource_metadata().is_some());
+        let chosen = choose(all, StatusCode::FORBIDDEN).unwrap();
+        assert_eq!(chosen.param("scope"), Some("s"));
+        assert_eq!(choose(Vec::new(), StatusCode::UNAUTHORIZED), None);
     }
 }
