@@ -97,7 +97,7 @@ async fn a_timeout_outside_of_the_queue_ends_calls_that_never_began() {
             .with_deadline(SECOND * 60)
     };
     let timeout = TimeoutLayer::new(SECOND * 2);
-    let answered = |service: tower::util::BoxCloneSyncService<Request, Response, Error>| async move {
+    let answered = |service: mcp_core::BoxSeam| async move {
         let calls: Vec<_> = (0..8)
             .map(|_| tokio::spawn(service.clone().oneshot(list())))
             .collect();
