@@ -80,10 +80,8 @@ pub(crate) fn call_key(secret: [u64; 2], owner: &Partition, request: &Request) -
     key.text(request.upstream().map_or("", |upstream| upstream.as_str()));
     key.text(request.name().unwrap_or_default());
     if let Some(params) = request.params() {
-        for name in params.keys().filter(|name| name != "_meta") {
-            if let Some(value) = params.get(&name) {
-                key.text(&name).bytes(value.as_bytes());
-            }
+        for (name, value) in params.members().filter(|(name, _)| name != "_meta") {
+            key.text(&name).bytes(value.as_bytes());
         }
     }
     key.finish()
@@ -104,4 +102,34 @@ pub(crate) fn identity(secret: [u64; 2], owner: &Partition, request: &Request) -
         key.text(scope);
     }
     key.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_core::{Json, MAX_MEMBERS, Method, Shared};
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn request(members: usize) -> Option<Request> {
+        let params: Map<_, _> = (0..members).map(|n| (format!("m{n}"), n.into())).collect();
+        Request::new(Method::TOOLS_LIST, Some(json!(params).into())).ok()
+    }
+
+    #[test]
+    fn a_call_key_covers_every_member_and_their_number_is_bounded() {
+        let owner = Partition::shared(Shared::by_operator());
+        let key = |request: &Request| call_key([1, 2], &owner, request);
+        let whole = request(MAX_MEMBERS).unwrap();
+        assert!(request(MAX_MEMBERS + 1).is_none());
+        assert_eq!(key(&whole), key(&request(MAX_MEMBERS).unwrap()));
+        assert_ne!(key(&whole), key(&request(MAX_MEMBERS - 1).unwrap()));
+        // What a layer adds after the request was read counts as well.
+        let mut params = request(3).unwrap().params().cloned().unwrap();
+        params.set("tenant", Json::string("a"));
+        let added = Request::new(Method::TOOLS_LIST, Some(params.to_json())).unwrap();
+        let mut edited = request(3).unwrap();
+        *edited.params_mut() = params;
+        assert_eq!(key(&added), key(&edited));
+    }
 }

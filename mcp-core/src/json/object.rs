@@ -1,4 +1,9 @@
-use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use bytes::{BufMut, Bytes};
 
@@ -157,6 +162,29 @@ impl Object {
         self.members
             .iter()
             .map(|member| decoded_key(&self.text, member.key))
+    }
+
+    /// Returns the decoded name and the value of every member in one pass, changes included: first those that the text
+    /// had when it was read, in its order, then the new ones.
+    pub fn members(&self) -> impl Iterator<Item = (Cow<'_, str>, Json)> {
+        let mut edits: HashMap<&str, &Edit> =
+            self.edits.iter().map(|edit| (&*edit.key, edit)).collect();
+        let (mut members, mut added) = (self.members.iter(), self.edits.iter());
+        std::iter::from_fn(move || {
+            for member in members.by_ref() {
+                let key = decoded_key(&self.text, member.key);
+                match edits.remove(&*key).map(|edit| &edit.value) {
+                    Some(None) => {}
+                    Some(Some(value)) => return Some((key, value.clone())),
+                    None => return Some((key, Json::slice(&self.text, member.value))),
+                }
+            }
+            // What is left in the map had no member in the text.
+            added.by_ref().find_map(|edit| {
+                let edit = edits.get(&*edit.key)?;
+                Some((Cow::Borrowed(&*edit.key), edit.value.clone()?))
+            })
+        })
     }
 
     /// Returns the object's text with all changes applied. Without changes the text is shared, not copied.

@@ -82,6 +82,21 @@ fn edits_touch_nothing_else() {
 }
 
 #[test]
+fn members_are_listed_once_with_their_changes() {
+    let mut object = Object::parse(r#"{"a":1,"b\u0062":2,"c":3}"#).unwrap();
+    object.set("bb", Json::string("new"));
+    object.remove("a");
+    object.set("d", Json::from(serde_json::json!(4)));
+    object.set("e", Json::from(serde_json::json!(5)));
+    object.remove("e");
+    let all: Vec<_> = object
+        .members()
+        .map(|(name, value)| format!("{name}={}", value.as_str()))
+        .collect();
+    assert_eq!(all, [r#"bb="new""#, "c=3", "d=4"]);
+}
+
+#[test]
 fn members_of_an_empty_object_can_be_added() {
     let mut object = Object::default();
     object.set("a", Json::NULL);

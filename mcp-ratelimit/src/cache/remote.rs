@@ -203,11 +203,9 @@ pub(super) fn digest(request: &Request) -> String {
     }
     add(b"");
     if let Some(params) = request.params() {
-        for name in params.keys().filter(|name| name != "_meta") {
-            if let Some(value) = params.get(&name) {
-                add(name.as_bytes());
-                add(value.as_bytes());
-            }
+        for (name, value) in params.members().filter(|(name, _)| name != "_meta") {
+            add(name.as_bytes());
+            add(value.as_bytes());
         }
     }
     hash.finalize()
