@@ -153,10 +153,16 @@ impl Core {
         if view.listeners.is_empty() || !has_own_messages(node, request) {
             return;
         }
+        // A process has to start for the listener, as it would for the call.
+        let is_cold = !node.sharing.eager && !node.has_session(request);
         let waiting = view.listeners.attach(node);
         if !waiting.is_empty() {
+            let patience = match is_cold {
+                true => node.timing.list.max(PATIENCE),
+                false => PATIENCE,
+            };
             // A slow upstream holds its own calls only, and not for long.
-            drop(timeout(PATIENCE, join_all(waiting)).await);
+            drop(timeout(patience, join_all(waiting)).await);
         }
     }
 }

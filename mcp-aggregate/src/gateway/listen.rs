@@ -101,7 +101,7 @@ impl<'a> Listener<'a> {
         for (node, uris) in self.by_upstream().await {
             let public: Vec<_> = uris.iter().map(|one| one.public.clone()).collect();
             let (listen, acknowledged) = self.subscription(&node, uris);
-            let mut stream = self.keep_listening(&node, listen);
+            let mut stream = self.keep_listening(&node, listen, None);
             tokio::select! {
                 (_, ended) = &mut stream => return ended.map(|()| Subscribed::Ended(Response::empty())),
                 _ = acknowledged => honoured.extend(public),
@@ -161,8 +161,9 @@ impl<'a> Listener<'a> {
     }
 
     fn listen_to(&mut self, node: &Arc<Node>, acknowledged: oneshot::Sender<()>) {
-        let listen = self.general(node, acknowledged);
-        let stream = self.keep_listening(node, listen);
+        let acknowledged = Arc::new(Once::new(acknowledged));
+        let listen = self.general(node, Arc::clone(&acknowledged));
+        let stream = self.keep_listening(node, listen, Some(acknowledged));
         self.streams.push(stream);
     }
 
@@ -274,8 +275,7 @@ impl<'a> Listener<'a> {
     }
 
     /// A listener for everything that an upstream tells this client.
-    fn general(&self, node: &Arc<Node>, acknowledged: oneshot::Sender<()>) -> Request {
-        let acknowledged = Once::new(acknowledged);
+    fn general(&self, node: &Arc<Node>, acknowledged: Arc<Once>) -> Request {
         let (core, node) = (Arc::clone(self.core), Arc::clone(node));
         let pending = Arc::clone(&self.pending);
         let view = self.registration.as_ref().map(|own| Arc::clone(own.view()));
@@ -348,7 +348,13 @@ impl<'a> Listener<'a> {
 
     /// Listens to an upstream, again after a backoff whenever it was lost. Ends when the upstream refuses permanently and
     /// when it has left the graph.
-    fn keep_listening(&self, node: &Arc<Node>, listen: Request) -> Stream<'a> {
+    /// A failure ends the wait for its acknowledgement.
+    fn keep_listening(
+        &self,
+        node: &Arc<Node>,
+        listen: Request,
+        acknowledged: Option<Arc<Once>>,
+    ) -> Stream<'a> {
         let node = Arc::clone(node);
         Box::pin(async move {
             let timing = &node.timing;
@@ -364,6 +370,9 @@ impl<'a> Listener<'a> {
                     Err(error) => {
                         tracing::debug!(upstream = %node.id, %error, "lost while listening")
                     }
+                }
+                if let Some(acknowledged) = &acknowledged {
+                    acknowledged.send();
                 }
                 if started.elapsed() > timing.backoff_longest {
                     backoff.reset();
