@@ -1,5 +1,6 @@
 //! An upstream that is killed every second, under load from clients of both eras.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
 mod support;

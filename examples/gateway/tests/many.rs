@@ -1,5 +1,6 @@
 //! Many servers that start slowly.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
 mod support;

@@ -1,5 +1,6 @@
 //! How the program ends: by signals, and with its standard input.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
 mod support;

@@ -113,6 +113,8 @@ pub(crate) enum Outcome {
     Reading,
     Listed(Arc<Listing>),
     Failed,
+    /// The upstream wants its user's authorization, which may be given at any moment.
+    Unauthorized,
 }
 
 /// Where the outcome of reading a class is put.
@@ -156,6 +158,7 @@ impl Class {
     fn may_be_tried_again(&self) -> bool {
         match &*self.outcome.borrow() {
             Outcome::Failed => self.started.elapsed() > RETRY,
+            Outcome::Unauthorized => true,
             // The reader is gone without a word: its client's session may have ended.
             Outcome::Reading => self.outcome.has_changed().is_err(),
             Outcome::Listed(_) => false,
@@ -165,7 +168,7 @@ impl Class {
     fn listing(&self) -> Option<Arc<Listing>> {
         match &*self.outcome.borrow() {
             Outcome::Listed(listing) => Some(Arc::clone(listing)),
-            Outcome::Reading | Outcome::Failed => None,
+            Outcome::Reading | Outcome::Failed | Outcome::Unauthorized => None,
         }
     }
 
@@ -259,6 +262,15 @@ mod tests {
             classes.enter(key).1.is_some(),
             "and when the reader is gone"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_class_that_wants_authorization_is_read_again_at_once() {
+        let classes = Classes::default();
+        let key = key(Lists::Principal, "{}", "a").unwrap();
+        let (_, reading) = classes.enter(key);
+        reading.unwrap().send_replace(Outcome::Unauthorized);
+        assert!(classes.enter(key).1.is_some());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
     events::Signal,
     graph::Graph,
     member::Member,
+    watch,
 };
 use crate::{
     catalogue::{self, Listing, NamingPolicy, Snapshot, Source},
@@ -462,7 +463,10 @@ impl Core {
                 Ok(listing) => core.interner.intern(listing),
                 Err(error) => {
                     tracing::debug!(upstream = %member.node.id, %error, "the lists of a class cannot be read");
-                    reading.send_replace(Outcome::Failed);
+                    reading.send_replace(match watch::wants_user(&error) {
+                        true => Outcome::Unauthorized,
+                        false => Outcome::Failed,
+                    });
                     return;
                 }
             };

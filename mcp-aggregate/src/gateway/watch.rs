@@ -66,7 +66,7 @@ async fn watch(core: &Arc<Core>, member: &Arc<Member>) {
 }
 
 /// Returns whether the upstream is reachable but requires user authorization to list.
-fn wants_user(error: &Error) -> bool {
+pub(super) fn wants_user(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Unauthenticated | ErrorKind::ConsentRequired | ErrorKind::PermissionDenied

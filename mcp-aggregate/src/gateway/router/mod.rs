@@ -199,7 +199,8 @@ impl Router {
         let missing: Vec<_> = graph
             .members()
             .iter()
-            .filter(|member| member.listing().is_none())
+            // What a guarded one says is for the gateway itself, such as where to consent.
+            .filter(|member| member.listing().is_none() && member.state() != UpstreamState::Guarded)
             .map(|member| {
                 let status = member.status();
                 match (status.state, status.error) {
