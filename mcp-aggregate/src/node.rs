@@ -89,7 +89,7 @@ impl Node {
         open.then(|| (self.service.clone(), Pass { _counted: token }))
     }
 
-    /// Returns the service for calls of the gateway's own, which nobody waits for at the end.
+    /// Returns the service for calls of the gateway's own, which a drain does not wait for.
     pub(crate) fn service(&self) -> BoxSeam {
         self.service.clone()
     }

@@ -145,7 +145,7 @@ fn places(issuer: &Url) -> Vec<Url> {
 /// # Security
 ///
 /// The issuer in the document is compared character by character with the one asked for; only a slash after the host may
-/// stand in one of the two and not in the other ([`same_issuer`]). What the document says is the issuer from then on.
+/// stand in one of the two and not in the other (RFC 3986, section 6.2.3). What the document says is the issuer from then on.
 pub async fn discover(
     client: &Arc<dyn HttpClient>,
     issuer: &str,

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_client_of_a_class_reads_for_all_and_nobody_waits_twice() {
+    async fn the_first_client_of_a_class_reads_for_all_and_none_waits_twice() {
         let classes = Classes::default();
         let key = key(Lists::Capabilities, r#"{"roots":{}}"#, "a").unwrap();
         let (mut first, reading) = classes.enter(key);

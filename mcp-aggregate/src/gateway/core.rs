@@ -179,8 +179,8 @@ impl Core {
 
     /// Brings the graph to what a description says. The spec of the caller is locked meanwhile.
     ///
-    /// An upstream whose digest stays goes on. A new one is started in the background. One whose description changed is
-    /// started beside the old one, and takes over once it has listed what it offers; if it does not, the old one goes on.
+    /// An upstream whose digest is the same continues. A new one is started in the background. One whose description changed is
+    /// started beside the old one, and takes over once it has listed what it offers; if it does not, the old one stays.
     pub(crate) async fn apply(
         self: &Arc<Self>,
         current: &mut GraphSpec,
@@ -315,10 +315,10 @@ impl Core {
 }
 
 enum Warmed {
-    /// It goes on, or is new and started in the background.
+    /// It stays, or is new and started in the background.
     AsItIs(Arc<Member>),
     Replaces(Arc<Member>),
-    /// The old one goes on.
+    /// The old one stays.
     Failed(Arc<Member>, Error),
 }
 

@@ -46,7 +46,7 @@ pub enum GatewayEvent {
 /// Reads the events of a gateway, from when it was made. Made by [`Running::events`](super::Running::events).
 ///
 /// A reader may lag behind by 256 events; one that lags more gets [`GatewayEvent::Missed`] with the number that it lost,
-/// and goes on with the oldest that is kept.
+/// and continues with the oldest that is kept.
 #[derive(Debug)]
 pub struct EventStream(broadcast::Receiver<GatewayEvent>);
 

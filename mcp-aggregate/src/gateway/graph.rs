@@ -109,9 +109,9 @@ pub struct GraphDiff {
     pub replaced: Vec<UpstreamId>,
     /// Upstreams that are no longer there.
     pub removed: Vec<UpstreamId>,
-    /// Upstreams that go on as they are.
+    /// Upstreams that stay as they are.
     pub kept: Vec<UpstreamId>,
-    /// Upstreams whose new description could not be brought up: the old node goes on.
+    /// Upstreams whose new description could not be brought up: the old node stays.
     pub failed: Vec<(UpstreamId, Error)>,
 }
 

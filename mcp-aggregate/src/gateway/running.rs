@@ -134,9 +134,9 @@ impl Running {
 
     /// Brings the graph of upstreams to what a description says, as a whole.
     ///
-    /// An upstream with the same id and the same [`digest`](Upstream::digest) goes on as it is, with its sessions,
+    /// An upstream with the same id and the same [`digest`](Upstream::digest) continues as it is, with its sessions,
     /// processes and lists. A new one is started in the background. One whose description changed is started beside the
-    /// old one and takes over when it has listed; if it cannot, the old one goes on and the diff names it in
+    /// old one and takes over when it has listed; if it cannot, the old one stays and the diff names it in
     /// [`failed`](GraphDiff::failed). Calls finish on the upstream that they began on, for at most its
     /// [`Timing::drain`](mcp_core::Timing::drain). Clients that listen are sent one `list_changed` for each kind that
     /// changed.

@@ -256,7 +256,7 @@ impl Upstream {
     }
 
     /// Adds a layer as [`layer`](Self::layer) does, known in the digest by `identity`: the same text means the same
-    /// layer, whose state then goes on when the description is applied again.
+    /// layer, whose state is then kept when the description is applied again.
     pub fn layer_named<L>(mut self, identity: &str, layer: L) -> Self
     where
         L: Layer<BoxSeam> + Send + Sync + 'static,

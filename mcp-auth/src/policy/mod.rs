@@ -5,7 +5,7 @@
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
 //!    What no role allows is refused; what one denies is refused whatever others allow. A method that the specification
-//!    does not define needs a role that allows it by its name ([`EntryKind::Method`](mcp_core::EntryKind::Method));
+//!    does not define needs a role that allows it by its name ([`EntryKind::Method`]);
 //!    lists and the other methods that act on no entry do not.
 //! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
 //! 3. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.

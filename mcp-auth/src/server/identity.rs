@@ -58,7 +58,7 @@ impl Identity {
 /// States that a credential has been verified here, for whoever is behind the layer.
 ///
 /// There is no way to make one but to be let through by the [`ResourceServer`](super::ResourceServer). It is in
-/// the extensions of the HTTP request and in [`Request::caller`](mcp_core::Request::caller).
+/// the extensions of the HTTP request and in [`Request::auth_context`](mcp_core::Request::auth_context).
 #[derive(Clone)]
 pub struct VerifiedIdentity(Arc<Verified>);
 

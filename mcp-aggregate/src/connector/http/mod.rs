@@ -1,7 +1,7 @@
 //! Servers over Streamable HTTP, of both eras.
 //!
 //! The server is spoken to in the era of the client of each call where it speaks that era, and in the other
-//! otherwise. Which eras it speaks is found out at the first call, remembered, and found out again when the
+//! otherwise. Which eras it speaks is probed at the first call, remembered, and probed again when the
 //! server no longer answers as it did.
 
 mod answer;
@@ -55,7 +55,7 @@ struct Shared {
     scope: SessionScope,
     stateless: Spoken,
     sessions: Spoken,
-    /// Held while it is found out whether the server speaks revision 2026-07-28.
+    /// Held while the server is probed for revision 2026-07-28.
     probing: AsyncMutex<()>,
     pool: Pool<Arc<Slot>>,
     turns: Turns,
