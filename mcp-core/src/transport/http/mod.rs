@@ -29,7 +29,7 @@
 //!
 //! # Who calls
 //!
-//! A [`Principal`] in the request's extensions, put there by an authentication layer outside
+//! A [`Principal`](crate::Principal) in the request's extensions, put there by an authentication layer outside
 //! this transport. Without one each session is a principal of its own, and a stateless request is anonymous; see
 //! also [`HttpConfig::single_user`].
 //!
