@@ -59,9 +59,8 @@ impl Slot {
     /// Opens the standalone stream of a new session whose client can be asked, as clients do at once: a server may ask
     /// before the client listens, and some drop what they ask without a stream. The first call waits a moment for it.
     async fn open_stream(self: &Arc<Self>, session: &Arc<Session>, request: &Request) {
-        let can_be_asked = ["sampling", "elicitation", "roots"]
-            .into_iter()
-            .any(|name| request.capabilities().has(name));
+        // Roots are what servers ask for outside of calls.
+        let can_be_asked = request.capabilities().has("roots");
         if !self.shared && can_be_asked && request.asker().is_some() {
             listen::start_stream(self, session);
             // Some servers answer with the first event only.
