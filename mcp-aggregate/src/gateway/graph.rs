@@ -171,6 +171,12 @@ impl Graph {
         }
     }
 
+    /// Returns whether another generation has the same members.
+    pub(crate) fn has_members_of(&self, other: &Self) -> bool {
+        let (one, other) = (&self.members, &other.members);
+        one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     /// Returns what the members have listed for the gateway itself.
     pub(crate) fn sources(members: &[Arc<Member>]) -> Vec<Source> {
         members

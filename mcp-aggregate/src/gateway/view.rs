@@ -328,7 +328,7 @@ impl Core {
                 .map(|member| self.listing_for(member, request, view.as_deref()));
             let listings = join_all(listings).await;
             let now = self.graph.load_full();
-            if is_same_set(&graph, &now) {
+            if graph.has_members_of(&now) {
                 return self.composed(&now, listings, request);
             }
             // Upstreams were added or removed meanwhile.
@@ -495,9 +495,4 @@ async fn base_listing(member: &Member) -> Option<Arc<Listing>> {
 
 fn is_bare(request: &Request) -> bool {
     ClassKey::of(Lists::Capabilities, request).is_none()
-}
-
-fn is_same_set(one: &Graph, other: &Graph) -> bool {
-    let (one, other) = (one.members(), other.members());
-    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
 }
