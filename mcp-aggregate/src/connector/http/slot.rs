@@ -56,16 +56,22 @@ impl Slot {
         self.cell.get(&self.tasks, |_| true, begin).await
     }
 
-    /// Opens the standalone stream of a new session whose client can be asked, as clients do at once: a server may ask
-    /// before the client listens, and some drop what they ask without a stream. The first call waits a moment for it.
-    async fn open_stream(self: &Arc<Self>, session: &Arc<Session>, request: &Request) {
-        // Roots are what servers ask for outside of calls.
-        let can_be_asked = request.capabilities().has("roots");
-        if !self.shared && can_be_asked && request.asker().is_some() {
-            listen::start_stream(self, session);
-            // Some servers answer with the first event only.
-            let _ = timeout(STREAM, session.stream_answered.cancelled()).await;
-        }
+    /// Opens the standalone stream before the first call that its client can be asked through, as clients do at once: a
+    /// server may ask before the client listens, and some drop what they ask without a stream. That call waits a moment.
+    async fn open_stream(self: &Arc<Self>, session: &Arc<Session>) {
+        listen::start_stream(self, session);
+        // Some servers answer with the first event only.
+        let _ = timeout(STREAM, session.stream_answered.cancelled()).await;
+    }
+
+    /// Whether the server may ask the client of a call, and the standalone stream that it may ask on is still to be opened.
+    fn wants_stream(&self, session: &Session, request: &Request) -> bool {
+        let can_be_asked = ["sampling", "elicitation", "roots"];
+        let capabilities = request.capabilities();
+        !self.shared
+            && !session.has_stream()
+            && request.asker().is_some()
+            && can_be_asked.into_iter().any(|name| capabilities.has(name))
     }
 
     fn level(&self) -> MutexGuard<'_, Option<String>> {
@@ -128,12 +134,11 @@ pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response
     }
     let session = match slot.cell.current() {
         Some(session) => session,
-        None => {
-            let session = Box::pin(slot.session(request)).await?;
-            Box::pin(slot.open_stream(&session, request)).await;
-            session
-        }
+        None => Box::pin(slot.session(request)).await?,
     };
+    if slot.wants_stream(&session, request) {
+        Box::pin(slot.open_stream(&session)).await;
+    }
     match attempt(&session, slot, request).await {
         // Boxed, so that a call that goes well is small.
         Err(Failed::Expired(error)) => {
@@ -158,7 +163,9 @@ async fn call_again(slot: &Arc<Slot>, request: &Request, lost: Error) -> Result<
         }));
     }
     let session = slot.session(request).await?;
-    slot.open_stream(&session, request).await;
+    if slot.wants_stream(&session, request) {
+        slot.open_stream(&session).await;
+    }
     match attempt(&session, slot, request).await {
         // What is said of a new session as well is not about sessions.
         Err(Failed::Expired(error)) => {
