@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{Json, Partition, Request};
+use mcp_core::{Error, Json, Partition, Request};
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -114,7 +114,7 @@ pub(crate) enum Outcome {
     Listed(Arc<Listing>),
     Failed,
     /// The upstream wants its user's authorization, which may be given at any moment.
-    Unauthorized,
+    Unauthorized(Error),
 }
 
 /// Where the outcome of reading a class is put.
@@ -148,6 +148,15 @@ impl Classes {
         (class, Some(reading))
     }
 
+    /// Returns which authorization an upstream wants before it lists for a class.
+    pub(crate) fn refusal(&self, key: ClassKey) -> Option<Error> {
+        let class = self.lock().get(&key).cloned()?;
+        match &*class.outcome.borrow() {
+            Outcome::Unauthorized(error) => Some(error.clone()),
+            Outcome::Reading | Outcome::Listed(_) | Outcome::Failed => None,
+        }
+    }
+
     /// Forgets every listing, since the upstream announced a change: each is read again when it is next wanted.
     pub(crate) fn clear(&self) {
         self.lock().clear();
@@ -158,7 +167,7 @@ impl Class {
     fn may_be_tried_again(&self) -> bool {
         match &*self.outcome.borrow() {
             Outcome::Failed => self.started.elapsed() > RETRY,
-            Outcome::Unauthorized => true,
+            Outcome::Unauthorized(_) => true,
             // The reader is gone without a word: its client's session may have ended.
             Outcome::Reading => self.outcome.has_changed().is_err(),
             Outcome::Listed(_) => false,
@@ -168,7 +177,7 @@ impl Class {
     fn listing(&self) -> Option<Arc<Listing>> {
         match &*self.outcome.borrow() {
             Outcome::Listed(listing) => Some(Arc::clone(listing)),
-            Outcome::Reading | Outcome::Failed | Outcome::Unauthorized => None,
+            Outcome::Reading | Outcome::Failed | Outcome::Unauthorized(_) => None,
         }
     }
 
@@ -185,7 +194,7 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
-    use mcp_core::{ClientCapabilities, Method, Principal};
+    use mcp_core::{ClientCapabilities, ErrorKind, Method, Principal};
 
     use super::*;
 
@@ -269,7 +278,16 @@ mod tests {
         let classes = Classes::default();
         let key = key(Lists::Principal, "{}", "a").unwrap();
         let (_, reading) = classes.enter(key);
-        reading.unwrap().send_replace(Outcome::Unauthorized);
+        let refusal = Error::new(ErrorKind::Unauthenticated, "log in");
+        reading
+            .unwrap()
+            .send_replace(Outcome::Unauthorized(refusal));
+        assert_eq!(classes.refusal(key).unwrap().message(), "log in");
+        let other = ClassKey::of(Lists::Principal, &request("{}", "b")).unwrap();
+        assert!(
+            classes.refusal(other).is_none(),
+            "it is said to its user alone"
+        );
         assert!(classes.enter(key).1.is_some());
     }
 

@@ -10,6 +10,7 @@ mod health;
 mod kinds;
 mod listen;
 mod member;
+mod offer;
 mod router;
 mod running;
 mod schedule;

@@ -1,10 +1,13 @@
 //! `server/discover` and the lists.
 
-use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, shapes::Shape};
+use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, UpstreamId, shapes::Shape};
 use tokio::time::{Duration, timeout};
 
 use super::Router;
-use crate::catalogue::{ListKind, Page};
+use crate::{
+    catalogue::{ListKind, Page, Snapshot},
+    gateway::{UpstreamState, core::Core},
+};
 
 /// The use of a cursor's seal.
 const USAGE: &str = "cursor";
@@ -64,7 +67,7 @@ impl Router {
         let visibility = request.visibility();
         let Some(position) = self.position(kind, &request)? else {
             let snapshot = self.0.snapshot(&request).await;
-            self.fails_as_a_whole(kind, &snapshot)?;
+            self.fails_as_a_whole(kind, &snapshot, &request)?;
             let page = snapshot.page(kind, 0, visibility, shape);
             let page = page.unwrap_or_else(|| Page {
                 json: Json::EMPTY_OBJECT,
@@ -120,7 +123,8 @@ impl Router {
     fn fails_as_a_whole(
         &self,
         kind: ListKind,
-        snapshot: &crate::catalogue::Snapshot,
+        snapshot: &Snapshot,
+        request: &Request,
     ) -> Result<(), Error> {
         let Some(only) = snapshot.only() else {
             return Ok(());
@@ -130,21 +134,28 @@ impl Router {
                 Some(error) if listing.list(kind).items.is_empty() => Err(error.clone()),
                 _ => Ok(()),
             },
-            None => {
-                let graph = self.0.graph.load();
-                let status = graph.only().map(|member| member.status());
-                let starting = || {
-                    Error::new(
-                        ErrorKind::Unavailable,
-                        "the upstream is still starting; list again later",
-                    )
-                    .with_upstream(only.node.id.clone())
-                };
-                Err(status
-                    .and_then(|status| status.error)
-                    .unwrap_or_else(starting))
-            }
+            None => Err(self.refusal(&only.node.id, request)),
         }
+    }
+
+    /// Says why an upstream that is not listed offers a client nothing.
+    fn refusal(&self, upstream: &UpstreamId, request: &Request) -> Error {
+        let graph = self.0.graph.load();
+        let member = graph.member(upstream);
+        let known = member.and_then(|member| Core::refusal(member, request));
+        known.unwrap_or_else(|| {
+            let (kind, text) = match member.map(|member| member.state()) {
+                Some(UpstreamState::Guarded) => (
+                    ErrorKind::Unauthenticated,
+                    "the upstream wants an authorization before it lists; list again once it is given",
+                ),
+                _ => (
+                    ErrorKind::Unavailable,
+                    "the upstream is still starting; list again later",
+                ),
+            };
+            Error::new(kind, text).with_upstream(upstream.clone())
+        })
     }
 }
 
