@@ -27,7 +27,7 @@
 //! });
 //! let transport = HttpTransport::new(service, HttpConfig::default());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-//! // A program waits for a signal here.
+//! // A program takes `Signals` and calls `serve_until_signal`.
 //! let stop = async {};
 //! Server::new(listener)
 //!     .with_part(transport.clone())
@@ -37,6 +37,7 @@
 //! ```
 
 mod body;
+mod signals;
 
 use std::{convert::Infallible, fmt, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
@@ -55,7 +56,10 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
-pub use self::body::{RequestBody, RequestBodyError};
+pub use self::{
+    body::{RequestBody, RequestBodyError},
+    signals::Signals,
+};
 use crate::{Bounds, Drain, Timing, transport::http::PeerAddr};
 
 /// Delay before another attempt where no connection can be accepted, for instance because the process has no file
@@ -117,6 +121,24 @@ impl Server {
     {
         self.serve_until(service, stop, std::future::pending())
             .await
+    }
+
+    /// Serves until the first signal, then shuts the stack down in order; a second signal ends what is in flight at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::serve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Server::serve`].
+    pub async fn serve_until_signal<S, B>(self, service: S, signals: Signals) -> io::Result<()>
+    where
+        S: HttpService<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (stop, abort) = signals.split();
+        self.serve_until(service, stop, abort).await
     }
 
     /// Serves as [`Server::serve`] does; when `abort` completes during the shutdown, what is in flight is not waited for

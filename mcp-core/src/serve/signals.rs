@@ -1,19 +1,69 @@
-//! SIGINT and SIGTERM, which end the program in order.
+use std::{future::Future, io};
 
-use std::io;
-
-/// The signals that end the program. Their handlers stand from when this is made.
+/// The signals that ask a process to end: SIGINT and SIGTERM; Ctrl-C where there are no signals.
+///
+/// Their handlers stand from when this is made: make it before anything is started that they would have to end.
 #[derive(Debug)]
-pub(crate) struct Signals {
-    #[cfg(unix)]
+pub struct Signals {
+    next: Handlers,
+    /// Sees the same signals.
+    twin: Handlers,
+}
+
+impl Signals {
+    /// Sets the handlers up. They stay for as long as the process lives.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            next: Handlers::new()?,
+            twin: Handlers::new()?,
+        })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe.
+    pub async fn next(&mut self) {
+        self.next.next().await;
+    }
+
+    /// Returns what completes at the first signal, for an orderly shutdown, and what completes at the second, to end at
+    /// once.
+    pub fn split(
+        self,
+    ) -> (
+        impl Future<Output = ()> + Send,
+        impl Future<Output = ()> + Send,
+    ) {
+        let (mut first, mut second) = (self.next, self.twin);
+        let stop = async move { first.next().await };
+        let abort = async move {
+            second.next().await;
+            second.next().await;
+        };
+        (stop, abort)
+    }
+}
+
+#[cfg(unix)]
+#[derive(Debug)]
+struct Handlers {
     interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
-impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
+impl Handlers {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
         Ok(Self {
@@ -22,8 +72,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next of the signals. Cancel safe.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -32,13 +81,16 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {})
+#[derive(Debug)]
+struct Handlers;
+
+#[cfg(not(unix))]
+impl Handlers {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
     }
 
-    /// Waits for Ctrl-C. Cancel safe.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
