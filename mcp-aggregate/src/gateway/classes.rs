@@ -10,7 +10,6 @@ use std::{
 };
 
 use mcp_core::{Error, Json, Partition, Request};
-use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -44,8 +43,10 @@ impl ClassKey {
             Lists::Capabilities => None,
             Lists::Principal => Some(request.principal().partition()),
         };
+        let mut digester = Digester::default();
+        digester.put_json(request.capabilities().as_json());
         Some(Self {
-            capabilities: canonical(request.capabilities().as_json()),
+            capabilities: digester.finish(),
             owner,
         })
     }
@@ -57,41 +58,6 @@ fn is_bare(capabilities: &Json) -> bool {
         .filter(|byte| !byte.is_ascii_whitespace())
         .count()
         == 2
-}
-
-/// Computes a digest that is the same for every spelling and order of the same members.
-fn canonical(capabilities: &Json) -> Digest {
-    fn put(digester: &mut Digester, value: &Value) {
-        match value {
-            Value::Object(members) => {
-                let mut members: Vec<_> = members.iter().collect();
-                members.sort_unstable_by_key(|(name, _)| *name);
-                digester
-                    .put(b"object")
-                    .put(&(members.len() as u64).to_be_bytes());
-                for (name, value) in members {
-                    put(digester.put(name.as_bytes()), value);
-                }
-            }
-            Value::Array(elements) => {
-                digester
-                    .put(b"array")
-                    .put(&(elements.len() as u64).to_be_bytes());
-                for element in elements {
-                    put(digester, element);
-                }
-            }
-            scalar => {
-                digester.put(b"scalar").put(scalar.to_string().as_bytes());
-            }
-        }
-    }
-    let mut digester = Digester::default();
-    match capabilities.decode() {
-        Ok(value) => put(&mut digester, &value),
-        Err(_) => drop(digester.put(capabilities.as_bytes())),
-    }
-    digester.finish()
 }
 
 /// The classes of one upstream's clients.
