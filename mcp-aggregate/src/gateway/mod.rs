@@ -34,7 +34,7 @@ use self::{
     view::Views,
 };
 pub use self::{
-    events::{EventStream, GatewayEvent},
+    events::{EventStream, GatewayEvent, SessionState},
     extension::ExtensionRule,
     graph::{GraphDiff, GraphSpec},
     health::{HealthReport, HealthService, UpstreamHealth, UpstreamState},
