@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use mcp_core::{Bounds, Json, Partition, Request, SessionKey};
 use tokio::time::Instant;
 
-use super::{attach::Listeners, classes::ClassKey, core::Core, graph::Graph};
+use super::{attach::Listeners, classes::ClassKey, core::Core, graph::Graph, member::Member};
 use crate::{
     catalogue::{Listing, NamingPolicy, Snapshot, Source},
     node::{Lists, Node},
@@ -323,6 +323,26 @@ impl Core {
             // Upstreams were added or removed meanwhile.
             graph = now;
         }
+    }
+
+    /// Returns what some of the upstreams offer the client of a request, asking them where it is not known.
+    pub(crate) async fn snapshot_in_part(
+        self: &Arc<Self>,
+        request: &Request,
+        graph: &Graph,
+        concerns: impl Fn(&Member) -> bool,
+    ) -> Arc<Snapshot> {
+        let view = self.known_view(request);
+        let view = view.as_deref();
+        let concerned = graph.members().iter().filter(|member| concerns(member));
+        let sources = concerned.map(|member| async move {
+            Source {
+                node: Arc::clone(&member.node),
+                listing: self.listing_for(member, request, view).await,
+            }
+        });
+        let sources = join_all(sources).await;
+        self.views.compose(&graph.naming, &self.info, sources)
     }
 
     fn composed(
