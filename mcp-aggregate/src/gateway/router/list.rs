@@ -1,7 +1,7 @@
 //! `server/discover` and the lists.
 
 use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, UpstreamId, shapes::Shape};
-use tokio::time::{Duration, timeout};
+use tokio::time::timeout;
 
 use super::Router;
 use crate::{
@@ -11,9 +11,6 @@ use crate::{
 
 /// The use of a cursor's seal.
 const USAGE: &str = "cursor";
-
-/// How long a client that connects waits for upstreams of several that are starting.
-const GREETING: Duration = Duration::from_secs(2);
 
 /// A place in a list: the page of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +39,8 @@ impl Position {
 }
 
 impl Router {
-    pub(super) async fn discover(&self) -> Result<Response, Error> {
+    pub(super) async fn discover(&self, request: &Request) -> Result<Response, Error> {
+        self.0.note_session(request);
         let graph = self.0.graph.load_full();
         // With one upstream its own capabilities are worth waiting for; of many those that are there answer.
         match graph.only() {
@@ -50,7 +48,8 @@ impl Router {
             None => {
                 let settled = graph.members().iter().map(|member| {
                     // One that did not list in its time is not waited for by every client.
-                    timeout(GREETING.min(member.patience()), member.settled())
+                    let settle = member.node.timing.settle;
+                    timeout(settle.min(member.patience()), member.settled())
                 });
                 futures_util::future::join_all(settled).await;
             }

@@ -134,7 +134,7 @@ impl<S: Seam> HttpTransport<S> {
     /// Creates a Streamable HTTP transport for `service`.
     #[must_use]
     pub fn new(service: S, config: HttpConfig) -> Self {
-        let lifecycle = Lifecycle::default();
+        let lifecycle = Lifecycle::new(&config.timing);
         let (timing, bounds) = (&config.timing, &config.bounds);
         Self(Arc::new(Shared {
             service,

@@ -62,7 +62,7 @@ pub(super) async fn post<S: Seam>(
     };
     let origin = Origin::new(id, &method);
     let running = Running {
-        exchange: Exchange::start(&shared.service, request, false),
+        exchange: Exchange::start_within(shared.lifecycle.stall(), &shared.service, request, false),
         origin,
         pulse: shared.pulse.clone(),
         _in_flight: in_flight,

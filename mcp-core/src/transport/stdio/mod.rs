@@ -124,8 +124,8 @@ impl<S: Seam> StdioTransport<S> {
     pub fn new(service: S, config: StdioConfig) -> Self {
         Self {
             service,
+            lifecycle: Lifecycle::new(&config.timing),
             config,
-            lifecycle: Lifecycle::default(),
         }
     }
 
