@@ -247,7 +247,7 @@ async fn a_stream_that_ends_at_once_is_opened_less_and_less_often() {
 #[tokio::test]
 async fn a_call_is_polled_for_as_long_as_polls_bring_something() {
     let polls = Arc::new(AtomicUsize::new(0));
-    let (count, call) = (Arc::clone(&polls), std::sync::Mutex::new(String::new()));
+    let (count, call) = (Arc::clone(&polls), Mutex::new(String::new()));
     let server = Server::start(move |seen| match (seen.method.as_str(), seen.rpc()) {
         ("POST", "tools/call") => {
             *call.lock().unwrap() = message(seen);
