@@ -123,6 +123,7 @@ mod timing;
 pub mod transport;
 mod upstream;
 mod visibility;
+mod whole;
 
 pub(crate) use self::json::Cursor;
 pub use self::{

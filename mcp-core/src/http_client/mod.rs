@@ -19,7 +19,6 @@ mod error;
 #[cfg(feature = "http-client")]
 mod guarded;
 mod response;
-mod whole;
 
 use std::fmt;
 
@@ -31,7 +30,7 @@ pub use self::error::{HttpError, HttpErrorKind};
 #[cfg(feature = "http-client")]
 pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver, moved_to};
 pub use self::response::ResponseBody;
-pub use self::whole::read_whole;
+pub use crate::whole::read_whole;
 
 /// Returns the content coding of an answer that has one other than `identity` (RFC 9110, section 8.4), as text that may be
 /// shown.

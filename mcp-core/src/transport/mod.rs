@@ -16,6 +16,8 @@ mod lifecycle;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod outlet;
 #[cfg(any(feature = "http", feature = "stdio"))]
+mod own;
+#[cfg(any(feature = "http", feature = "stdio"))]
 mod params;
 #[cfg(any(feature = "http", feature = "stdio"))]
 mod session;

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use super::{
     call::{Call, Cancelled},
-    exchange::{Exchange, Step},
-    session::{Session, is_own},
+    exchange::Step,
+    session::Session,
     text,
 };
 use crate::{
-    Era, Error, ErrorKind, Method, Notification, Object, Seam,
-    jsonrpc::{self, Id, Malformed, Message},
+    Era, Error, ErrorKind, Method, Notification, Object,
+    jsonrpc::{self, Id},
     notifier::{Outgoing, ServerRequest},
 };
 
@@ -35,14 +35,6 @@ pub(super) fn stalled(after: Duration) -> Error {
         ErrorKind::Stalled,
         format!("the client did not read for {after:?}; the call was ended"),
     )
-}
-
-/// Joins the answers of a batch to the text of an array.
-pub(super) fn array(answers: Vec<Option<Bytes>>) -> Bytes {
-    let answers: Vec<_> = answers.into_iter().flatten().collect();
-    [b"[", answers.join(&b","[..]).as_slice(), b"]"]
-        .concat()
-        .into()
 }
 
 /// Sends what a call sends, and returns the text of its answer.
@@ -73,36 +65,6 @@ pub(super) async fn run(
         writer.finish().await;
         let answer = answer?;
         return Ok(text::answer(id, answer, Era::Session).into());
-    }
-}
-
-/// Runs one message of a batch and returns the text of its answer, if it gets one.
-pub(super) async fn run_batched<S: Seam>(
-    service: &S,
-    session: &Arc<Session>,
-    message: Result<Message, Malformed>,
-    outlet: &impl Outlet,
-    standalone: &Arc<impl Outlet>,
-) -> Option<Bytes> {
-    let (id, method, params) = match message {
-        Ok(Message::Request(id, method, params)) => (id, method, params),
-        Ok(other) => {
-            let notification = session.receive(other)?;
-            // A notification has no answer, so an error has no reader.
-            let _ = Exchange::start(service, notification, false).answer().await;
-            return None;
-        }
-        Err(Malformed { id, error, .. }) => {
-            return Some(jsonrpc::write_error(id.as_ref(), &error.to_rpc(Era::Session)).into());
-        }
-    };
-    if is_own(&method) {
-        let answer = session.answer(service, &method, params, standalone).await;
-        return Some(text::answer(&id, answer, Era::Session).into());
-    }
-    match session.call(service, &id, method, params) {
-        Ok(call) => run(session, call, &id, None, outlet).await.ok(),
-        Err(error) => Some(text::answer(&id, Err(error), Era::Session).into()),
     }
 }
 

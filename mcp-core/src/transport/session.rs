@@ -14,8 +14,6 @@ use super::{
     call::{Call, Calls},
     exchange::Exchange,
     lifecycle::{self, Lifecycle},
-    outlet::Outlet,
-    standalone,
 };
 use crate::{
     ClientCapabilities, Error, ErrorKind, Json, LogLevel, Method, Object, Principal,
@@ -139,7 +137,7 @@ impl Session {
             .await?;
         let answer = handshake::answer(&self.version, &discovered);
         self.announced
-            .store(standalone::announced(&answer), Ordering::Release);
+            .store(announced(&answer), Ordering::Release);
         Ok(answer)
     }
 
@@ -203,36 +201,8 @@ impl Session {
         Ok(Call::start(service, request, call, true))
     }
 
-    /// Answers what [`is_own`] names.
-    pub(super) async fn answer<S: Seam>(
-        self: &Arc<Self>,
-        service: &S,
-        method: &Method,
-        params: Option<Object>,
-        standalone: &Arc<impl Outlet>,
-    ) -> Result<Response, Error> {
-        match *method {
-            Method::PING => Ok(Response::empty()),
-            Method::SET_LEVEL => self.set_level(service, params).await,
-            Method::RESOURCES_SUBSCRIBE => {
-                standalone::subscribe(service, self, &uri(params.as_ref())?, standalone).await
-            }
-            Method::RESOURCES_UNSUBSCRIBE => {
-                self.unsubscribe(&uri(params.as_ref())?);
-                Ok(Response::empty())
-            }
-            Method::INITIALIZE => Err(Error::new(
-                ErrorKind::InvalidRequest,
-                "the session is initialized already",
-            )),
-            _ => Err(Error::new(
-                ErrorKind::MethodNotFound,
-                format!("{method} does not exist in this session's revision"),
-            )),
-        }
-    }
-
-    async fn set_level<S: Seam>(
+    /// Sets the level of log messages, with the stack's consent.
+    pub(super) async fn set_level<S: Seam>(
         &self,
         service: &S,
         params: Option<Object>,
@@ -274,20 +244,6 @@ impl Session {
         }
         None
     }
-}
-
-/// Whether the transport answers a method of the session era itself.
-pub(super) fn is_own(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::INITIALIZE
-            | Method::PING
-            | Method::SET_LEVEL
-            | Method::RESOURCES_SUBSCRIBE
-            | Method::RESOURCES_UNSUBSCRIBE
-            | Method::DISCOVER
-            | Method::SUBSCRIPTIONS_LISTEN
-    )
 }
 
 /// Server-initiated requests to the client.
@@ -352,18 +308,30 @@ impl Session {
         Err(error)
     }
 
-    fn unsubscribe(&self, uri: &str) {
+    pub(super) fn unsubscribe(&self, uri: &str) {
         if let Some(subscription) = self.lock().subscriptions.remove(uri) {
             subscription.abort();
         }
     }
 }
 
-fn uri(params: Option<&Object>) -> Result<String, Error> {
-    params.and_then(|params| params.text("uri")).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidParams,
-            "`params.uri` is missing or not a string",
-        )
-    })
+/// Where a server declares changes of each of `Method::LIST_CHANGES`.
+const CAPABILITIES: [&str; 3] = ["tools", "prompts", "resources"];
+
+/// Returns the lists whose changes the result of `initialize` declares to announce: a bit for each of
+/// `Method::LIST_CHANGES`.
+fn announced(initialized: &Json) -> u8 {
+    let capabilities = initialized.member("capabilities");
+    let declared = |kind| {
+        capabilities
+            .as_ref()?
+            .member(kind)?
+            .member("listChanged")
+            .filter(|declared| declared.as_str() == "true")
+    };
+    CAPABILITIES
+        .into_iter()
+        .enumerate()
+        .filter(|(_, kind)| declared(kind).is_some())
+        .fold(0, |bits, (at, _)| bits | (1 << at))
 }

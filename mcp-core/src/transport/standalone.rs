@@ -23,26 +23,6 @@ const KINDS: [&str; 3] = [
     "resourcesListChanged",
 ];
 
-/// Where a server declares each of [`KINDS`].
-const CAPABILITIES: [&str; 3] = ["tools", "prompts", "resources"];
-
-/// Returns the lists whose changes the result of `initialize` declares to announce: a bit for each of [`KINDS`].
-pub(super) fn announced(initialized: &Json) -> u8 {
-    let capabilities = initialized.member("capabilities");
-    let declared = |kind| {
-        capabilities
-            .as_ref()?
-            .member(kind)?
-            .member("listChanged")
-            .filter(|declared| declared.as_str() == "true")
-    };
-    CAPABILITIES
-        .into_iter()
-        .enumerate()
-        .filter(|(_, kind)| declared(kind).is_some())
-        .fold(0, |bits, (at, _)| bits | (1 << at))
-}
-
 /// Listens for the list changes that the server declares to announce, for as long as the session lives.
 pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<impl Outlet>) {
     let announced = session.announced();

@@ -118,7 +118,7 @@ pub(crate) use self::{shares::Share, table::network};
 use super::lifecycle::{Lifecycle, Phase};
 use crate::{
     Era, Error, ErrorKind, ProtocolVersion, Seam,
-    http_client::read_whole,
+    whole::read_whole,
     jsonrpc::{Malformed, Message},
 };
 

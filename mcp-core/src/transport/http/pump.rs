@@ -14,6 +14,7 @@ use crate::{
         call::{Call, Cancelled},
         exchange::{Exchange, Step},
         outlet::{self, Outlet},
+        own,
         session::Session,
     },
 };
@@ -101,7 +102,7 @@ pub(super) async fn batch<S: Seam>(
 ) {
     let standalone = session.standalone();
     let runs = messages.into_iter().map(|message| async move {
-        let run = outlet::run_batched(service, &session.session, message, stream, standalone);
+        let run = own::run_batched(service, &session.session, message, stream, standalone);
         if let Some(answer) = run.await {
             // The answers wait for a client that reads; one that does not read for too long loses none either.
             if stream.push_paced(answer.clone()).await.is_err() {
@@ -121,7 +122,7 @@ pub(super) async fn batch_whole<S: Seam>(
 ) -> Bytes {
     let standalone = session.standalone();
     let runs = messages.into_iter().map(|message| {
-        outlet::run_batched(
+        own::run_batched(
             service,
             &session.session,
             message,
@@ -129,5 +130,5 @@ pub(super) async fn batch_whole<S: Seam>(
             standalone,
         )
     });
-    outlet::array(join_all(runs).await)
+    own::array(join_all(runs).await)
 }

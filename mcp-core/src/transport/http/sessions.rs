@@ -26,7 +26,8 @@ use crate::{
         caller::Caller,
         exchange::Step,
         outlet, params,
-        session::{Limits, Session, is_own},
+        own::{self, is_own},
+        session::{Limits, Session},
         standalone,
     },
 };
@@ -263,7 +264,7 @@ impl<S: Seam> Sessions<'_, S> {
             Err(error) => return reply::failure(Some(&call.id), &error, Era::Session),
         };
         let standalone = call.session.standalone();
-        let answer = session.answer(&self.shared.service, &call.method, params, standalone);
+        let answer = own::answer(&self.shared.service, session, &call.method, params, standalone);
         match cancellation.answer(answer).await {
             Some(answer) => reply::answer(call.accepted, &call.id, answer, Era::Session),
             None => cancelled(call.accepted),

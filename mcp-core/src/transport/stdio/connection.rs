@@ -31,7 +31,8 @@ use crate::{
         lifecycle::{self, Lifecycle, Phase},
         outlet::{self, Outlet},
         params,
-        session::{Limits, Session, is_own},
+        own::{self, is_own},
+        session::{Limits, Session},
         standalone,
         stateless::{self, ClientMeta, Origin},
         text,
@@ -339,7 +340,7 @@ impl<S: Seam> Connection<S> {
         let owed = self.answering.token();
         self.tasks.spawn(async move {
             let standalone = Arc::new(outbox.clone());
-            let work = session.answer(&service, &method, params, &standalone);
+            let work = own::answer(&service, &session, &method, params, &standalone);
             let answer = cancellation.answer(work).await;
             drop(cancellation);
             if let Some(answer) = answer {
@@ -381,11 +382,11 @@ impl<S: Seam> Connection<S> {
             let messages = messages.into_iter();
             let messages = messages.map(|own| own.map(params::without_nulls));
             let runs = messages.map(|message| {
-                outlet::run_batched(&service, &session, message, &outbox, &standalone)
+                own::run_batched(&service, &session, message, &outbox, &standalone)
             });
             let answers = futures_util::future::join_all(runs).await;
             if answers.iter().any(Option::is_some) {
-                outbox.push(outlet::array(answers)).await;
+                outbox.push(own::array(answers)).await;
             }
             drop(owed);
         });
