@@ -13,12 +13,12 @@ use mcp_core::{BoxSeam, Error, Method, Request, Response};
 use serde_json::json;
 use tower::service_fn;
 
-/// An upstream with 20 tools.
-fn upstream() -> BoxSeam {
+/// An upstream with 20 tools, described in these words.
+fn upstream(description: &'static str) -> BoxSeam {
     let tool = |number| {
         json!({
             "name": format!("tool_{number}"),
-            "description": "Finds what is asked for and says where it was found.",
+            "description": description,
             "inputSchema": {
                 "type": "object",
                 "properties": { "query": { "type": "string" }, "limit": { "type": "integer" } },
@@ -43,7 +43,11 @@ fn upstream() -> BoxSeam {
 fn catalogue(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ids: Vec<_> = (0..50).map(|number| format!("up-{number}")).collect();
-    let upstreams: Vec<_> = ids.iter().map(|id| (id.as_str(), upstream())).collect();
+    let words = "Finds what is asked for and says where it was found.";
+    let mut upstreams: Vec<_> = ids
+        .iter()
+        .map(|id| (id.as_str(), upstream(words)))
+        .collect();
     let listings = runtime.block_on(Listings::fetch(&upstreams)).unwrap();
     c.bench_function("compose_50_upstreams_of_20_tools", |b| {
         b.iter(|| black_box(listings.compose()));
@@ -52,6 +56,16 @@ fn catalogue(c: &mut Criterion) {
         b.iter(|| black_box(listings.compose().tools().unwrap()));
     });
     let composed = listings.compose();
+    upstreams[25].1 = upstream("Finds something else.");
+    let replaced = runtime.block_on(Listings::fetch(&upstreams)).unwrap();
+    c.bench_function("replace_one_of_50_upstreams", |b| {
+        b.iter(|| {
+            let new = replaced.compose();
+            let changes = new.changes_since(&composed);
+            assert_eq!(changes, 20);
+            black_box(new.tools().unwrap())
+        });
+    });
     assert!(composed.route("up-49__tool_19"));
     c.bench_function("route_among_1000_tools", |b| {
         b.iter(|| composed.route(black_box("up-25__tool_10")));

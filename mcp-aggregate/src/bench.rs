@@ -55,6 +55,12 @@ impl Catalogue {
         self.0.find(ListKind::Tools, tool).is_some()
     }
 
+    /// Returns how many entries changed from another catalogue to this one.
+    #[must_use]
+    pub fn changes_since(&self, earlier: &Self) -> usize {
+        self.0.changes_since(&earlier.0).len()
+    }
+
     /// Returns the first page of tools, which is composed once.
     #[must_use]
     pub fn tools(&self) -> Option<Json> {

@@ -136,8 +136,7 @@ impl Session {
             .answer()
             .await?;
         let answer = handshake::answer(&self.version, &discovered);
-        self.announced
-            .store(announced(&answer), Ordering::Release);
+        self.announced.store(announced(&answer), Ordering::Release);
         Ok(answer)
     }
 

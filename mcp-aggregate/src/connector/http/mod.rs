@@ -307,8 +307,7 @@ impl HttpConnectorBuilder {
         let wire = Wire::new(
             self.id,
             &self.url,
-            client,
-            self.credentials,
+            (client, self.credentials),
             self.headers,
             self.limit,
             &self.timing,

@@ -98,8 +98,7 @@ impl Wire {
     pub(super) fn new(
         id: UpstreamId,
         url: &Url,
-        client: GuardedClient,
-        credentials: Option<Arc<dyn CredentialProvider>>,
+        (client, credentials): (GuardedClient, Option<Arc<dyn CredentialProvider>>),
         mut headers: HeaderMap,
         limit: usize,
         timing: &Timing,
@@ -127,8 +126,6 @@ impl Wire {
         Ok(Self {
             id,
             limit,
-            stop: timing.stop,
-            backoff: Backoff::new(timing.backoff_first, timing.backoff_longest),
             url: url.clone(),
             uri,
             shown: url[..Position::AfterPath].chars().take(256).collect(),
@@ -136,6 +133,8 @@ impl Wire {
             credentials,
             headers,
             next: AtomicU64::new(1),
+            stop: timing.stop,
+            backoff: Backoff::new(timing.backoff_first, timing.backoff_longest),
         })
     }
 

@@ -43,10 +43,9 @@ impl Router {
         // A single upstream whose names are public as they are decides for itself what it knows.
         if let Some(only) = graph.only()
             && request.visibility().is_all()
+            && graph.naming.public_name(&only.node.id, name) == name
         {
-            if graph.naming.public_name(&only.node.id, name) == name {
-                return self.forward_to(&only.node, request).await;
-            }
+            return self.forward_to(&only.node, request).await;
         }
         Err(self.unknown(kind, name))
     }

@@ -118,8 +118,8 @@ pub(crate) use self::{shares::Share, table::network};
 use super::lifecycle::{Lifecycle, Phase};
 use crate::{
     Era, Error, ErrorKind, ProtocolVersion, Seam,
-    whole::read_whole,
     jsonrpc::{Malformed, Message},
+    whole::read_whole,
 };
 
 /// Serves a stack over Streamable HTTP. See the [module](self).

@@ -25,8 +25,9 @@ use crate::{
         call::{Calls, Cancelled},
         caller::Caller,
         exchange::Step,
-        outlet, params,
+        outlet,
         own::{self, is_own},
+        params,
         session::{Limits, Session},
         standalone,
     },
@@ -264,7 +265,13 @@ impl<S: Seam> Sessions<'_, S> {
             Err(error) => return reply::failure(Some(&call.id), &error, Era::Session),
         };
         let standalone = call.session.standalone();
-        let answer = own::answer(&self.shared.service, session, &call.method, params, standalone);
+        let answer = own::answer(
+            &self.shared.service,
+            session,
+            &call.method,
+            params,
+            standalone,
+        );
         match cancellation.answer(answer).await {
             Some(answer) => reply::answer(call.accepted, &call.id, answer, Era::Session),
             None => cancelled(call.accepted),

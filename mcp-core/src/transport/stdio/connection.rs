@@ -30,8 +30,8 @@ use crate::{
         exchange::{Exchange, Step},
         lifecycle::{self, Lifecycle, Phase},
         outlet::{self, Outlet},
-        params,
         own::{self, is_own},
+        params,
         session::{Limits, Session},
         standalone,
         stateless::{self, ClientMeta, Origin},
@@ -381,9 +381,8 @@ impl<S: Seam> Connection<S> {
             let standalone = Arc::new(outbox.clone());
             let messages = messages.into_iter();
             let messages = messages.map(|own| own.map(params::without_nulls));
-            let runs = messages.map(|message| {
-                own::run_batched(&service, &session, message, &outbox, &standalone)
-            });
+            let runs = messages
+                .map(|message| own::run_batched(&service, &session, message, &outbox, &standalone));
             let answers = futures_util::future::join_all(runs).await;
             if answers.iter().any(Option::is_some) {
                 outbox.push(own::array(answers)).await;
