@@ -2,7 +2,7 @@
 //!
 //! A process is started by the first call that needs it, runs for one [`SessionScope`], and is started again by
 //! the next call after it has ended. One that had run for some seconds is started again at once, one that ended sooner after a
-//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to [`Timing::backoff_longest`]. A start continues when the call
+//! backoff of at most 750 ms, one that did not answer the handshake after a backoff of up to [`Timing::backoff_longest`]. A start continues when the call
 //! that caused it is dropped, and calls that come meanwhile share it.
 //!
 //! A process stops when its session ends, when it has been idle for a while, to make room at a bound, and when the connector is
