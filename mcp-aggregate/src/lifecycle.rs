@@ -49,6 +49,11 @@ pub trait Lifecycle: Send + Sync + 'static {
         true
     }
 
+    /// Returns whether a session or process of the client of a request would answer now, rather than be started first.
+    fn is_started(&self, request: &Request) -> bool {
+        self.has_session(request)
+    }
+
     /// Returns the state, and says when it changes. A service that stops by itself makes its upstream unavailable.
     fn state(&self) -> watch::Receiver<LifecycleState>;
 }

@@ -110,6 +110,14 @@ impl Node {
         }
     }
 
+    /// Returns whether a session of the client of a request would answer now.
+    pub(crate) fn is_started(&self, request: &Request) -> bool {
+        match &self.lifecycle {
+            Some(lifecycle) => lifecycle.is_started(request),
+            None => true,
+        }
+    }
+
     /// Returns whether the client's own session is listened to before the client calls.
     pub(crate) fn is_listened_to(&self, request: &Request) -> bool {
         self.sharing.eager || self.has_session(request)

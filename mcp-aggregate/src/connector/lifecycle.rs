@@ -62,6 +62,10 @@ macro_rules! lifecycle {
                 self.has_slot(request)
             }
 
+            fn is_started(&self, request: &Request) -> bool {
+                self.has_started(request)
+            }
+
             fn state(&self) -> watch::Receiver<LifecycleState> {
                 self.lifecycle_state().subscribe()
             }

@@ -138,6 +138,20 @@ impl<T: Pooled> Pool<T> {
         key.is_ok_and(|key| self.0.lock().contains_key(&key))
     }
 
+    /// Returns whether what is kept for the client of a request fulfils a condition.
+    pub(crate) fn is(
+        &self,
+        scope: SessionScope,
+        request: &Request,
+        condition: impl FnOnce(&T) -> bool,
+    ) -> bool {
+        let Ok(key) = scope.key(request) else {
+            return false;
+        };
+        let kept = self.0.lock().get(&key).map(|place| Arc::clone(&place.kept));
+        kept.is_some_and(|kept| condition(&kept.value))
+    }
+
     /// Returns what is kept for the client of a request, making it where there is nothing.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use mcp_core::{Era, Request};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -149,17 +149,20 @@ impl Core {
         if view.listeners.is_empty() || !has_own_messages(node, request) {
             return;
         }
-        // A process has to start for the listener, as it would for the call.
-        let is_cold = !node.sharing.eager && !node.has_session(request);
         let waiting = view.listeners.attach(node);
-        if !waiting.is_empty() {
-            let settle = node.timing.settle;
-            let patience = match is_cold {
-                true => node.timing.list.max(settle),
-                false => settle,
-            };
+        if waiting.is_empty() {
+            return;
+        }
+        let mut acknowledged = std::pin::pin!(join_all(waiting));
+        let begun = Instant::now();
+        loop {
+            let started = node.sharing.eager || node.is_started(request);
             // A slow upstream holds its own calls only, and not for long.
-            drop(timeout(patience, join_all(waiting)).await);
+            let settled = timeout(node.timing.settle, acknowledged.as_mut()).await;
+            // A process has to start for the listener, as it would for the call.
+            if settled.is_ok() || started || begun.elapsed() > node.timing.start {
+                return;
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 """A server of the session era on standard input and output that starts as slowly, or as badly, as its arguments say.
 
-    server.py [--sleep SECONDS] [--die STATUS] [--fail METHOD] [--hang METHOD] [--count FILE]
+    server.py [--sleep SECONDS] [--die STATUS] [--fail METHOD] [--hang METHOD] [--count FILE] [--announce]
 
-Writes a line to FILE at each start. Dies with a message on standard error where it is told to.
+Writes a line to FILE at each start. Announces a change of its tools within each call. Dies with a message on standard error where it is told to.
 """
 
 import argparse
@@ -16,6 +16,7 @@ parser.add_argument("--die", type=int)
 parser.add_argument("--fail", action="append", default=[])
 parser.add_argument("--hang", action="append", default=[])
 parser.add_argument("--count")
+parser.add_argument("--announce", action="store_true")
 options = parser.parse_args()
 
 if options.count:
@@ -29,7 +30,7 @@ if options.die is not None:
 RESULTS = {
     "initialize": {
         "protocolVersion": "2025-11-25",
-        "capabilities": {"tools": {}, "resources": {}, "prompts": {}},
+        "capabilities": {"tools": {"listChanged": options.announce}, "resources": {}, "prompts": {}},
         "serverInfo": {"name": "slow", "version": "1"},
     },
     "ping": {},
@@ -45,6 +46,8 @@ for line in sys.stdin:
     if "id" not in message or message["method"] in options.hang:
         continue
     answer = {"jsonrpc": "2.0", "id": message["id"]}
+    if options.announce and message["method"] == "tools/call":
+        print('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', flush=True)
     if message["method"] in options.fail:
         answer["error"] = {"code": -32603, "message": "the database is not there"}
     elif message["method"] in RESULTS:

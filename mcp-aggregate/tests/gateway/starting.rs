@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{extract::Request as HttpRequest, middleware::Next};
 use conformance_server::{Fixture, FixtureOptions, HttpOptions, router};
 use mcp_aggregate::{Running, SessionScope, Upstream, UpstreamState, connector::stdio::Command};
-use mcp_core::{Error, ErrorKind, Method, Request, Response};
+use mcp_core::{Error, ErrorKind, Method, Request, Response, Timing};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::service_fn;
@@ -91,6 +91,25 @@ async fn a_server_over_http_that_answers_after_13_s_is_listed() {
     let server = http_after(Duration::from_secs(13)).await;
     let running = unsettled([server.upstream("slow")]);
     is_listed_and_called(&running, "slow__echo").await;
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_the_first_call_of_a_slow_process_announces_reaches_its_client() {
+    let timing = Timing::default().with_settle(Duration::from_millis(50));
+    let upstream = scripted("slow", &["--sleep", "2", "--announce"]).timing(timing);
+    let running = start_bare(upstream).await;
+    let client = Client::stateless(&running, "alice");
+    let filter = json!({ "notifications": { "toolsListChanged": true } });
+    client.start("subscriptions/listen", filter).await;
+    client
+        .notification("notifications/subscriptions/acknowledged")
+        .await;
+    // The process of the gateway's own is there; the client's has to start for the call.
+    client.call("echo", json!({})).await;
+    client
+        .notification("notifications/tools/list_changed")
+        .await;
     running.shutdown().await;
 }
 

@@ -126,6 +126,11 @@ impl HttpConnector {
         self.0.pool.has(self.0.scope, request)
     }
 
+    /// Returns whether the client of a request has an open session with the server.
+    pub(super) fn has_started(&self, request: &Request) -> bool {
+        self.0.pool.is(self.0.scope, request, |slot| slot.is_open())
+    }
+
     /// Makes a call of a client whose era is not known to be spoken here.
     async fn find_out(self, request: Request) -> Result<Response, Error> {
         match self.probe(&request).await {

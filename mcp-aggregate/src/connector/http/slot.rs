@@ -71,6 +71,10 @@ impl Slot {
             && can_be_asked.into_iter().any(|name| capabilities.has(name))
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.cell.current().is_some()
+    }
+
     /// Returns a backoff for a stream that breaks.
     pub(super) fn backoff(&self) -> Backoff {
         self.wire.backoff()

@@ -163,6 +163,12 @@ impl StdioConnector {
         self.0.pool.has(self.0.settings.scope, request)
     }
 
+    /// Returns whether the client of a request has a process that has answered its handshake.
+    pub(super) fn has_started(&self, request: &Request) -> bool {
+        let scope = self.0.settings.scope;
+        self.0.pool.is(scope, request, ProcessSlot::is_running)
+    }
+
     /// Stops all processes and waits until they have ended, those among them whose session had ended before. Later calls are
     /// refused.
     pub async fn shutdown(&self) {

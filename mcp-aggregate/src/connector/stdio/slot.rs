@@ -59,6 +59,12 @@ impl ProcessSlot {
         self.cell.get(&self.tasks, is_running, begin).await
     }
 
+    /// Returns whether a process has answered its handshake and not ended.
+    pub(super) fn is_running(&self) -> bool {
+        let current = self.cell.current();
+        current.is_some_and(|process| !process.has_ended())
+    }
+
     fn begin(
         &self,
         request: &Request,
