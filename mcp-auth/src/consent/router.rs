@@ -196,8 +196,8 @@ impl Shared {
         let site = headers.get("sec-fetch-site");
         let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
             let own = self.base.origin().ascii_serialization();
-            // Browsers say `null` for pages that send no referrer, as ours do, and for foreign ones that hide where
-            // they are: `Sec-Fetch-Site`, which no page can set, tells them apart.
+            // Browsers say `null` for pages that hide where they are, as extensions make ours do too: `Sec-Fetch-Site`,
+            // which no page can set, tells them apart.
             let same = || site.is_some_and(|site| site.as_bytes() == b"same-origin");
             origin.as_bytes() != own.as_bytes() && !(origin.as_bytes() == b"null" && same())
         });

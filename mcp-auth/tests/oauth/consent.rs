@@ -125,7 +125,6 @@ async fn a_page_asks_and_its_form_leads_to_the_server() {
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
     assert!(!page.text.contains("<script") && !policy.contains("unsafe"));
     assert_eq!(page.headers["x-frame-options"], "DENY");
-    assert_eq!(page.headers["referrer-policy"], "no-referrer");
     assert_eq!(page.headers["cache-control"], "no-store");
     let body = format!("ticket={ticket}&proof={}", page.field("proof"));
     let cookie = page.cookie();
@@ -454,6 +453,16 @@ async fn pages_answer_only_at_their_own_host() {
     }
     let twice = at("/oauth/connections", "127.0.0.1:1").header("host", "evil.example");
     assert_eq!(send(&site.app, twice, String::new()).await.status, 421);
+}
+
+#[tokio::test]
+async fn browsers_send_the_origin_of_our_forms_and_no_referrer_elsewhere() {
+    let site = site().await;
+    for path in ["/oauth/connections", "/oauth/start?ticket=none"] {
+        let page = get(&site.app, path, None).await;
+        // With `no-referrer` a browser sends `Origin: null`, which is refused over plain http.
+        assert_eq!(page.headers["referrer-policy"], "same-origin", "{path}");
+    }
 }
 
 #[tokio::test]
