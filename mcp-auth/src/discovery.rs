@@ -77,6 +77,14 @@ impl ServerMetadata {
         methods.is_some_and(|methods| methods.iter().any(|method| method == "S256"))
     }
 
+    /// Leaves out the lists that nothing asks after once the user has been sent to the server.
+    #[cfg(feature = "oauth")]
+    pub(crate) fn without_lists(mut self) -> Self {
+        self.scopes_supported = None;
+        self.grant_types_supported = None;
+        self
+    }
+
     /// Returns the endpoints that are there.
     fn endpoints(&self) -> impl Iterator<Item = &Url> {
         [

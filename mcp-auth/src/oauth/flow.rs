@@ -134,7 +134,8 @@ impl Manager {
             challenge: challenge.and_then(|own| Some(own.to_header().to_str().ok()?.to_owned())),
         };
         let id = random(24);
-        self.keep("ticket", &id, &ticket).await?;
+        self.keep_for(principal.partition(), "ticket", &id, &ticket)
+            .await?;
         Ok(id)
     }
 
@@ -165,6 +166,8 @@ impl Manager {
         browser: Option<&Secret>,
     ) -> Result<Url, OAuthError> {
         let ticket: Ticket = self.take("ticket", ticket_id).await?;
+        let owner = ticket.owner.principal().partition();
+        self.0.flows.release(owner, ticket_id);
         let relation = self.relation(&ticket.relation)?;
         let challenge = ticket.challenge();
         let (metadata, protected) = self.server_of(relation, challenge.as_ref()).await?;
@@ -198,13 +201,13 @@ impl Manager {
             verifier,
             issuer: metadata.issuer.clone(),
             demands_issuer: metadata.authorization_response_iss_parameter_supported,
-            metadata,
+            metadata: metadata.without_lists(),
             client_id: client.id,
             resource,
             requested,
             browser: browser.map(print),
         };
-        self.keep("state", &state, &open).await?;
+        self.keep_for(owner, "state", &state, &open).await?;
         Ok(url)
     }
 
@@ -321,12 +324,10 @@ impl Manager {
         query: &[(String, String)],
         browser: Option<&Secret>,
     ) -> Result<Authorized, OAuthError> {
-        let open: Open = self
-            .take(
-                "state",
-                param(query, "state").ok_or(OAuthError::UnknownState)?,
-            )
-            .await?;
+        let state = param(query, "state").ok_or(OAuthError::UnknownState)?;
+        let open: Open = self.take("state", state).await?;
+        let owner = open.owner.principal().partition();
+        self.0.flows.release(owner, state);
         let same = match (&open.browser, browser) {
             (Some(own), Some(cookie)) => own.ct_eq(&print(cookie)).into(),
             (None, _) => true,

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    OAuthError, Relation, UserInfo, endpoint::Endpoint, provider, relation::Target, token::Held,
+    OAuthError, Relation, UserInfo, endpoint::Endpoint, limits::OpenFlows, provider,
+    relation::Target, token::Held,
 };
 use crate::{
     challenge::Challenge,
@@ -40,6 +41,8 @@ pub(super) struct Inner {
     pub(super) finished: Notify,
     pub(super) relations: HashMap<String, Relation>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
+    /// Authorisations that have begun and are not finished.
+    pub(super) flows: OpenFlows,
     pub(super) remembered: Cache<Key, Remembered>,
     /// The newest challenges of upstreams, by whom they met.
     pub(super) challenges: Cache<Key, Challenge>,

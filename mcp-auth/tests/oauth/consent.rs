@@ -492,3 +492,53 @@ async fn a_form_without_an_origin_is_taken_only_where_the_browser_says_it_is_our
         assert_eq!(answer.status, status, "{origin} {fetched:?}");
     }
 }
+
+#[tokio::test]
+async fn links_of_one_user_take_no_room_from_tokens_and_from_others() {
+    let store = mcp_core::store::MemoryStore::new().with_max_entries(60);
+    let fake = Fake::start().await;
+    let server = format!("{}/mcp", fake.url).parse().unwrap();
+    let relation = Relation::mcp("up", server).with_client_anywhere(OAuthClient::public("c"));
+    let vault = crate::vault_over(Arc::new(store.clone())).await;
+    let manager = Manager::builder(crate::CALLBACK.parse().unwrap(), http(), vault)
+        .relation(relation)
+        .build()
+        .unwrap();
+    let ticket = async |who: &str| manager.ticket(&user(who), "up", &[], None).await.unwrap();
+    let bobs = ticket("bob").await;
+    let mut alices = Vec::new();
+    for _ in 0..100 {
+        alices.push(ticket("alice").await);
+    }
+    assert!(store.len() < 30, "{}", store.len());
+    // The newest links work, and so does that of another.
+    assert!(manager.begin(&alices[99], None).await.is_ok());
+    assert!(manager.begin(&alices[0], None).await.is_err());
+    let gone = manager.begin(&bobs, None).await.unwrap();
+    let state = crate::param(&crate::query(gone.as_str()), "state").unwrap();
+    let answer = [("state".into(), state), ("code".into(), "c".into())];
+    manager.finish(&answer, None).await.unwrap();
+    assert!(manager.token(&user("bob"), "up").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn one_address_may_ask_for_so_many_pages_a_minute() {
+    let site = site().await;
+    let ask = async |last: u8| {
+        let mut request = http::Request::get("/oauth/connections").header("host", &OWN[7..]);
+        let address = std::net::SocketAddr::from(([192, 0, 2, last], 1));
+        request = request.extension(axum::extract::ConnectInfo(address));
+        send(&site.app, request, String::new()).await
+    };
+    let mut refused = None;
+    for _ in 0..2000 {
+        let page = ask(1).await;
+        if page.status == 429 {
+            refused = Some(page);
+            break;
+        }
+    }
+    let refused = refused.expect("an address is refused before long");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(ask(2).await.status, 200, "another address");
+}
