@@ -9,7 +9,7 @@ use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, Partition, Principal, PrincipalKind, UpstreamId,
     clock::WallClock,
     http_client::HttpClient,
-    secret::{Secret, SecretName, SecretScope},
+    secret::{Secret, SecretName, SecretScope, SecretStore as _},
     store::{Expected, Namespace, Version},
 };
 use moka::sync::Cache;
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     challenge::Challenge,
     net,
-    vault::{Swapped, Vault},
+    vault::{Swapped, Vault, VaultError},
 };
 
 /// Authorises at upstreams on behalf of users, and keeps and refreshes their tokens. Clones share everything.
@@ -141,7 +141,15 @@ impl Manager {
     /// Reads what is held, from the vault.
     pub(super) async fn load(&self, key: &Key) -> Result<Option<Remembered>, OAuthError> {
         let (scope, name) = Self::place(key)?;
-        let Some((text, version)) = self.0.vault.read(&scope, &name).await? else {
+        let found = match self.0.vault.read(&scope, &name).await {
+            // No key opens it: the user has to authorise again, and then it is written over.
+            Err(error) if VaultError::is_damage(&error) => {
+                tracing::error!(relation = %key.1, %error, "the stored tokens of a user are damaged");
+                None
+            }
+            found => found?,
+        };
+        let Some((text, version)) = found else {
             self.0.remembered.invalidate(key);
             return Ok(None);
         };
@@ -257,7 +265,9 @@ impl Manager {
     pub async fn revoke(&self, principal: &Principal, relation: &str) -> Result<bool, OAuthError> {
         let key = Self::key(principal, relation);
         let Some(found) = self.load(&key).await? else {
-            return Ok(false);
+            // A damaged record goes as well: nobody else could remove it.
+            let (scope, name) = Self::place(&key)?;
+            return Ok(self.0.vault.delete(&scope, &name).await?);
         };
         self.record(
             principal,
@@ -267,7 +277,7 @@ impl Manager {
         )
         .await?;
         let (scope, name) = Self::place(&key)?;
-        mcp_core::secret::SecretStore::delete(&self.0.vault, &scope, &name).await?;
+        self.0.vault.delete(&scope, &name).await?;
         self.0.remembered.invalidate(&key);
         self.revoke_at_server(self.relation(relation)?, &found.held)
             .await?;
@@ -408,7 +418,11 @@ impl Manager {
         principal: &Principal,
         relation: &str,
     ) -> Result<Option<Secret>, OAuthError> {
-        let found = self.load(&Self::key(principal, relation)).await?;
+        let key = Self::key(principal, relation);
+        let found = match self.0.remembered.get(&key) {
+            Some(found) => Some(found),
+            None => self.load(&key).await?,
+        };
         Ok(found.and_then(|found| found.held.tokens.id.clone()))
     }
 
