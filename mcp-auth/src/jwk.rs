@@ -102,7 +102,8 @@ fn signature_algorithm(algorithm: KeyAlgorithm) -> Option<Algorithm> {
 
 #[derive(Default)]
 struct KeySet {
-    by_id: HashMap<String, Arc<Key>>,
+    /// Keys of one id differ in their type (RFC 7517, section 4.5).
+    by_id: HashMap<String, Vec<Arc<Key>>>,
     without_id: Vec<Arc<Key>>,
     fetched: Option<Instant>,
     fresh_for: Duration,
@@ -112,10 +113,13 @@ impl KeySet {
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
         let fits = |key: &&Arc<Key>| key.allows(algorithm);
         match id {
-            Some(id) => self.by_id.get(id).filter(fits).cloned(),
+            Some(id) => {
+                let all = self.by_id.get(id).map(Vec::as_slice).unwrap_or_default();
+                all.iter().rfind(fits).cloned()
+            }
             // Without an id a key is only chosen if there is no choice.
             None => {
-                let mut all = self.by_id.values().chain(&self.without_id).filter(fits);
+                let mut all = self.all().filter(fits);
                 let first = all.next()?;
                 all.next().is_none().then(|| Arc::clone(first))
             }
@@ -123,7 +127,7 @@ impl KeySet {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Key>> {
-        self.by_id.values().chain(&self.without_id)
+        self.by_id.values().flatten().chain(&self.without_id)
     }
 
     /// Reads a document (RFC 7517, section 5), taking over the keys that were there before.
@@ -140,7 +144,7 @@ impl KeySet {
                 },
             };
             match id {
-                Some(id) => drop(set.by_id.insert(id, key)),
+                Some(id) => set.by_id.entry(id).or_default().push(key),
                 None => set.without_id.push(key),
             }
         }
