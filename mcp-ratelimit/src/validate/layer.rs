@@ -11,7 +11,7 @@ use serde_json::Value;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::schema::{Compiled, Shelf};
+use super::schema::{Compiled, SchemaProblem, Shelf};
 
 /// How many faults one error names.
 const MOST_FAULTS: usize = 5;
@@ -56,6 +56,13 @@ impl ValidateLayer {
     pub const fn without_results(mut self) -> Self {
         self.results = false;
         self
+    }
+
+    /// Lists the parts of schemas that check nothing because they cannot be used, of tools that have been called, by upstream
+    /// and tool.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SchemaProblem> {
+        self.shelf.problems()
     }
 
     fn check_arguments(&self, request: &Request) -> Result<Option<Arc<Compiled>>, Error> {
