@@ -9,6 +9,7 @@
 //! | Name | Adds | Default |
 //! |---|---|---|
 //! | `server` | OAuth resource server: tokens, introspection, API keys, metadata, challenges | no |
+//! | `axum` | the metadata document as routes of an axum router | no |
 //! | `mtls` | identity from client certificates, and a TLS listener for axum | no |
 //! | `vault` | secrets sealed in a store, with a key ring and key providers | no |
 //! | `redb` | the vault in a file of its own | no |

@@ -232,6 +232,10 @@ impl Scheme for IntrospectionScheme {
         "introspection"
     }
 
+    fn needs_issuer(&self) -> bool {
+        true
+    }
+
     fn takes(&self, presented: &Presented<'_>) -> bool {
         presented
             .bearer
