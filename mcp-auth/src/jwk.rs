@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::header;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
@@ -329,13 +328,7 @@ impl KeySource {
 
 /// How long a document stays fresh: 80 % of `max-age`, from 5 minutes to 24 hours.
 fn freshness(headers: &http::HeaderMap) -> Duration {
-    let max_age = headers
-        .get(header::CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok())
-        .into_iter()
-        .flat_map(|value| value.split(','))
-        .find_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u64>().ok())
-        .unwrap_or(300);
+    let max_age = net::max_age(headers).map_or(300, |age| age.as_secs());
     Duration::from_secs((max_age / 5).saturating_mul(4).clamp(300, 24 * 3600))
 }
 

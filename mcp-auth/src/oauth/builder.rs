@@ -19,7 +19,7 @@ use super::{
     limits::OpenFlows,
     manager::{Config, Inner},
 };
-use crate::{net, vault::Vault};
+use crate::{discovery::Directory, net, vault::Vault};
 
 /// How many tokens and challenges are held in memory.
 const CAPACITY: u64 = 10_000;
@@ -119,6 +119,7 @@ impl ManagerBuilder {
         }
         Ok(Manager(Arc::new(Inner {
             config: self.config,
+            directory: Directory::new(Arc::clone(&self.http)),
             http: self.http,
             vault: self.vault,
             wall: self.wall,

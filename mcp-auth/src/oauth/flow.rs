@@ -219,13 +219,16 @@ impl Manager {
     ) -> Result<(ServerMetadata, Option<Protected>), OAuthError> {
         let server = match &relation.target {
             Target::Provider(provider) => {
-                return Ok((provider.metadata(&self.0.http).await?, None));
+                return Ok((provider.metadata(&self.0.directory).await?, None));
             }
             Target::Mcp(server) => server,
         };
         let Some(protected) = resource::find(&self.0.http, server, challenge).await? else {
             return match relation.legacy {
-                true => Ok((resource::of_2025_03_26(&self.0.http, server).await?, None)),
+                true => Ok((
+                    resource::of_2025_03_26(&self.0.directory, server).await?,
+                    None,
+                )),
                 false => Err(OAuthError::NoServer(net::shown(server))),
             };
         };
@@ -237,7 +240,7 @@ impl Manager {
                 .any(|(own, _)| discovery::same_issuer(own, issuer))
         });
         let issuer = known.unwrap_or(&protected.servers[0]).clone();
-        let metadata = discovery::discover(&self.0.http, &issuer).await?;
+        let metadata = self.0.directory.discover(&issuer).await?;
         Ok((metadata, Some(protected)))
     }
 

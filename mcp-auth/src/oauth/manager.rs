@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     challenge::Challenge,
+    discovery::Directory,
     net,
     vault::{Swapped, Vault, VaultError},
 };
@@ -36,6 +37,8 @@ pub struct Manager(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) http: Arc<dyn HttpClient>,
+    /// The metadata of authorization servers.
+    pub(super) directory: Directory,
     pub(super) vault: Vault,
     pub(super) wall: Arc<dyn WallClock>,
     pub(super) finished: Notify,
@@ -323,16 +326,16 @@ impl Manager {
     ) -> Result<crate::discovery::ServerMetadata, OAuthError> {
         match &relation.target {
             Target::Provider(provider) => {
-                let metadata = provider.metadata(&self.0.http).await?;
+                let metadata = provider.metadata(&self.0.directory).await?;
                 match crate::discovery::same_issuer(&metadata.issuer, issuer) {
                     true => Ok(metadata),
                     false => Err(OAuthError::MixedUp),
                 }
             }
-            Target::Mcp(server) => match crate::discovery::discover(&self.0.http, issuer).await {
+            Target::Mcp(server) => match self.0.directory.discover(issuer).await {
                 Ok(metadata) => Ok(metadata),
                 Err(_) if relation.legacy && net::shown(server) == issuer => {
-                    super::resource::of_2025_03_26(&self.0.http, server).await
+                    super::resource::of_2025_03_26(&self.0.directory, server).await
                 }
                 Err(error) => Err(error.into()),
             },
@@ -355,7 +358,7 @@ impl Manager {
             return Err(OAuthError::Unusable("only providers tell who a user is"));
         };
         let access = self.token(principal, relation).await?.ok_or(NONE)?;
-        let metadata = provider.metadata(&self.0.http).await?;
+        let metadata = provider.metadata(&self.0.directory).await?;
         provider::user_info(&self.0.http, &provider.user, &metadata, &access).await
     }
 
