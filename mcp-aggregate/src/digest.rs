@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use mcp_core::Json;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// A digest of what a description says. Descriptions with the same digest are interchangeable.
@@ -39,6 +41,41 @@ impl Digester {
         self.0.update((part.len() as u64).to_be_bytes());
         self.0.update(part);
         self
+    }
+
+    /// Puts a value, which is the same in every spelling and with its members in any order.
+    pub(crate) fn put_json(&mut self, json: &Json) -> &mut Self {
+        match json.decode() {
+            Ok(value) => self.put_value(&value),
+            // Nested deeper than is read: equal bytes are the same.
+            Err(_) => self.put(json.as_bytes()),
+        }
+    }
+
+    fn put_value(&mut self, value: &Value) -> &mut Self {
+        match value {
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_unstable_by_key(|(name, _)| *name);
+                self.put(b"object").put_count(members.len());
+                for (name, value) in members {
+                    self.put(name.as_bytes()).put_value(value);
+                }
+                self
+            }
+            Value::Array(elements) => {
+                self.put(b"array").put_count(elements.len());
+                for element in elements {
+                    self.put_value(element);
+                }
+                self
+            }
+            scalar => self.put(b"scalar").put(scalar.to_string().as_bytes()),
+        }
+    }
+
+    fn put_count(&mut self, count: usize) -> &mut Self {
+        self.put(&(count as u64).to_be_bytes())
     }
 
     pub(crate) fn finish(self) -> Digest {
@@ -89,6 +126,34 @@ mod tests {
     fn parts_do_not_run_into_one_another() {
         assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));
         assert_eq!(digest(&["ab", "c"]), digest(&["ab", "c"]));
+    }
+
+    #[test]
+    fn the_same_value_in_another_spelling_is_the_same() {
+        let of = |text: &str| {
+            let mut digester = Digester::default();
+            digester.put_json(&Json::parse(text.to_owned()).unwrap());
+            digester.finish()
+        };
+        let first = of(r#"{"sampling":{},"roots":{"listChanged":true,"x":[1,2]}}"#);
+        for same in [
+            r#"{"roots":{"x":[1,2],"listChanged":true},"sampling":{}}"#,
+            r#"{ "sampling" : { } , "roots" : { "listChanged" : true , "x" : [ 1 , 2 ] } }"#,
+            r#"{"\u0073ampling":{},"roots":{"listChanged":true,"x":[1,2]}}"#,
+        ] {
+            assert_eq!(of(same), first, "{same}");
+        }
+        for other in [
+            r#"{"sampling":{}}"#,
+            r#"{"sampling":{},"roots":{"listChanged":false,"x":[1,2]}}"#,
+            r#"{"sampling":{},"roots":{"listChanged":true,"x":[2,1]}}"#,
+            r#"{"sampling":{},"roots":{"listChanged":"true","x":[1,2]}}"#,
+            r#"{"sampling":{},"roots":{"listChanged":true,"x":[[1],2]}}"#,
+        ] {
+            assert_ne!(of(other), first, "{other}");
+        }
+        let deep = format!("{}{}", r#"{"a":"#.repeat(127), "1") + &"}".repeat(127);
+        assert_eq!(of(&deep), of(&deep));
     }
 
     #[test]

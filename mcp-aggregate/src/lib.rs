@@ -55,7 +55,8 @@ pub use self::{
     digest::Digest,
     gateway::{
         Counts, EventStream, ExtensionRule, Gateway, GatewayBuilder, GatewayEvent, GatewayService,
-        GraphDiff, GraphSpec, HealthReport, HealthService, Running, UpstreamHealth, UpstreamState,
+        GraphDiff, GraphSpec, HealthReport, HealthService, Running, SessionState, UpstreamHealth,
+        UpstreamState,
     },
     lifecycle::{Lifecycle, LifecycleState},
     upstream::Upstream,

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{Error, Principal, UpstreamId};
+use crate::{Error, Principal, RequestId, UpstreamId};
 
 /// Takes the record of who did what.
 #[async_trait]
@@ -31,6 +31,8 @@ pub struct AuditEvent {
     pub principal: Principal,
     /// What was done, for instance `tools/call` or `credential.read`.
     pub action: Cow<'static, str>,
+    /// The request that it was done for, by which it is found in logs and in the error that the client got.
+    pub request_id: Option<RequestId>,
     /// To what: a tool, a resource, the name of a credential.
     pub target: Option<Box<str>>,
     /// Through which upstream.
@@ -67,6 +69,7 @@ impl AuditEvent {
             time,
             principal,
             action: action.into(),
+            request_id: None,
             target: None,
             upstream: None,
             digest: None,

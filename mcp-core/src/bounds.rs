@@ -78,6 +78,9 @@ bounds! {
     calls_per_session / with_calls_per_session = 1_024;
     /// Resource subscriptions of one session. Default is 256.
     subscriptions / with_subscriptions = 256;
+    /// Stateless subscriptions (`subscriptions/listen`) that one principal may have open; those without a credential count
+    /// by the client's address where the embedder gives one. Default is 1,000.
+    listeners_per_principal / with_listeners_per_principal = 1_000;
     /// Messages in one batch (revision 2025-03-26). Default is 1,000.
     batch / with_batch = 1_000;
     /// Finished streams that a session keeps for a client that comes back. Default is 16.
@@ -95,6 +98,9 @@ bounds! {
     line / with_line = 16_777_216;
     /// Open HTTP connections. Default is 10,000.
     connections / with_connections = 10_000;
+    /// Open HTTP connections of one network address (an IPv6 network of 64 bits); one more is closed at once. Default is
+    /// 1,000. Set it to [`Bounds::connections`] behind a proxy, whose connections are all of one address.
+    connections_per_peer / with_connections_per_peer = 1_000;
 }
 
 #[cfg(test)]

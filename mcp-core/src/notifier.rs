@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{Error, ErrorKind, Json, Method, Object, lazy};
 
 /// How long a full sink holds its own request up before the request fails.
-const STALL: Duration = Duration::from_secs(10);
+pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 /// A notification, as it stands in a JSON-RPC message.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl Notification {
 /// was sent. Clones share the sink. [`Notifier::none`], the default, discards.
 ///
 /// A caller that attaches a notifier must poll the call and the [`NotificationStream`] together: a call that
-/// waits for room while the stream is not read fails after 10 s.
+/// waits for room while the stream is not read fails after [`Timing::stall`](crate::Timing::stall), or 10 s.
 #[derive(Clone, Default)]
 pub struct Notifier(Option<Arc<Sink>>);
 
@@ -102,7 +102,8 @@ struct Sink {
 }
 
 enum Target {
-    Channel(lazy::Sender<Outgoing>),
+    /// With how long a call waits for room.
+    Channel(lazy::Sender<Outgoing>, Duration),
     Map(Notifier, Map),
 }
 
@@ -132,9 +133,17 @@ impl Notifier {
     /// Creates a sink that holds up to `capacity` notifications, and the stream that reads it.
     #[must_use]
     pub fn channel(capacity: std::num::NonZeroUsize) -> (Self, NotificationStream) {
+        Self::channel_within(capacity, STALL)
+    }
+
+    /// Creates a sink whose call fails when it has waited so long for room.
+    pub(crate) fn channel_within(
+        capacity: std::num::NonZeroUsize,
+        stall: Duration,
+    ) -> (Self, NotificationStream) {
         let (sender, receiver) = lazy::channel(capacity.get());
         (
-            Self::to(Target::Channel(sender)),
+            Self::to(Target::Channel(sender, stall)),
             NotificationStream(receiver),
         )
     }
@@ -174,7 +183,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Stalled`] when there was no room for 10 s, [`ErrorKind::Cancelled`] when the reader is
+    /// [`ErrorKind::Stalled`] when there was no room for as long as a client may stall, [`ErrorKind::Cancelled`] when the reader is
     /// gone. The call that the notification belongs to should end with the same error.
     ///
     /// # Cancel safety
@@ -187,8 +196,9 @@ impl Notifier {
             let Some(inner) = &sink.0 else { return Ok(()) };
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
-                Target::Channel(sender) => {
-                    return send(sender.get(), Outgoing::Notification(notification)).await;
+                Target::Channel(sender, stall) => {
+                    let item = Outgoing::Notification(notification);
+                    return send(sender.get(), item, *stall).await;
                 }
                 Target::Map(next, map) => {
                     let Some(mapped) = map(notification) else {
@@ -220,8 +230,9 @@ impl Notifier {
             };
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
-                Target::Channel(sender) => {
-                    send(sender.get(), Outgoing::ServerRequest(server_request)).await?;
+                Target::Channel(sender, stall) => {
+                    let item = Outgoing::ServerRequest(server_request);
+                    send(sender.get(), item, *stall).await?;
                     return answered.await.unwrap_or_else(|_| Err(gone()));
                 }
                 Target::Map(next, _) => sink = next,
@@ -233,6 +244,7 @@ impl Notifier {
 fn send(
     sender: &mpsc::Sender<Outgoing>,
     item: Outgoing,
+    stall: Duration,
 ) -> impl Future<Output = Result<(), Error>> + Send {
     let ready = sender.try_send(item);
     async move {
@@ -241,12 +253,14 @@ fn send(
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(gone()),
             Err(mpsc::error::TrySendError::Full(item)) => item,
         };
-        match sender.send_timeout(item, STALL).await {
+        match sender.send_timeout(item, stall).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(gone()),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::new(
                 ErrorKind::Stalled,
-                "the client did not read the notifications of this call for 10 s; the call was ended",
+                format!(
+                    "the client did not read the notifications of this call for {stall:?}; the call was ended"
+                ),
             )),
         }
     }

@@ -85,6 +85,11 @@ timing! {
     list / with_list = Duration::from_secs(10), MILLISECOND;
     /// Longest time that each upstream may take where a request fans out to all of them. Default is 5 s.
     fan_out / with_fan_out = Duration::from_secs(5), MILLISECOND;
+    /// Longest time that a client which connects or begins to listen waits for upstreams that are not ready. Default is 2 s.
+    settle / with_settle = Duration::from_secs(2), Duration::ZERO;
+    /// Longest time for an upstream's process to stop after its input was closed, and again after SIGTERM, before it is
+    /// killed; and for a session to end. Default is 2 s.
+    stop / with_stop = Duration::from_secs(2), Duration::ZERO;
     /// Time without a call after which an upstream's session or process is stopped. Default is 15 min.
     idle / with_idle = Duration::from_secs(15 * 60), MILLISECOND;
     /// Interval at which an upstream that announces no changes is listed again. Default is 30 s.

@@ -127,6 +127,32 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
+async fn one_address_has_a_bounded_number_of_connections() {
+    let bounds = Bounds::default().with_connections_per_peer(NonZeroUsize::new(2).unwrap());
+    let running = start(Timing::default(), bounds).await;
+    let list = request("tools/list", None);
+    let mut first = send(running.address, &list).await;
+    let mut second = send(running.address, &list).await;
+    for stream in [&mut first, &mut second] {
+        assert!(answer(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    let mut third = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(answer(&mut third).await, "", "closed at once");
+    drop(first);
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            // An error says that the server has closed it already.
+            let _ = stream.write_all(list.as_bytes()).await;
+            if answer(&mut stream).await.starts_with("HTTP/1.1 200") {
+                return;
+            }
+        }
+    };
+    timeout(LONG, again).await.expect("there is room again");
+}
+
+#[tokio::test]
 async fn heads_and_bodies_that_do_not_come_end_their_connection() {
     let timing = Timing::default()
         .with_request_head(Duration::from_millis(100))

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use mcp_core::{
     Bounds, BoxSeam, Error, ErrorKind, Json, Method, Notification, Object, Principal, Request,
-    Response, Stack,
+    Response, Stack, Timing,
     transport::stdio::{StdioConfig, StdioTransport, serve},
 };
 use serde_json::{Value, json};
@@ -58,6 +58,10 @@ async fn call_tool(request: Request, events: Events) -> Result<Response, Error> 
             let roots = asker.ask(Method::ROOTS_LIST, None).await?;
             Ok(Response::new(roots))
         }
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(Response::parse(r#"{"slow":true}"#)?)
+        }
         "withdraw" => {
             let asker = request.asker().unwrap().clone();
             let asked = asker.ask(Method::ROOTS_LIST, None);
@@ -107,9 +111,12 @@ fn service(events: Events) -> BoxSeam {
             match *request.method() {
                 Method::TOOLS_CALL => call_tool(request, events).await,
                 Method::SUBSCRIPTIONS_LISTEN => listen(request, events).await,
-                Method::DISCOVER => Ok(Response::parse(
-                    r#"{"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t","version":"1"}}}"#,
-                )?),
+                Method::DISCOVER => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Ok(Response::parse(
+                        r#"{"capabilities":{"tools":{"listChanged":true}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t","version":"1"}}}"#,
+                    )?)
+                }
                 Method::TOOLS_LIST => {
                     let level = request.log_level().map_or("none", |level| level.as_str());
                     let kind = format!("{:?}", request.principal().kind());
@@ -123,6 +130,10 @@ fn service(events: Events) -> BoxSeam {
     });
     Stack::new(service).boxed()
 }
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}"#;
+
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 struct Client {
     reader: BufReader<ReadHalf<DuplexStream>>,
@@ -147,7 +158,11 @@ impl Client {
     }
 
     async fn session(version: &str) -> Self {
-        let mut client = Self::connect(StdioConfig::default());
+        Self::session_with(version, StdioConfig::default()).await
+    }
+
+    async fn session_with(version: &str, config: StdioConfig) -> Self {
+        let mut client = Self::connect(config);
         client
             .send(&format!(
                 r#"{{"jsonrpc":"2.0","id":"i","method":"initialize","params":{{"protocolVersion":"{version}",
@@ -562,8 +577,70 @@ async fn a_call_that_panics_is_answered() {
 }
 
 #[tokio::test]
+async fn what_was_sent_before_the_end_of_the_input_is_answered() {
+    for (opening, call) in [
+        (INITIALIZE, legacy(7, "tools/call", r#""name":"slow""#)),
+        (INITIALIZED, stateless(7, "tools/call", r#""name":"slow""#)),
+    ] {
+        let mut client = Client::connect(StdioConfig::default());
+        let lines = format!("{opening}\n{INITIALIZED}\n{call}");
+        client.send(&lines).await;
+        client.writer.take().unwrap().shutdown().await.unwrap();
+        loop {
+            let message = client.receive().await;
+            if message["id"] == 7 {
+                assert_eq!(message["result"]["slow"], true, "{message}");
+                break;
+            }
+        }
+        let ended = timeout(Duration::from_secs(5), client.server).await;
+        ended.unwrap().unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_need_not_wait_for_the_answer_to_initialize() {
+    let mut client = Client::connect(StdioConfig::default());
+    let call = legacy(1, "tools/list", "");
+    let ping = legacy(2, "ping", "");
+    let lines = format!("{INITIALIZE}\n{ping}\n{INITIALIZED}\n{call}");
+    client.send(&lines).await;
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let message = client.receive().await;
+        assert!(message.get("error").is_none(), "{message}");
+        seen.push(match message.get("method") {
+            Some(method) => method.clone(),
+            None => message["id"].clone(),
+        });
+    }
+    let at = |what: Value| seen.iter().position(|own| *own == what).unwrap();
+    assert!(
+        at(json!(2)) < at(json!("i")),
+        "a ping is answered meanwhile: {seen:?}"
+    );
+    assert!(at(json!("i")) < at(json!(1)), "{seen:?}");
+    assert!(seen.contains(&json!("notifications/tools/list_changed")));
+}
+
+#[tokio::test]
+async fn what_follows_an_initialize_that_fails_is_refused() {
+    let mut client = Client::connect(StdioConfig::default());
+    let bad = legacy(1, "initialize", r#""protocolVersion":7"#);
+    let lines = format!("{bad}\n{}", legacy(2, "tools/list", ""));
+    client.send(&lines).await;
+    for id in [1, 2] {
+        let answer = client.receive().await;
+        assert_eq!(answer["id"], id);
+        assert!(answer["error"]["code"].is_i64(), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_input_ends_everything() {
-    let mut client = Client::session("2025-11-25").await;
+    let timing = Timing::default().with_flush(Duration::from_millis(200));
+    let config = StdioConfig::default().with_timing(timing);
+    let mut client = Client::session_with("2025-11-25", config).await;
     client
         .send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
         .await;

@@ -8,7 +8,7 @@ use conformance_server::{
     Fixture, FixtureOptions, HttpOptions, Replies, Sessions, router, transport, transport_service,
 };
 use mcp_core::{
-    serve::Server,
+    serve::{Server, Signals},
     transport::stdio::{StdioConfig, serve_process},
 };
 use rmcp::{ServiceExt as _, transport::stdio};
@@ -56,39 +56,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if arguments.json {
         options = options.with_replies(Replies::Json);
     }
+    let signals = Signals::new()?;
     let listener = TcpListener::bind(arguments.listen).await?;
     writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
     let server = Server::new(listener);
     if arguments.mcp_core {
         let transport = transport(&fixture);
         let app = Router::new().route_service("/mcp", transport.clone());
-        return Ok(server.with_part(transport).serve(app, signal()).await?);
+        let server = server.with_part(transport);
+        return Ok(server.serve_until_signal(app, signals).await?);
     }
     let shutdown = options.shutdown.clone();
+    let (stop, abort) = signals.split();
     let stop = async {
-        signal().await;
+        stop.await;
         shutdown.cancel();
     };
-    Ok(server.serve(router(&fixture, &options), stop).await?)
-}
-
-/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
-async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        );
-        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
+    let router = router(&fixture, &options);
+    Ok(server.serve_until(router, stop, abort).await?)
 }

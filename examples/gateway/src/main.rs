@@ -7,14 +7,10 @@ use gateway_example::{app, arguments::Arguments, clients, clock, default_gateway
 use mcp_aggregate::{GatewayBuilder, GatewayEvent, HealthReport, Running, UpstreamState};
 use mcp_core::{
     Timing,
-    serve::Server,
+    serve::{Server, Signals},
     transport::stdio::{StdioConfig, StdioTransport},
 };
 use tokio::net::TcpListener;
-
-mod signals;
-
-use signals::Signals;
 
 /// Many small, short-lived allocations on several threads are what this allocator is made for. The libraries leave the
 /// choice to the program.
@@ -139,46 +135,28 @@ async fn serve_http(
     running: &Arc<Running>,
     listener: TcpListener,
     timing: Timing,
-    mut signals: Signals,
+    signals: Signals,
     wait: u64,
 ) -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "http://{address}/mcp")?;
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    let (abort, aborted) = tokio::sync::oneshot::channel();
+    let told = Arc::clone(running);
+    let wait = Duration::from_secs(wait);
+    let telling = tokio::spawn(async move { say_what_is_there(&told, address, wait).await });
+    let (stop, abort) = signals.split();
+    let stop = async move {
+        stop.await;
+        telling.abort();
+        let text = "finishing the calls in flight; a second signal ends at once";
+        // Nothing is left to say it to if standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
     let server = Server::new(listener)
         .with_timing(timing)
-        .with_part(Arc::clone(running))
-        .serve_until(app(running, address), wait_for(stopped), wait_for(aborted));
-    let server = tokio::spawn(server);
-    let told = Arc::clone(running);
-    let telling =
-        tokio::spawn(
-            async move { say_what_is_there(&told, address, Duration::from_secs(wait)).await },
-        );
-    signals.next().await;
-    telling.abort();
-    writeln!(
-        std::io::stderr(),
-        "finishing the calls in flight; a second signal ends at once"
-    )?;
-    // An error says that the server has ended.
-    let _ = stop.send(());
-    let mut server = server;
-    tokio::select! {
-        ended = &mut server => ended??,
-        () = signals.next() => {
-            let _ = abort.send(());
-            server.await??;
-        }
-    }
-    Ok(())
-}
-
-async fn wait_for(signal: tokio::sync::oneshot::Receiver<()>) {
-    if signal.await.is_err() {
-        std::future::pending().await
-    }
+        .with_part(Arc::clone(running));
+    Ok(server
+        .serve_until(app(running, address), stop, abort)
+        .await?)
 }
 
 async fn say_what_is_there(

@@ -7,7 +7,7 @@ use layered_server::{app, layered};
 use mcp_core::{
     Principal, Seam,
     rmcp3::RmcpServer,
-    serve::Server,
+    serve::{Server, Signals},
     transport::http::{HttpConfig, HttpTransport},
 };
 use rmcp::{ServiceExt as _, transport::stdio};
@@ -45,37 +45,12 @@ async fn serve_stdio(service: impl Seam) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_http(service: impl Seam, listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let signals = Signals::new()?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;
     let transport = HttpTransport::new(service, HttpConfig::default());
     let server = Server::new(listener).with_part(transport.clone());
-    // The first signal lets calls finish, the second ends at once.
-    let again = async {
-        signal().await;
-        signal().await;
-    };
-    Ok(server.serve_until(app(transport), signal(), again).await?)
-}
-
-/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
-async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        );
-        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
+    Ok(server.serve_until_signal(app(transport), signals).await?)
 }

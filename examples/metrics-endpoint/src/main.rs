@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use mcp_core::{Method, Request, serve::Server};
+use mcp_core::{
+    Method, Request,
+    serve::{Server, Signals},
+};
 use mcp_ratelimit::preset::ProviderConfig;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::ServiceExt;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let signals = Signals::new()?;
     let metrics = PrometheusBuilder::new().install_recorder()?;
     let service = metrics_endpoint::service(&ProviderConfig::default())?;
     tokio::spawn(async move {
@@ -22,26 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:9464").await?;
     let router = metrics_endpoint::router(metrics);
-    Ok(Server::new(listener).serve(router, signal()).await?)
-}
-
-/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
-async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        );
-        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
+    Ok(Server::new(listener)
+        .serve_until_signal(router, signals)
+        .await?)
 }

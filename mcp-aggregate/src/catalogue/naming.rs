@@ -13,6 +13,13 @@ const LONGEST: usize = 64;
 pub trait NamingPolicy: fmt::Debug + Send + Sync + 'static {
     /// Returns the public name.
     fn public_name(&self, upstream: &UpstreamId, name: &str) -> String;
+
+    /// Returns whether a public name may be that of something of this upstream. A call waits for the lists of these
+    /// upstreams only. Default is `true`.
+    fn may_name(&self, upstream: &UpstreamId, public: &str) -> bool {
+        let _ = (upstream, public);
+        true
+    }
 }
 
 /// `{upstream}__{name}`, at most 64 of the characters `A-Z a-z 0-9 _ -`. The default.
@@ -26,13 +33,7 @@ pub struct Prefixed;
 impl NamingPolicy for Prefixed {
     fn public_name(&self, upstream: &UpstreamId, name: &str) -> String {
         let full = format!("{upstream}__{name}");
-        let clean: String = full
-            .chars()
-            .map(|c| match c {
-                'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-' => c,
-                _ => '_',
-            })
-            .collect();
+        let clean = clean(&full);
         if clean == full && full.len() <= LONGEST {
             return full;
         }
@@ -41,6 +42,19 @@ impl NamingPolicy for Prefixed {
         let kept = clean.get(..LONGEST - 9).unwrap_or(&clean);
         format!("{kept}_{tag}")
     }
+
+    fn may_name(&self, upstream: &UpstreamId, public: &str) -> bool {
+        let prefix = clean(&format!("{upstream}__"));
+        public.starts_with(prefix.get(..LONGEST - 9).unwrap_or(&prefix))
+    }
+}
+
+fn clean(name: &str) -> String {
+    let plain = |c| match c {
+        'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-' => c,
+        _ => '_',
+    };
+    name.chars().map(plain).collect()
 }
 
 /// The upstream's own name. For a single upstream, or upstreams that are known to differ.
@@ -62,6 +76,19 @@ mod tests {
 
     fn id(name: &str) -> UpstreamId {
         UpstreamId::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_public_name_may_be_that_of_the_upstream_whose_prefix_it_has() {
+        for (upstream, public, may) in [
+            ("crm", "crm__find_user", true),
+            ("crm", "crm_find_user", false),
+            ("crm", "mail__find_user", false),
+            ("a", "ab__x", false),
+        ] {
+            assert_eq!(Prefixed.may_name(&id(upstream), public), may, "{public}");
+        }
+        assert!(Bare.may_name(&id("a"), "anything"));
     }
 
     #[test]
@@ -87,6 +114,7 @@ mod tests {
         fn every_name_is_one_that_clients_take(name in ".{0,100}") {
             let public = Prefixed.public_name(&id("up"), &name);
             prop_assert!(public.len() <= LONGEST);
+            prop_assert!(Prefixed.may_name(&id("up"), &public));
             prop_assert!(public.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)));
         }
     }

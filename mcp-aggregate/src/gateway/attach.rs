@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -24,9 +23,6 @@ use super::{
     view::{NodeKey, View, key_of},
 };
 use crate::node::{Lists, Node};
-
-/// How long an upstream may take to acknowledge a listener before the client's call goes to it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The listeners of one client.
 #[derive(Default)]
@@ -157,9 +153,10 @@ impl Core {
         let is_cold = !node.sharing.eager && !node.has_session(request);
         let waiting = view.listeners.attach(node);
         if !waiting.is_empty() {
+            let settle = node.timing.settle;
             let patience = match is_cold {
-                true => node.timing.list.max(PATIENCE),
-                false => PATIENCE,
+                true => node.timing.list.max(settle),
+                false => settle,
             };
             // A slow upstream holds its own calls only, and not for long.
             drop(timeout(patience, join_all(waiting)).await);

@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{Json, Partition, Request};
-use serde_json::Value;
+use mcp_core::{Error, Json, Partition, Request};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -44,8 +43,10 @@ impl ClassKey {
             Lists::Capabilities => None,
             Lists::Principal => Some(request.principal().partition()),
         };
+        let mut digester = Digester::default();
+        digester.put_json(request.capabilities().as_json());
         Some(Self {
-            capabilities: canonical(request.capabilities().as_json()),
+            capabilities: digester.finish(),
             owner,
         })
     }
@@ -57,41 +58,6 @@ fn is_bare(capabilities: &Json) -> bool {
         .filter(|byte| !byte.is_ascii_whitespace())
         .count()
         == 2
-}
-
-/// Computes a digest that is the same for every spelling and order of the same members.
-fn canonical(capabilities: &Json) -> Digest {
-    fn put(digester: &mut Digester, value: &Value) {
-        match value {
-            Value::Object(members) => {
-                let mut members: Vec<_> = members.iter().collect();
-                members.sort_unstable_by_key(|(name, _)| *name);
-                digester
-                    .put(b"object")
-                    .put(&(members.len() as u64).to_be_bytes());
-                for (name, value) in members {
-                    put(digester.put(name.as_bytes()), value);
-                }
-            }
-            Value::Array(elements) => {
-                digester
-                    .put(b"array")
-                    .put(&(elements.len() as u64).to_be_bytes());
-                for element in elements {
-                    put(digester, element);
-                }
-            }
-            scalar => {
-                digester.put(b"scalar").put(scalar.to_string().as_bytes());
-            }
-        }
-    }
-    let mut digester = Digester::default();
-    match capabilities.decode() {
-        Ok(value) => put(&mut digester, &value),
-        Err(_) => drop(digester.put(capabilities.as_bytes())),
-    }
-    digester.finish()
 }
 
 /// The classes of one upstream's clients.
@@ -114,7 +80,7 @@ pub(crate) enum Outcome {
     Listed(Arc<Listing>),
     Failed,
     /// The upstream wants its user's authorization, which may be given at any moment.
-    Unauthorized,
+    Unauthorized(Error),
 }
 
 /// Where the outcome of reading a class is put.
@@ -148,6 +114,15 @@ impl Classes {
         (class, Some(reading))
     }
 
+    /// Returns which authorization an upstream wants before it lists for a class.
+    pub(crate) fn refusal(&self, key: ClassKey) -> Option<Error> {
+        let class = self.lock().get(&key).cloned()?;
+        match &*class.outcome.borrow() {
+            Outcome::Unauthorized(error) => Some(error.clone()),
+            Outcome::Reading | Outcome::Listed(_) | Outcome::Failed => None,
+        }
+    }
+
     /// Forgets every listing, since the upstream announced a change: each is read again when it is next wanted.
     pub(crate) fn clear(&self) {
         self.lock().clear();
@@ -158,7 +133,7 @@ impl Class {
     fn may_be_tried_again(&self) -> bool {
         match &*self.outcome.borrow() {
             Outcome::Failed => self.started.elapsed() > RETRY,
-            Outcome::Unauthorized => true,
+            Outcome::Unauthorized(_) => true,
             // The reader is gone without a word: its client's session may have ended.
             Outcome::Reading => self.outcome.has_changed().is_err(),
             Outcome::Listed(_) => false,
@@ -168,7 +143,7 @@ impl Class {
     fn listing(&self) -> Option<Arc<Listing>> {
         match &*self.outcome.borrow() {
             Outcome::Listed(listing) => Some(Arc::clone(listing)),
-            Outcome::Reading | Outcome::Failed | Outcome::Unauthorized => None,
+            Outcome::Reading | Outcome::Failed | Outcome::Unauthorized(_) => None,
         }
     }
 
@@ -185,7 +160,7 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
-    use mcp_core::{ClientCapabilities, Method, Principal};
+    use mcp_core::{ClientCapabilities, ErrorKind, Method, Principal};
 
     use super::*;
 
@@ -269,7 +244,16 @@ mod tests {
         let classes = Classes::default();
         let key = key(Lists::Principal, "{}", "a").unwrap();
         let (_, reading) = classes.enter(key);
-        reading.unwrap().send_replace(Outcome::Unauthorized);
+        let refusal = Error::new(ErrorKind::Unauthenticated, "log in");
+        reading
+            .unwrap()
+            .send_replace(Outcome::Unauthorized(refusal));
+        assert_eq!(classes.refusal(key).unwrap().message(), "log in");
+        let other = ClassKey::of(Lists::Principal, &request("{}", "b")).unwrap();
+        assert!(
+            classes.refusal(other).is_none(),
+            "it is said to its user alone"
+        );
         assert!(classes.enter(key).1.is_some());
     }
 

@@ -11,14 +11,14 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use mcp_core::{
-    CatalogueChange, ConfigErrors, Error, ErrorKind, Json, MemoryChangeFeed, UpstreamId,
+    CatalogueChange, ConfigErrors, Error, ErrorKind, Json, MemoryChangeFeed, Request, UpstreamId,
 };
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     GraphDiff, GraphSpec, UpstreamState,
-    events::{Events, GatewayEvent, Signal},
+    events::{Events, GatewayEvent, SessionState, Signal},
     extension::Extensions,
     graph::Graph,
     kinds::Kinds,
@@ -109,6 +109,29 @@ impl Core {
     pub(crate) fn watch(self: &Arc<Self>, member: &Arc<Member>) {
         self.tasks
             .spawn(watch::run(Arc::clone(self), Arc::clone(member)));
+    }
+
+    /// Tells readers of events of a client's session, now that it opens and when it ends.
+    pub(crate) fn note_session(self: &Arc<Self>, request: &Request) {
+        let Some(session) = request.session() else {
+            return;
+        };
+        let event = |state, id, principal| GatewayEvent::Session {
+            id,
+            principal,
+            state,
+        };
+        let (id, principal): (Arc<str>, _) = (session.id().into(), request.principal().clone());
+        let opened = event(SessionState::Opened, Arc::clone(&id), principal.clone());
+        self.events.publish(opened);
+        let core = Arc::downgrade(self);
+        let hook = session.on_close(move || {
+            if let Some(core) = core.upgrade() {
+                core.events
+                    .publish(event(SessionState::Closed, id, principal));
+            }
+        });
+        hook.keep();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcp_core::{CatalogueChange, Error, UpstreamId};
+use mcp_core::{CatalogueChange, Error, Principal, UpstreamId};
 use tokio::sync::broadcast;
 
 use super::{UpstreamState, classes::ClassKey, kinds::Kinds};
@@ -36,11 +36,31 @@ pub enum GatewayEvent {
         /// What changed.
         diff: Arc<super::GraphDiff>,
     },
+    /// A client's session was opened or has ended.
+    #[non_exhaustive]
+    Session {
+        /// The id of the session ([`SessionKey::id`](mcp_core::SessionKey::id)), which authenticates no client.
+        id: Arc<str>,
+        /// Whose session it is.
+        principal: Principal,
+        /// What happened to it.
+        state: SessionState,
+    },
     /// The gateway has begun to drain: it takes no new calls.
     Draining,
     /// The reader was too slow and missed this many events: read the state again
     /// ([`Running::health`](super::Running::health), [`Running::catalogue`](super::Running::catalogue)).
     Missed(u64),
+}
+
+/// Whether a client's session has begun or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionState {
+    /// It was opened.
+    Opened,
+    /// It has ended: the client ended it, was idle for too long or is gone.
+    Closed,
 }
 
 /// Reads the events of a gateway, from when it was made. Made by [`Running::events`](super::Running::events).

@@ -23,7 +23,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
-    attach::{Attach, Listeners, PATIENCE, Registration, has_own_messages},
+    attach::{Attach, Listeners, Registration, has_own_messages},
     classes::ClassKey,
     core::Core,
     events::Signal,
@@ -124,9 +124,10 @@ impl<'a> Listener<'a> {
     }
 
     /// Waits until the upstreams have acknowledged, so that the client learns that it is listened to when it is. One that
-    /// takes longer than [`PATIENCE`] is not waited for.
+    /// takes longer than [`Timing::settle`](mcp_core::Timing::settle) is not waited for.
     async fn stand(&mut self, acknowledgements: Vec<oneshot::Receiver<()>>) {
-        let all = timeout(PATIENCE, join_all(acknowledgements));
+        let settle = self.core.shared.timing.settle;
+        let all = timeout(settle, join_all(acknowledgements));
         tokio::pin!(all);
         loop {
             tokio::select! {

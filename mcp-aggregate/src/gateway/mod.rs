@@ -10,6 +10,7 @@ mod health;
 mod kinds;
 mod listen;
 mod member;
+mod offer;
 mod router;
 mod running;
 mod schedule;
@@ -33,7 +34,7 @@ use self::{
     view::Views,
 };
 pub use self::{
-    events::{EventStream, GatewayEvent},
+    events::{EventStream, GatewayEvent, SessionState},
     extension::ExtensionRule,
     graph::{GraphDiff, GraphSpec},
     health::{HealthReport, HealthService, UpstreamHealth, UpstreamState},

@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
+use mcp_core::Timing;
 use tokio::time::Instant;
 
 use super::kinds::Kinds;
 
-/// The shortest time from the end of one listing to the next.
-const SHORTEST: Duration = Duration::from_millis(250);
-
-/// The longest time that an upstream which announces changes without changing is kept waiting.
-const LONGEST: Duration = Duration::from_secs(30);
-
 /// Decides when to list an upstream again.
 ///
 /// 1. One listing at a time. What is announced while it runs is due once after it.
-/// 2. A listing does not begin sooner than [`SHORTEST`] after the end of the last one; each listing that found nothing
-///    new doubles that time up to [`LONGEST`], and a real change resets it.
+/// 2. A listing does not begin sooner than [`Timing::backoff_first`] after the end of the last one; each listing that
+///    found nothing new doubles that time up to [`Timing::backoff_longest`], and a real change resets it.
 /// 3. Without announcements it is due after `poll`, for an upstream that is polled.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     poll: Option<Duration>,
+    shortest: Duration,
+    longest: Duration,
     pause: Duration,
     /// When the last listing ended; `None` before the first.
     last: Option<Instant>,
@@ -30,10 +27,12 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(timing: &Timing) -> Self {
         Self {
             poll: None,
-            pause: SHORTEST,
+            shortest: timing.backoff_first,
+            longest: timing.backoff_longest,
+            pause: timing.backoff_first,
             last: None,
             announced: Kinds::default(),
             wanted: false,
@@ -77,8 +76,8 @@ impl Schedule {
     pub(crate) fn end(&mut self, now: Instant, changed: bool) -> Kinds {
         let announced = self.running.take().unwrap_or_default();
         self.pause = match changed || announced.is_empty() {
-            true => SHORTEST,
-            false => (self.pause * 2).min(LONGEST),
+            true => self.shortest,
+            false => (self.pause * 2).min(self.longest),
         };
         self.last = Some(now);
         announced
@@ -92,6 +91,9 @@ mod tests {
     use super::*;
     use crate::catalogue::ListKind;
 
+    const SHORTEST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_secs(30);
+
     fn tools() -> Kinds {
         [ListKind::Tools].into_iter().collect()
     }
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_announced_during_a_listing_is_listed_once_after_it() {
         let now = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(&Timing::default());
         assert_eq!(schedule.due(now), None);
         schedule.announce(Kinds::default());
         assert_eq!(schedule.due(now), Some(now));
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn announcements_without_a_change_come_ever_more_slowly() {
         let mut now = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(&Timing::default());
         let mut pauses = Vec::new();
         for _ in 0..10 {
             schedule.announce(tools());
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn an_upstream_that_does_not_announce_is_polled() {
         let now = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(&Timing::default());
         schedule.poll_every(Duration::from_secs(30));
         assert_eq!(schedule.due(now), Some(now));
         schedule.begin();
@@ -156,7 +158,7 @@ mod tests {
         #[test]
         fn listings_keep_their_distance_and_none_is_lost(steps in proptest::collection::vec((0_u64..2000, any::<bool>()), 1..60)) {
             let mut now = Instant::now();
-            let mut schedule = Schedule::new();
+            let mut schedule = Schedule::new(&Timing::default());
             let mut last: Option<Instant> = None;
             let mut outstanding = false;
             for (wait, changed) in steps {

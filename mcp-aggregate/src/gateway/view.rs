@@ -16,24 +16,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
 use mcp_core::{Bounds, Json, Partition, Request, SessionKey};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::{
-    attach::Listeners,
-    classes::{ClassKey, Outcome, Reading},
-    core::Core,
-    events::Signal,
-    graph::Graph,
-    member::Member,
-    watch,
-};
+use super::{attach::Listeners, classes::ClassKey, core::Core, graph::Graph, member::Member};
 use crate::{
-    catalogue::{self, Listing, NamingPolicy, Snapshot, Source},
+    catalogue::{Listing, NamingPolicy, Snapshot, Source},
     node::{Lists, Node},
 };
-
-/// How long a client waits for the lists of its class where there are others to answer with.
-const CLASS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many superseded snapshots are kept for clients that are in the middle of a list, and for how long.
 const SUPERSEDED: (usize, Duration) = (4, Duration::from_secs(300));
@@ -250,7 +239,7 @@ impl View {
         }
     }
 
-    fn own(&self) -> MutexGuard<'_, HashMap<NodeKey, Option<Arc<Listing>>>> {
+    pub(super) fn own(&self) -> MutexGuard<'_, HashMap<NodeKey, Option<Arc<Listing>>>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -336,6 +325,26 @@ impl Core {
         }
     }
 
+    /// Returns what some of the upstreams offer the client of a request, asking them where it is not known.
+    pub(crate) async fn snapshot_in_part(
+        self: &Arc<Self>,
+        request: &Request,
+        graph: &Graph,
+        concerns: impl Fn(&Member) -> bool,
+    ) -> Arc<Snapshot> {
+        let view = self.known_view(request);
+        let view = view.as_deref();
+        let concerned = graph.members().iter().filter(|member| concerns(member));
+        let sources = concerned.map(|member| async move {
+            Source {
+                node: Arc::clone(&member.node),
+                listing: self.listing_for(member, request, view).await,
+            }
+        });
+        let sources = join_all(sources).await;
+        self.views.compose(&graph.naming, &self.info, sources)
+    }
+
     fn composed(
         self: &Arc<Self>,
         graph: &Graph,
@@ -372,125 +381,6 @@ impl Core {
         }
         snapshot
     }
-
-    /// Returns what an upstream offers the client of a request.
-    async fn listing_for(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        request: &Request,
-        view: Option<&View>,
-    ) -> Option<Arc<Listing>> {
-        if let Some(own) = self.own_listing(member, request, view).await {
-            return Some(own);
-        }
-        let lists = member.node.sharing.lists;
-        let Some(key) = ClassKey::of(lists, request) else {
-            return base_listing(member).await;
-        };
-        let (mut class, reading) = member.classes.enter(key);
-        if let Some(reading) = reading {
-            self.read_class(member, key, request, reading);
-        }
-        // A credential of the principal goes there: what others are offered is none of its business.
-        let fallback = || member.listing().filter(|_| lists != Lists::Principal);
-        let patience = match fallback() {
-            Some(_) => CLASS_PATIENCE.min(member.node.timing.list),
-            None => member.node.timing.list,
-        };
-        class.listed(patience).await.or_else(fallback)
-    }
-
-    /// Returns what an upstream offers a session of the client's own, where that session has announced that it changed.
-    async fn own_listing(
-        &self,
-        member: &Arc<Member>,
-        request: &Request,
-        view: Option<&View>,
-    ) -> Option<Arc<Listing>> {
-        let view = view?;
-        let key = key_of(&member.node);
-        let known = view.own().get(&key).cloned();
-        match known {
-            // The session is not known to differ.
-            None => return None,
-            Some(Some(listing)) => return Some(listing),
-            Some(None) => {}
-        }
-        // What is announced while it is read marks it as stale again.
-        view.own().remove(&key);
-        let context = request.clone().without_call();
-        let list = member.node.timing.list;
-        let service = member.node.service();
-        let fetch = catalogue::fetch(&service, &context, list);
-        match timeout(2 * list, fetch).await {
-            Ok(Ok(listing)) => {
-                let listing = self.interner.intern(listing);
-                let mut own = view.own();
-                own.entry(key).or_insert_with(|| Some(Arc::clone(&listing)));
-                Some(listing)
-            }
-            failed => {
-                tracing::debug!(upstream = %member.node.id, ?failed, "a session's own lists cannot be read");
-                view.own().entry(key).or_insert(None);
-                None
-            }
-        }
-    }
-
-    /// Reads the lists of a class through its first client, in the background.
-    fn read_class(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        key: ClassKey,
-        request: &Request,
-        reading: Reading,
-    ) {
-        let (core, member) = (Arc::clone(self), Arc::clone(member));
-        let context = request.clone().without_call();
-        self.tasks.spawn(async move {
-            let timing = &member.node.timing;
-            let service = member.node.service();
-            let fetch = catalogue::fetch(&service, &context, timing.list);
-            let reading_it = timeout(timing.start + 2 * timing.list, fetch);
-            let Some(read) = member.leaving.run_until_cancelled(reading_it).await else {
-                return;
-            };
-            let late = || {
-                let text = "the lists were not read in time";
-                mcp_core::Error::new(mcp_core::ErrorKind::Timeout, text)
-            };
-            let listing = match read.unwrap_or_else(|_| Err(late())) {
-                Ok(listing) => core.interner.intern(listing),
-                Err(error) => {
-                    tracing::debug!(upstream = %member.node.id, %error, "the lists of a class cannot be read");
-                    reading.send_replace(match watch::wants_user(&error) {
-                        true => Outcome::Unauthorized,
-                        false => Outcome::Failed,
-                    });
-                    return;
-                }
-            };
-            let base = member.listing();
-            let changed = listing.changed_since(base.as_deref());
-            reading.send_replace(Outcome::Listed(listing));
-            // Clients of the class that did not wait have been answered with what others are offered.
-            if !changed.is_empty() {
-                let kinds = changed.into_iter().collect();
-                let signal = Signal::Class(member.node.id.clone(), key, kinds);
-                core.events.signal(signal);
-            }
-        });
-    }
-}
-
-/// Returns what an upstream offers everyone, waiting for its first listing.
-async fn base_listing(member: &Member) -> Option<Arc<Listing>> {
-    if let Some(listing) = member.listing() {
-        return Some(listing);
-    }
-    // One that does not list by then is left out, and reported.
-    let _ = timeout(member.patience(), member.settled()).await;
-    member.listing()
 }
 
 fn is_bare(request: &Request) -> bool {

@@ -7,7 +7,7 @@ use mcp_core::{
     Backoff, Error, ErrorKind, Method, Notifier, Object, Principal, Request, Response, SessionKey,
 };
 use serde_json::json;
-use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
 use super::{
@@ -19,9 +19,6 @@ use super::{
     schedule::Schedule,
 };
 use crate::{LifecycleState, catalogue};
-
-/// How long an upstream may take to acknowledge a listener before it is listed without.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Watches one upstream until it leaves the graph or the gateway ends.
 pub(super) async fn run(core: Arc<Core>, member: Arc<Member>) {
@@ -38,7 +35,7 @@ async fn watch(core: &Arc<Core>, member: &Arc<Member>) {
         let mut watcher = Watcher {
             core,
             member,
-            schedule: Schedule::new(),
+            schedule: Schedule::new(timing),
             listed: false,
         };
         let lost = match context(&session) {
@@ -116,7 +113,7 @@ impl Watcher<'_> {
         let mut listing: OptionFuture<BoxFuture<'_, _>> = None.into();
         let mut is_listening = true;
         let mut is_listing = false;
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + self.member.node.timing.settle;
         loop {
             let now = Instant::now();
             let due = self.schedule.due(now);

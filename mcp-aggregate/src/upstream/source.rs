@@ -157,7 +157,7 @@ impl Http {
             .with_scope(scope)
             .with_headers(headers)
             .with_sessions(shared.sessions.clone())
-            .with_idle_timeout(timing.idle);
+            .with_timing(timing.clone());
         if settings.one_call_at_a_time {
             builder = builder.with_one_call_at_a_time();
         }
@@ -227,8 +227,7 @@ fn run(
     let scope = settings.scope.unwrap_or(SessionScope::PerPrincipal);
     let mut connector = crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
         .with_scope(scope)
-        .with_start_timeout(timing.start)
-        .with_idle_timeout(timing.idle)
+        .with_timing(timing.clone())
         .with_processes(shared.processes.clone());
     if settings.one_call_at_a_time {
         connector = connector.with_one_call_at_a_time();

@@ -3,7 +3,9 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use mcp_aggregate::connector::{Allowance, http::HttpConnector};
-use mcp_core::{ClientCapabilities, Json, Method, Principal, ProtocolVersion, Request, SessionKey};
+use mcp_core::{
+    ClientCapabilities, Json, Method, Principal, ProtocolVersion, Request, SessionKey, Timing,
+};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
@@ -71,7 +73,7 @@ async fn a_session_that_is_idle_is_ended_at_the_server() {
     let connector = server
         .builder()
         .with_scope(mcp_aggregate::SessionScope::PerPrincipal)
-        .with_idle_timeout(Duration::from_millis(200))
+        .with_timing(Timing::default().with_idle(Duration::from_millis(200)))
         .build()
         .unwrap();
     call(&connector, "alice", "a", "{}").await;

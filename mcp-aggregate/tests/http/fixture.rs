@@ -75,6 +75,10 @@ impl Server {
         Self { url, seen }
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn builder(&self) -> HttpConnectorBuilder {
         HttpConnector::builder(UpstreamId::new("up").unwrap(), self.url.parse().unwrap())
     }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod consent;
 mod fixture;
 mod sessions;
 mod transport;

@@ -3,13 +3,13 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use mcp_aggregate::connector::http::HttpConnector;
-use mcp_core::{ErrorKind, Method, NotificationStream, Notifier};
+use mcp_core::{ClientCapabilities, ErrorKind, Json, Method, NotificationStream, Notifier};
 use tokio::{
     task::JoinHandle,
     time::{Duration, sleep, timeout},
@@ -177,6 +177,40 @@ async fn a_server_without_the_standalone_stream_keeps_its_session() {
     }
 }
 
+/// Calls as a client that can be asked does.
+async fn call_with_asker(client: &Client, connector: &HttpConnector) {
+    let (notifier, _stream) = Notifier::channel(NonZeroUsize::new(64).unwrap());
+    let capabilities = Json::from(serde_json::json!({ "elicitation": {} }));
+    let request = client
+        .request(Method::TOOLS_CALL, serde_json::json!({ "name": "t" }))
+        .with_capabilities(ClientCapabilities::new(capabilities))
+        .with_asker(notifier.into());
+    connector.clone().oneshot(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_standalone_stream_is_open_before_the_first_call_that_a_client_can_be_asked_through() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&order);
+    let server = Server::start(move |seen| {
+        let what = match seen.method.as_str() {
+            "POST" => seen.rpc(),
+            other => other,
+        };
+        log.lock().unwrap().push(what.to_owned());
+        (what == "GET").then(|| Act::Hold(open_events(": hello\n\n")))
+    })
+    .await;
+    let (connector, client) = (server.connector(), Client::new("a"));
+    client.call(&connector).await.unwrap();
+    assert!(server.seen("GET").is_empty(), "no one can be asked yet");
+    order.lock().unwrap().clear();
+    call_with_asker(&client, &connector).await;
+    call_with_asker(&client, &connector).await;
+    let order = order.lock().unwrap().clone();
+    assert_eq!(order, ["GET", "tools/call", "tools/call"]);
+}
+
 #[tokio::test]
 async fn a_stream_that_is_lost_after_it_was_open_opens_a_new_session() {
     let opened = AtomicBool::new(false);
@@ -213,7 +247,7 @@ async fn a_stream_that_ends_at_once_is_opened_less_and_less_often() {
 #[tokio::test]
 async fn a_call_is_polled_for_as_long_as_polls_bring_something() {
     let polls = Arc::new(AtomicUsize::new(0));
-    let (count, call) = (Arc::clone(&polls), std::sync::Mutex::new(String::new()));
+    let (count, call) = (Arc::clone(&polls), Mutex::new(String::new()));
     let server = Server::start(move |seen| match (seen.method.as_str(), seen.rpc()) {
         ("POST", "tools/call") => {
             *call.lock().unwrap() = message(seen);

@@ -24,6 +24,29 @@ fn after(seconds: u64) -> Server {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_waits_for_the_upstreams_that_may_have_its_name_alone() {
+    let gateway = Gateway::builder("gw")
+        .upstream(after(3).upstream("quick"))
+        .upstream(
+            after(50)
+                .upstream("slow")
+                .list_timeout(Duration::from_secs(60)),
+        )
+        .build()
+        .unwrap();
+    let running = gateway.start();
+    let started = Instant::now();
+    let name = json!({ "name": "quick__t" });
+    let client = Client::stateless("alice");
+    client.call(&running, "tools/call", name).await.unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_upstream_is_waited_for_once_and_not_by_each_client() {
     let slow = after(30);
     let gateway = Gateway::builder("gw")

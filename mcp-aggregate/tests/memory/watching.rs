@@ -9,13 +9,41 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mcp_aggregate::{Gateway, Lifecycle, LifecycleState, Upstream, UpstreamState};
+use mcp_aggregate::{
+    Gateway, GatewayEvent, Lifecycle, LifecycleState, SessionState, Upstream, UpstreamState,
+};
 use mcp_core::{Error, ErrorKind, Method, Request};
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 use tower::service_fn;
 
 use crate::support::{Client, Server, no_such_method, start, start_with, tool};
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_opens_and_ends_is_an_event() {
+    let running = start_with(&[("up", &Server::with_tool("t"))]).await;
+    let mut events = running.events();
+    let client = Client::session("alice");
+    let discover = json!({});
+    let call = client.call(&running, "server/discover", discover);
+    call.await.unwrap();
+    client.session_key().close();
+    let mut states = Vec::new();
+    while states.len() < 2 {
+        if let Some(GatewayEvent::Session {
+            id,
+            principal,
+            state,
+            ..
+        }) = events.recv().await
+        {
+            assert_eq!(*id, *client.session_key().id());
+            assert_eq!(principal.subject(), "alice");
+            states.push(state);
+        }
+    }
+    assert_eq!(states, [SessionState::Opened, SessionState::Closed]);
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_cannot_be_listened_to_is_polled() {

@@ -9,7 +9,9 @@ use mcp_aggregate::{
         stdio::{Processes, StdioConnector},
     },
 };
-use mcp_core::{ClientCapabilities, Error, ErrorKind, Json, Method, Principal, Request, Response};
+use mcp_core::{
+    ClientCapabilities, Error, ErrorKind, Json, Method, Principal, Request, Response, Timing,
+};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
@@ -137,7 +139,7 @@ async fn an_idle_process_is_ended_and_its_share_given_back() {
     let processes = Processes::new();
     let connector = shell(COUNTS)
         .with_processes(processes.clone())
-        .with_idle_timeout(Duration::from_millis(200));
+        .with_timing(Timing::default().with_idle(Duration::from_millis(200)));
     for _ in 0..2 {
         let answer = call(&connector, "alice", "{}").await.unwrap();
         assert!(answer.result().as_str().contains("call 1"), "a new process");

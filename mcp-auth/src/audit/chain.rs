@@ -86,6 +86,9 @@ pub(super) fn describe(event: &AuditEvent) -> serde_json::Value {
     if let Some(reason) = reason {
         line["reason"] = bounded(reason).into();
     }
+    if let Some(id) = &event.request_id {
+        line["request"] = id.to_string().into();
+    }
     if let Some(target) = &event.target {
         line["target"] = bounded(target).into();
     }

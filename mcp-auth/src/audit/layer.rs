@@ -46,6 +46,7 @@ impl AuditLayer {
         let action = request.method().as_str().to_owned();
         let principal = request.principal().clone();
         let mut event = AuditEvent::new(self.wall.now(), principal, action, outcome);
+        event.request_id = request.request_id();
         event.target = request.name().map(Into::into);
         event.upstream = request.upstream().cloned();
         let arguments = request.param("arguments");

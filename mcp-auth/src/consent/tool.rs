@@ -5,7 +5,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mcp_core::{
-    Consent, Entry, EntryKind, Error, ErrorKind, Json, Method, Object, Request, Response, Seam,
+    Consent, Entry, EntryKind, Era, Error, ErrorKind, Json, Method, Object, Request, Response, Seam,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -120,6 +120,13 @@ impl AuthenticateLayer {
         Ok(text(&hint, false))
     }
 
+    /// Whether a list that wants a consent is answered with the tool that asks for it: lists cannot ask by themselves, and
+    /// a client that cannot open an address would have nothing else to go by.
+    fn stands_in_for(&self, error: &Error, request: &Request) -> bool {
+        let can_be_asked = request.era() == Era::Session && can_open(request);
+        error.consent().is_some() && !can_be_asked && !self.manager.relations().is_empty()
+    }
+
     /// Adds the tool to the first page of a list.
     fn add(&self, answer: Response, request: &Request) -> Response {
         let hidden = !request
@@ -146,6 +153,17 @@ impl AuthenticateLayer {
         page.set("tools", list);
         answer.with_result(page.to_json())
     }
+}
+
+/// A list without an entry, which is not to be kept: there will be more once the consent is given.
+fn no_tools(era: Era) -> Response {
+    let list = match era {
+        Era::Session => json!({ "tools": [] }),
+        Era::Stateless => {
+            json!({ "resultType": "complete", "tools": [], "ttlMs": 0, "cacheScope": "private" })
+        }
+    };
+    Response::new(list.into())
 }
 
 fn text(text: &str, is_error: bool) -> Response {
@@ -205,7 +223,15 @@ impl<S: Seam> Service<Request> for AuthenticateService<S> {
         if *request.method() == Method::TOOLS_LIST {
             let facts = request.clone();
             let answer = self.inner.call(request);
-            return Box::pin(async move { Ok(layer.add(answer.await?, &facts)) });
+            return Box::pin(async move {
+                match answer.await {
+                    Ok(answer) => Ok(layer.add(answer, &facts)),
+                    Err(error) if layer.stands_in_for(&error, &facts) => {
+                        Ok(layer.add(no_tools(facts.era()), &facts))
+                    }
+                    Err(error) => Err(error),
+                }
+            });
         }
         Box::pin(self.inner.call(request))
     }

@@ -3,7 +3,8 @@
 //! 1. The head of a request has to arrive within [`Timing::request_head`](crate::Timing::request_head), its body within
 //!    [`Timing::request_body`](crate::Timing::request_body): a client that sends slowly costs one connection, and not for
 //!    long.
-//! 2. At most [`Bounds::connections`](crate::Bounds::connections) are open; another waits in the listener's queue.
+//! 2. At most [`Bounds::connections`](crate::Bounds::connections) are open; another waits in the listener's queue. Of one
+//!    address there are at most [`Bounds::connections_per_peer`](crate::Bounds::connections_per_peer); another is closed.
 //! 3. Each request carries the client's address as [`PeerAddr`], which the HTTP transport counts sessions by where there
 //!    is no credential.
 //!
@@ -27,7 +28,7 @@
 //! });
 //! let transport = HttpTransport::new(service, HttpConfig::default());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-//! // A program waits for a signal here.
+//! // A program takes `Signals` and calls `serve_until_signal`.
 //! let stop = async {};
 //! Server::new(listener)
 //!     .with_part(transport.clone())
@@ -37,8 +38,11 @@
 //! ```
 
 mod body;
+mod signals;
 
-use std::{convert::Infallible, fmt, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::Future, io, net::IpAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -55,8 +59,14 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
-pub use self::body::{RequestBody, RequestBodyError};
-use crate::{Bounds, Drain, Timing, transport::http::PeerAddr};
+pub use self::{
+    body::{RequestBody, RequestBodyError},
+    signals::Signals,
+};
+use crate::{
+    Bounds, Drain, Timing,
+    transport::http::{PeerAddr, Share, Shares, network},
+};
 
 /// Delay before another attempt where no connection can be accepted, for instance because the process has no file
 /// descriptor left.
@@ -119,6 +129,24 @@ impl Server {
             .await
     }
 
+    /// Serves until the first signal, then shuts the stack down in order; a second signal ends what is in flight at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::serve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Server::serve`].
+    pub async fn serve_until_signal<S, B>(self, service: S, signals: Signals) -> io::Result<()>
+    where
+        S: HttpService<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (stop, abort) = signals.split();
+        self.serve_until(service, stop, abort).await
+    }
+
     /// Serves as [`Server::serve`] does; when `abort` completes during the shutdown, what is in flight is not waited for
     /// any longer. For a second signal.
     ///
@@ -153,8 +181,8 @@ impl Server {
                 biased;
                 () = &mut ending => break false,
                 () = &mut abort => break true,
-                (stream, permit) = connections.accept(&self.listener) => {
-                    open.spawn(connections.run(service.clone(), stream, permit));
+                (stream, slot) = connections.accept(&self.listener) => {
+                    open.spawn(connections.run(service.clone(), stream, slot));
                 }
                 Some(_) = open.join_next() => {}
             }
@@ -220,9 +248,13 @@ async fn drain(parts: &[Box<dyn Drain>], deadline: Duration) {
     }
 }
 
+/// The place of one connection, among all and among those of its address.
+type Slot = (OwnedSemaphorePermit, Share<IpAddr>);
+
 /// What the connections of a server share.
 struct Connections {
     slots: Arc<Semaphore>,
+    by_peer: Arc<Shares<IpAddr>>,
     ending: watch::Sender<bool>,
     http: auto::Builder<TokioExecutor>,
     body: Duration,
@@ -241,6 +273,7 @@ impl Connections {
         let most = bounds.connections.get().min(Semaphore::MAX_PERMITS);
         Self {
             slots: Arc::new(Semaphore::new(most)),
+            by_peer: Shares::new(bounds.connections_per_peer.get()),
             ending: watch::Sender::new(false),
             http,
             body: timing.request_body,
@@ -248,7 +281,7 @@ impl Connections {
     }
 
     /// Accepts a connection when there is room for one.
-    async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, Slot) {
         loop {
             // The semaphore is never closed.
             let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await else {
@@ -256,7 +289,10 @@ impl Connections {
                 continue;
             };
             match listener.accept().await {
-                Ok((stream, _)) => return (stream, permit),
+                Ok((stream, peer)) => match self.by_peer.take(network(peer.ip())) {
+                    Some(share) => return (stream, (permit, share)),
+                    None => tracing::debug!(%peer, "too many connections of one address; closed"),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -275,7 +311,7 @@ impl Connections {
         &self,
         service: S,
         stream: TcpStream,
-        permit: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
         S: HttpService<B>,
@@ -284,7 +320,7 @@ impl Connections {
         let (http, within) = (self.http.clone(), self.body);
         let mut ending = self.ending.subscribe();
         async move {
-            let _permit = permit;
+            let _slot = slot;
             // Small events must not wait for the client's acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
             let peer = stream.peer_addr().ok().map(|peer| PeerAddr(peer.ip()));

@@ -142,7 +142,7 @@ impl Call {
         ask: bool,
     ) -> Self {
         Self {
-            exchange: Exchange::start(service, request, ask),
+            exchange: Exchange::start_within(in_flight.lifecycle().stall(), service, request, ask),
             cancellation,
             in_flight,
         }

@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tower::ServiceExt;
@@ -11,7 +12,9 @@ use tracing::{Span, field};
 
 use crate::{
     Asker, Era, Error, ErrorKind, Method, NotificationStream, Notifier, Request, RequestId,
-    Response, ResultType, Seam, notifier::Outgoing, shapes::Shape,
+    Response, ResultType, Seam,
+    notifier::{Outgoing, STALL},
+    shapes::Shape,
 };
 
 /// How many notifications of one call may wait for its client.
@@ -37,7 +40,17 @@ pub(super) enum Step {
 impl Exchange {
     /// Starts a call; its client can be asked back if `ask`.
     pub(super) fn start<S: Seam>(service: &S, request: Request, ask: bool) -> Self {
-        let (notifier, outgoing) = Notifier::channel(WAITING);
+        Self::start_within(STALL, service, request, ask)
+    }
+
+    /// Starts a call which a client that does not read may hold up for so long.
+    pub(super) fn start_within<S: Seam>(
+        stall: Duration,
+        service: &S,
+        request: Request,
+        ask: bool,
+    ) -> Self {
+        let (notifier, outgoing) = Notifier::channel_within(WAITING, stall);
         let id = RequestId::next();
         let span = span(id, &request);
         let shape = Shape::of(request.version());

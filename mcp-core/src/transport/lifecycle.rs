@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{Error, ErrorKind};
+use crate::{Backoff, Error, ErrorKind, Timing};
 
 /// Delay after which a client whose call was refused during a drain may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -41,20 +41,32 @@ struct Shared {
     calls: AtomicUsize,
     idle: Notify,
     tasks: TaskTracker,
+    stall: Duration,
+    backoff: Backoff,
 }
 
-impl Default for Lifecycle {
-    fn default() -> Self {
+impl Lifecycle {
+    pub(super) fn new(timing: &Timing) -> Self {
         Self(Arc::new(Shared {
             phase: watch::Sender::new(Phase::Open),
             calls: AtomicUsize::new(0),
             idle: Notify::new(),
             tasks: TaskTracker::new(),
+            stall: timing.stall,
+            backoff: Backoff::new(timing.backoff_first, timing.backoff_longest),
         }))
     }
-}
 
-impl Lifecycle {
+    /// Returns how long a client which does not read may hold up its call.
+    pub(super) fn stall(&self) -> Duration {
+        self.0.stall
+    }
+
+    /// Returns a backoff for attempts of the transport's own.
+    pub(super) fn backoff(&self) -> Backoff {
+        self.0.backoff.clone()
+    }
+
     pub(super) fn phase(&self) -> Phase {
         *self.0.phase.borrow()
     }
@@ -194,6 +206,12 @@ pub(super) fn closed() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Default for Lifecycle {
+        fn default() -> Self {
+            Self::new(&Timing::default())
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_calls_and_refuses_new_ones() {

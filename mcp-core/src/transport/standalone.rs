@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio::{
-    sync::oneshot,
-    time::{Duration, sleep},
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     exchange::{Exchange, Step},
@@ -18,9 +15,6 @@ use crate::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response, Seam,
     notifier::Outgoing, protocol::meta,
 };
-
-/// The first and the longest delay before listening again when a listener ended.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The members of a filter that ask for [`Method::LIST_CHANGES`], in the same order.
 const KINDS: [&str; 3] = [
@@ -65,9 +59,10 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
     session.listen(|| {
         let (service, outlet) = (service.clone(), Arc::clone(outlet));
         let lifecycle = session.lifecycle.clone();
+        let backoff = lifecycle.backoff();
         let session = Arc::downgrade(session);
         let work = async move {
-            let mut pause = BACKOFF.0;
+            let mut backoff = backoff;
             let mut missed = false;
             loop {
                 let Some(session) = session.upgrade() else {
@@ -84,8 +79,7 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
                     return;
                 }
                 drop(session);
-                sleep(pause).await;
-                pause = (pause * 2).min(BACKOFF.1);
+                sleep(backoff.pause()).await;
             }
         };
         lifecycle.spawn(work).abort_handle()
@@ -172,7 +166,7 @@ async fn follow<S: Seam>(
     )?);
     let mut acknowledge = Some(acknowledge);
     let mut writer = Writer::new(session, outlet);
-    let mut exchange = Exchange::start(service, request, true);
+    let mut exchange = Exchange::start_within(session.lifecycle.stall(), service, request, true);
     loop {
         match writer.with_withdrawals(exchange.next()).await {
             Step::Answer(answer) => return answer,

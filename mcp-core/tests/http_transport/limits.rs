@@ -1,6 +1,6 @@
 //! Limits that one client hits and another does not feel.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 use mcp_core::{Bounds, transport::http::HttpConfig};
 
@@ -158,6 +158,30 @@ async fn subscriptions_of_one_session_are_bounded() {
         let reply = subscribe(session, method, uri).send(server.address).await;
         assert_eq!((reply.status, reply.code()), (200, code), "{method} {uri}");
     }
+}
+
+#[tokio::test]
+async fn open_listeners_of_one_principal_are_bounded() {
+    let server = server(Bounds::default().with_listeners_per_principal(count(2))).await;
+    let listen = async |user: &str| {
+        let body = stateless_body("subscriptions/listen", r#""notifications":{}"#);
+        let raw = Raw::stateless("subscriptions/listen", "").with_body(body);
+        raw.with("x-user", user).open(server.address).await
+    };
+    let first = listen("mallory").await;
+    let second = listen("mallory").await;
+    assert_eq!([first.status, second.status], [200, 200]);
+    assert_eq!(listen("mallory").await.status, 503);
+    assert_eq!(listen("alice").await.status, 200);
+    drop(first);
+    let again = async {
+        while listen("mallory").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    let again = tokio::time::timeout(patience, again).await;
+    again.expect("its share is given back");
 }
 
 #[tokio::test]

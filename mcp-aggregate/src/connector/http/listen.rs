@@ -17,16 +17,13 @@ use super::{
     slot::Slot,
 };
 
-/// The shortest and the longest base of the backoff before a broken stream is opened again.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-
 /// A stream that lived this long was of use even if it brought nothing.
 const LIVED: Duration = Duration::from_secs(10);
 
 /// Answers `subscriptions/listen` for as long as the caller waits, across the sessions that the server loses.
 pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response, Failed> {
     let mut listening = Listening::default();
-    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+    let mut backoff = slot.backoff();
     loop {
         let started = Instant::now();
         match listen_once(slot, request, &mut listening).await {
@@ -106,14 +103,14 @@ fn end_subscription(session: &Arc<Session>, uri: &str) {
 /// Reads the standalone stream of a session for as long as the session lasts.
 pub(super) fn start_stream(slot: &Arc<Slot>, session: &Arc<Session>) {
     session.stream(|| {
+        let backoff = slot.backoff();
         let (slot, session) = (Arc::downgrade(slot), Arc::downgrade(session));
-        tokio::spawn(read_stream(slot, session).boxed()).abort_handle()
+        tokio::spawn(read_stream(slot, session, backoff).boxed()).abort_handle()
     });
 }
 
-async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>) {
+async fn read_stream(slot: Weak<Slot>, weak: Weak<Session>, mut backoff: Backoff) {
     let mut last: Option<String> = None;
-    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     let mut opened = false;
     loop {
         let Some(session) = weak.upgrade() else {

@@ -21,13 +21,12 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use mcp_core::{
-    ConfigError, CredentialProvider, Era, Error, ErrorKind, Request, Response, UpstreamId,
+    ConfigError, CredentialProvider, Era, Error, ErrorKind, Request, Response, Timing, UpstreamId,
     http_client::GuardedClient,
 };
 use tokio::sync::Mutex as AsyncMutex;
@@ -73,7 +72,7 @@ pub struct HttpConnectorBuilder {
     headers: HeaderMap,
     limit: usize,
     sessions: Option<Allowance>,
-    idle: Duration,
+    timing: Timing,
     turns: Turns,
 }
 
@@ -107,7 +106,7 @@ impl HttpConnector {
             headers: HeaderMap::new(),
             limit: 16 << 20,
             sessions: None,
-            idle: Duration::from_secs(15 * 60),
+            timing: Timing::default(),
             turns: Turns::default(),
         }
     }
@@ -276,9 +275,10 @@ impl HttpConnectorBuilder {
         self
     }
 
-    /// Sets after how long without a call a session with the server is ended. Default is 15 minutes. A listener keeps it.
-    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle = timeout;
+    /// Sets the durations: [`Timing::idle`], after which a session is ended that has neither a call nor a listener,
+    /// [`Timing::stop`] and the backoff are the connector's.
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
         self
     }
 
@@ -311,6 +311,7 @@ impl HttpConnectorBuilder {
             self.credentials,
             self.headers,
             self.limit,
+            &self.timing,
         )?;
         Ok(HttpConnector(Arc::new(Shared {
             wire: Arc::new(wire),
@@ -318,7 +319,7 @@ impl HttpConnectorBuilder {
             stateless: Spoken::default(),
             sessions: Spoken::default(),
             probing: AsyncMutex::new(()),
-            pool: Pool::new(sessions, self.idle),
+            pool: Pool::new(sessions, self.timing.idle),
             turns: self.turns,
             state: State::default(),
         })))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use http::Method as HttpMethod;
 use mcp_core::{
-    Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
+    Backoff, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     pipe::{Outbound, opening_level},
 };
 use tokio::time::{Duration, timeout};
@@ -13,9 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{error::Failed, listen, session::Session, wire::Wire};
 use crate::connector::{handshake, pool::Pooled, start::StartCell};
-
-/// How long the server may take to end a session.
-const ENDING: Duration = Duration::from_secs(2);
 
 /// How long the first call of a session waits for the answer to the standalone stream.
 const STREAM: Duration = Duration::from_millis(500);
@@ -74,6 +71,11 @@ impl Slot {
             && can_be_asked.into_iter().any(|name| capabilities.has(name))
     }
 
+    /// Returns a backoff for a stream that breaks.
+    pub(super) fn backoff(&self) -> Backoff {
+        self.wire.backoff()
+    }
+
     fn level(&self) -> MutexGuard<'_, Option<String>> {
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +99,7 @@ impl Pooled for Arc<Slot> {
                 .wire
                 .bare(HttpMethod::DELETE, &session.opener, &session.headers);
             // A server that cannot end sessions ends them by their age.
-            let _ = timeout(ENDING, ended).await;
+            let _ = timeout(self.wire.stop, ended).await;
         })
     }
 }

@@ -1,8 +1,11 @@
 //! One HTTP exchange with a server.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode,
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use mcp_core::{
-    ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
-    CredentialRetry, Error, ErrorKind, Request, UpstreamId,
+    Backoff, ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
+    CredentialRetry, Error, ErrorKind, Request, Timing, UpstreamId,
     http_client::{GuardedClient, HttpError, HttpErrorKind, moved_to},
 };
 use url::{Position, Url};
@@ -32,6 +35,9 @@ const HOPS: usize = 3;
 pub(super) struct Wire {
     pub(super) id: UpstreamId,
     pub(super) limit: usize,
+    /// How long the server may take to end a session.
+    pub(super) stop: Duration,
+    backoff: Backoff,
     url: Url,
     uri: Uri,
     /// The address as errors show it: without the query, which may hold a key.
@@ -85,6 +91,10 @@ impl Outgoing<'_> {
 }
 
 impl Wire {
+    pub(super) fn backoff(&self) -> Backoff {
+        self.backoff.clone()
+    }
+
     pub(super) fn new(
         id: UpstreamId,
         url: &Url,
@@ -92,6 +102,7 @@ impl Wire {
         credentials: Option<Arc<dyn CredentialProvider>>,
         mut headers: HeaderMap,
         limit: usize,
+        timing: &Timing,
     ) -> Result<Self, ConfigError> {
         let uri = url.as_str().parse().map_err(|_| {
             ConfigError::new(
@@ -116,6 +127,8 @@ impl Wire {
         Ok(Self {
             id,
             limit,
+            stop: timing.stop,
+            backoff: Backoff::new(timing.backoff_first, timing.backoff_longest),
             url: url.clone(),
             uri,
             shown: url[..Position::AfterPath].chars().take(256).collect(),

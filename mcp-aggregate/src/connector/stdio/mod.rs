@@ -2,7 +2,7 @@
 //!
 //! A process is started by the first call that needs it, runs for one [`SessionScope`], and is started again by
 //! the next call after it has ended. One that had run for some seconds is started again at once, one that ended sooner after a
-//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to 60 s. A start continues when the call
+//! backoff of at most 1 s, one that did not answer the handshake after a backoff of up to [`Timing::backoff_longest`]. A start continues when the call
 //! that caused it is dropped, and calls that come meanwhile share it.
 //!
 //! A process stops when its session ends, when it has been idle for a while, to make room at a bound, and when the connector is
@@ -27,11 +27,10 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use mcp_core::{Era, Error, Method, Request, Response, UpstreamId};
+use mcp_core::{Era, Error, Method, Request, Response, Timing, UpstreamId};
 use tower_service::Service;
 
 pub use self::{command::Command, processes::Processes};
@@ -56,8 +55,7 @@ struct Settings {
     command: Command,
     scope: SessionScope,
     limit: usize,
-    start: Duration,
-    idle: Duration,
+    timing: Timing,
     processes: Processes,
 }
 
@@ -70,15 +68,15 @@ impl StdioConnector {
             command,
             scope: SessionScope::PerPrincipal,
             limit: 16 << 20,
-            start: Duration::from_secs(60),
-            idle: Duration::from_secs(15 * 60),
+            timing: Timing::default(),
             processes: Processes::new(),
         };
         Self::with(settings, Turns::default())
     }
 
     fn with(settings: Settings, turns: Turns) -> Self {
-        let pool = Pool::new(settings.processes.allowance().clone(), settings.idle);
+        let idle = settings.timing.idle;
+        let pool = Pool::new(settings.processes.allowance().clone(), idle);
         Self(Arc::new(Shared {
             settings: Arc::new(settings),
             pool,
@@ -100,17 +98,10 @@ impl StdioConnector {
         self.change(|settings| settings.limit = bytes)
     }
 
-    /// Sets how long a process may take until it answers the handshake. Default is 60 s, since a package may
-    /// have to be installed first.
+    /// Sets the durations: [`Timing::start`], [`Timing::idle`], [`Timing::stop`] and the backoff are the connector's.
     #[must_use]
-    pub fn with_start_timeout(self, timeout: Duration) -> Self {
-        self.change(|settings| settings.start = timeout)
-    }
-
-    /// Sets after how long without a call a process is stopped. Default is 15 minutes.
-    #[must_use]
-    pub fn with_idle_timeout(self, timeout: Duration) -> Self {
-        self.change(|settings| settings.idle = timeout)
+    pub fn with_timing(self, timing: Timing) -> Self {
+        self.change(|settings| settings.timing = timing)
     }
 
     /// Sets the bounds that this connector shares with others. Default is bounds of its own.

@@ -63,7 +63,7 @@ impl Process {
         // Whatever fails from here on stops the process.
         let guard = started.stop.clone().drop_guard();
         let hands = timeout(
-            settings.start,
+            settings.timing.start,
             shake_hands(&started.pipe, settings, request),
         );
         let (era, discovered) = match hands.await {
@@ -167,6 +167,7 @@ impl Started {
             stop: stop.clone(),
             broken: broken.clone(),
             tail: tail.clone(),
+            grace: settings.timing.stop,
             ended,
             guard,
         };
@@ -199,7 +200,7 @@ impl Started {
         let said = self.tail.text();
         let message = format!(
             "the server did not answer the handshake within {:?}",
-            settings.start
+            settings.timing.start
         );
         Error::new(ErrorKind::NotSent, with_tail(message, &said))
     }

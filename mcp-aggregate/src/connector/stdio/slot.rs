@@ -7,15 +7,12 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use mcp_core::{Backoff, Error, ErrorKind, Request};
+use mcp_core::{Backoff, Error, ErrorKind, Request, Timing};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::{Process, Settings};
 use crate::connector::{handshake, pool::Pooled, start::StartCell};
-
-/// The shortest and the longest base of the backoff before a process is started again that did not start.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
 
 /// The longest backoff before a process is started again that had answered its handshake.
 const SERVED: Duration = Duration::from_secs(1);
@@ -48,10 +45,10 @@ struct Failure {
 impl ProcessSlot {
     pub(super) fn new(settings: Arc<Settings>, tasks: TaskTracker) -> Self {
         Self {
+            history: Arc::new(Mutex::new(History::new(&settings.timing))),
             settings,
             tasks,
             cell: StartCell::new(),
-            history: Arc::new(Mutex::new(History::new())),
         }
     }
 
@@ -94,9 +91,9 @@ impl ProcessSlot {
 }
 
 impl History {
-    fn new() -> Self {
+    fn new(timing: &Timing) -> Self {
         Self {
-            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            backoff: Backoff::new(timing.backoff_first, timing.backoff_longest),
             failure: None,
         }
     }
@@ -167,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_had_served_is_started_again_within_a_second_however_often_it_ends() {
-        let mut history = History::new();
+        let mut history = History::new(&Timing::default());
         for round in 0..10 {
             history.note_end(ended(Duration::from_millis(300)));
             let next = history.next_start().unwrap();
@@ -183,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_does_not_start_is_left_alone_for_longer_and_longer() {
-        let mut history = History::new();
+        let mut history = History::new(&Timing::default());
         let error = Error::new(ErrorKind::NotSent, "exit status: 3");
         let mut refused = 0;
         for _ in 0..12 {
@@ -191,7 +188,7 @@ mod tests {
             if let Err(later) = history.next_start() {
                 refused += 1;
                 assert!(later.message().contains("exit status: 3"), "{later}");
-                assert!(later.retry_after().unwrap() <= BACKOFF.1);
+                assert!(later.retry_after().unwrap() <= Timing::default().backoff_longest);
                 tokio::time::advance(later.retry_after().unwrap()).await;
                 assert!(history.next_start().is_ok());
             }

@@ -20,9 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{guard::Guarded, stderr::Tail};
 
-/// How long a process is given after its input was closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// How long what was sent SIGKILL may take to be gone.
 #[cfg(unix)]
 const VANISH: Duration = Duration::from_millis(500);
@@ -38,6 +35,8 @@ pub(super) struct Supervisor {
     pub(super) stop: CancellationToken,
     pub(super) broken: CancellationToken,
     pub(super) tail: Tail,
+    /// How long the process is given after its input was closed, and again after SIGTERM.
+    pub(super) grace: Duration,
     pub(super) ended: watch::Sender<Option<Instant>>,
     /// Ends the group when this program does. After the process is killed.
     pub(super) guard: Option<Guarded>,
@@ -47,11 +46,11 @@ impl Supervisor {
     pub(super) async fn run(mut self, stdout: ChildStdout, limit: usize) {
         let mut lines = Lines::new(stdout, limit);
         let stop = self.stop.clone();
-        let broken = self.broken.clone();
+        let (broken, grace) = (self.broken.clone(), self.grace);
         // What it has written before it stopped reading is still of use.
         let deaf = async move {
             broken.cancelled().await;
-            sleep(GRACE).await;
+            sleep(grace).await;
         };
         tokio::pin!(deaf);
         let reason = loop {
@@ -162,7 +161,7 @@ impl Supervisor {
     }
 
     async fn wait(&mut self) -> Option<ExitStatus> {
-        timeout(GRACE, self.child.wait()).await.ok()?.ok()
+        timeout(self.grace, self.child.wait()).await.ok()?.ok()
     }
 }
 

@@ -1,16 +1,16 @@
 //! `server/discover` and the lists.
 
-use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, shapes::Shape};
-use tokio::time::{Duration, timeout};
+use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, UpstreamId, shapes::Shape};
+use tokio::time::timeout;
 
 use super::Router;
-use crate::catalogue::{ListKind, Page};
+use crate::{
+    catalogue::{ListKind, Page, Snapshot},
+    gateway::{UpstreamState, core::Core},
+};
 
 /// The use of a cursor's seal.
 const USAGE: &str = "cursor";
-
-/// How long a client that connects waits for upstreams of several that are starting.
-const GREETING: Duration = Duration::from_secs(2);
 
 /// A place in a list: the page of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,8 @@ impl Position {
 }
 
 impl Router {
-    pub(super) async fn discover(&self) -> Result<Response, Error> {
+    pub(super) async fn discover(&self, request: &Request) -> Result<Response, Error> {
+        self.0.note_session(request);
         let graph = self.0.graph.load_full();
         // With one upstream its own capabilities are worth waiting for; of many those that are there answer.
         match graph.only() {
@@ -47,7 +48,8 @@ impl Router {
             None => {
                 let settled = graph.members().iter().map(|member| {
                     // One that did not list in its time is not waited for by every client.
-                    timeout(GREETING.min(member.patience()), member.settled())
+                    let settle = member.node.timing.settle;
+                    timeout(settle.min(member.patience()), member.settled())
                 });
                 futures_util::future::join_all(settled).await;
             }
@@ -64,7 +66,7 @@ impl Router {
         let visibility = request.visibility();
         let Some(position) = self.position(kind, &request)? else {
             let snapshot = self.0.snapshot(&request).await;
-            self.fails_as_a_whole(kind, &snapshot)?;
+            self.fails_as_a_whole(kind, &snapshot, &request)?;
             let page = snapshot.page(kind, 0, visibility, shape);
             let page = page.unwrap_or_else(|| Page {
                 json: Json::EMPTY_OBJECT,
@@ -120,7 +122,8 @@ impl Router {
     fn fails_as_a_whole(
         &self,
         kind: ListKind,
-        snapshot: &crate::catalogue::Snapshot,
+        snapshot: &Snapshot,
+        request: &Request,
     ) -> Result<(), Error> {
         let Some(only) = snapshot.only() else {
             return Ok(());
@@ -130,21 +133,28 @@ impl Router {
                 Some(error) if listing.list(kind).items.is_empty() => Err(error.clone()),
                 _ => Ok(()),
             },
-            None => {
-                let graph = self.0.graph.load();
-                let status = graph.only().map(|member| member.status());
-                let starting = || {
-                    Error::new(
-                        ErrorKind::Unavailable,
-                        "the upstream is still starting; list again later",
-                    )
-                    .with_upstream(only.node.id.clone())
-                };
-                Err(status
-                    .and_then(|status| status.error)
-                    .unwrap_or_else(starting))
-            }
+            None => Err(self.refusal(&only.node.id, request)),
         }
+    }
+
+    /// Says why an upstream that is not listed offers a client nothing.
+    fn refusal(&self, upstream: &UpstreamId, request: &Request) -> Error {
+        let graph = self.0.graph.load();
+        let member = graph.member(upstream);
+        let known = member.and_then(|member| Core::refusal(member, request));
+        known.unwrap_or_else(|| {
+            let (kind, text) = match member.map(|member| member.state()) {
+                Some(UpstreamState::Guarded) => (
+                    ErrorKind::Unauthenticated,
+                    "the upstream wants an authorization before it lists; list again once it is given",
+                ),
+                _ => (
+                    ErrorKind::Unavailable,
+                    "the upstream is still starting; list again later",
+                ),
+            };
+            Error::new(kind, text).with_upstream(upstream.clone())
+        })
     }
 }
 

@@ -54,7 +54,7 @@ impl Router {
             return self.list(kind, request).await;
         }
         match request.method().as_str() {
-            "server/discover" => self.discover().await,
+            "server/discover" => self.discover(&request).await,
             "ping" => Ok(Response::empty()),
             "tools/call" => self.call_named(ListKind::Tools, request).await,
             "prompts/get" => self.call_named(ListKind::Prompts, request).await,

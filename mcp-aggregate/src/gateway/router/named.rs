@@ -5,7 +5,10 @@ use std::sync::Arc;
 use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, mirror::Mirrors};
 
 use super::{Entered, Router, visible_places};
-use crate::catalogue::{Entry, ListKind, Snapshot, listed};
+use crate::{
+    catalogue::{Entry, ListKind, Snapshot, listed},
+    gateway::member::Member,
+};
 
 impl Router {
     pub(super) async fn call_named(
@@ -26,16 +29,21 @@ impl Router {
     /// Makes a call whose entry is not in the client's last snapshot, or whose node has left the graph since.
     async fn call_found(&self, kind: ListKind, request: Request) -> Result<Response, Error> {
         let name = request.name().unwrap_or_default();
-        let snapshot = self.0.snapshot(&request).await;
+        let graph = self.0.graph.load_full();
+        let concerns = |member: &Member| graph.naming.may_name(&member.node.id, name);
+        let snapshot = match graph.members().iter().all(|member| concerns(member)) {
+            true => self.0.snapshot(&request).await,
+            // No other upstream holds the call up.
+            false => self.0.snapshot_in_part(&request, &graph, concerns).await,
+        };
         if let Some(entry) = visible(&snapshot, kind, name, &request) {
             let entered = Self::enter(&entry.node)?;
             return self.call_entry(entry, entered, request).await;
         }
         // A single upstream whose names are public as they are decides for itself what it knows.
-        if let Some(only) = snapshot.only()
+        if let Some(only) = graph.only()
             && request.visibility().is_all()
         {
-            let graph = self.0.graph.load_full();
             if graph.naming.public_name(&only.node.id, name) == name {
                 return self.forward_to(&only.node, request).await;
             }

@@ -83,6 +83,7 @@ mod reply;
 mod rules;
 mod session;
 mod sessions;
+mod shares;
 mod stateless;
 mod table;
 
@@ -101,6 +102,7 @@ use http_body::Body;
 use http_body_util::LengthLimitError;
 use tower_service::Service;
 
+pub(crate) use self::shares::Shares;
 use self::{
     accept::Accepted,
     pulse::Pulse,
@@ -111,6 +113,8 @@ use self::{
     table::SessionTable,
 };
 pub use self::{body::ResponseBody, config::HttpConfig, table::PeerAddr};
+#[cfg(feature = "serve")]
+pub(crate) use self::{shares::Share, table::network};
 use super::lifecycle::{Lifecycle, Phase};
 use crate::{
     Era, Error, ErrorKind, ProtocolVersion, Seam,
@@ -126,6 +130,8 @@ struct Shared<S> {
     config: HttpConfig,
     table: Arc<SessionTable>,
     limits: Arc<SessionLimits>,
+    /// The open stateless subscriptions.
+    listeners: Arc<Shares<table::Owner>>,
     pulse: Pulse,
     lifecycle: Lifecycle,
 }
@@ -134,7 +140,7 @@ impl<S: Seam> HttpTransport<S> {
     /// Creates a Streamable HTTP transport for `service`.
     #[must_use]
     pub fn new(service: S, config: HttpConfig) -> Self {
-        let lifecycle = Lifecycle::default();
+        let lifecycle = Lifecycle::new(&config.timing);
         let (timing, bounds) = (&config.timing, &config.bounds);
         Self(Arc::new(Shared {
             service,
@@ -143,6 +149,7 @@ impl<S: Seam> HttpTransport<S> {
                 replay: ReplayLimits::new(timing, bounds),
                 streams: bounds.replay_streams.get(),
             }),
+            listeners: Shares::new(bounds.listeners_per_principal.get()),
             pulse: Pulse::new(timing.keep_alive, lifecycle.clone()),
             lifecycle,
             config,

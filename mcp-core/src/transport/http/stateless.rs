@@ -11,6 +11,8 @@ use super::{
     pulse::{Lapse, Pulse},
     reply::{self, HttpResponse},
     rules,
+    shares::Share,
+    table::{Owner, PeerAddr},
 };
 use crate::{
     Era, Error, ErrorKind, Method, Object, Principal, Request, Response, Seam,
@@ -50,7 +52,7 @@ pub(super) async fn post<S: Seam>(
         }
     };
     let admitted = admit(shared, parts, accepted, &method, params);
-    let (request, in_flight) = match admitted {
+    let (request, held) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             let status = match error.status(Era::Stateless) {
@@ -62,15 +64,21 @@ pub(super) async fn post<S: Seam>(
     };
     let origin = Origin::new(id, &method);
     let running = Running {
-        exchange: Exchange::start(&shared.service, request, false),
+        exchange: Exchange::start_within(shared.lifecycle.stall(), &shared.service, request, false),
         origin,
         pulse: shared.pulse.clone(),
-        _in_flight: in_flight,
+        _held: held,
     };
     match accepted.events {
         true => running.into_response(accepted).await,
         false => running.into_json(accepted).await,
     }
+}
+
+/// What a call holds until it has ended.
+enum Held {
+    InFlight { _guard: InFlight },
+    Listener { _share: Share<Owner> },
 }
 
 /// Checks a request by the rules of the revision. A subscription does not count as a call in flight: it ends when the
@@ -81,13 +89,19 @@ fn admit<S: Seam>(
     accepted: Accepted,
     method: &Method,
     params: Option<Object>,
-) -> Result<(Request, Option<InFlight>), Error> {
+) -> Result<(Request, Held), Error> {
     let headers: &HeaderMap = &parts.headers;
     let client = rules::read_client(headers, params.as_ref())?;
     stateless::check_method(method)?;
     rules::check_mirrors(headers, method, params.as_ref())?;
     let mirrored = rules::param_headers(headers)?;
-    let in_flight = match *method {
+    let caller = Caller::of(&parts.extensions);
+    let principal = match (&caller.principal, shared.config.single_user) {
+        (Some(principal), _) => principal.clone(),
+        (None, true) => Principal::local(),
+        (None, false) => Principal::anonymous(),
+    };
+    let held = match *method {
         Method::SUBSCRIPTIONS_LISTEN if !accepted.events => {
             return Err(Error::new(
                 ErrorKind::InvalidRequest,
@@ -97,18 +111,22 @@ fn admit<S: Seam>(
         }
         Method::SUBSCRIPTIONS_LISTEN => {
             shared.lifecycle.check()?;
-            None
+            let owner = Owner::new(&principal, parts.extensions.get::<PeerAddr>().copied());
+            let share = shared.listeners.take(owner);
+            let share = share.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Overloaded,
+                    "too many subscriptions are open; end one (`listeners_per_principal`)",
+                )
+            })?;
+            Held::Listener { _share: share }
         }
-        _ => Some(shared.lifecycle.begin()?),
-    };
-    let caller = Caller::of(&parts.extensions);
-    let principal = match (&caller.principal, shared.config.single_user) {
-        (Some(principal), _) => principal.clone(),
-        (None, true) => Principal::local(),
-        (None, false) => Principal::anonymous(),
+        _ => Held::InFlight {
+            _guard: shared.lifecycle.begin()?,
+        },
     };
     let request = client.request(method.clone(), params, principal)?;
-    Ok((caller.state(request).with_mirrored(mirrored), in_flight))
+    Ok((caller.state(request).with_mirrored(mirrored), held))
 }
 
 /// A call on its way.
@@ -116,7 +134,7 @@ struct Running {
     exchange: Exchange,
     origin: Origin,
     pulse: Pulse,
-    _in_flight: Option<InFlight>,
+    _held: Held,
 }
 
 impl Running {

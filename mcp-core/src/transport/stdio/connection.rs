@@ -1,12 +1,19 @@
 //! One client: its session, its calls and what is written to it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Duration, timeout},
+    time::{Duration, sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
 };
 
 use super::{StdioConfig, StdioTransport, WAITING};
@@ -63,6 +70,12 @@ pub(super) struct Connection<S> {
     lifecycle: Lifecycle,
     calls: Arc<Calls>,
     session: Arc<OnceLock<Arc<Session>>>,
+    /// Cancelled once the session that is being opened is there, or is not to be.
+    opening: CancellationToken,
+    /// What the client has sent behind `initialize` without waiting for its answer.
+    held: Option<Line>,
+    /// The tasks that owe an answer. Subscriptions are none: they last as long as the client listens.
+    answering: TaskTracker,
     outbox: Outbox,
     /// Notifications of the client on their way to the stack, in order.
     notifications: mpsc::Sender<Request>,
@@ -98,6 +111,9 @@ impl<S: Seam> Connection<S> {
             service,
             calls: Calls::new(config.bounds.calls_per_session.get()),
             session: Arc::default(),
+            opening: ended(),
+            held: None,
+            answering: TaskTracker::new(),
             outbox: Outbox {
                 messages,
                 stall: config.timing.stall,
@@ -119,6 +135,17 @@ impl<S: Seam> Connection<S> {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         // What is left is dropped.
         let _ = timeout(flush, all).await;
+        self.take_held().await;
+    }
+
+    /// Answers what the client has sent before it closed its end, for as long as answers may take to be written.
+    pub(super) async fn finish(&mut self, writing: &mut JoinSet<io::Result<()>>) -> io::Result<()> {
+        self.answering.close();
+        tokio::select! {
+            () = self.answering.wait() => Ok(()),
+            () = sleep(self.config.timing.flush) => Ok(()),
+            written = super::written(writing) => written,
+        }
     }
 
     /// Drops all calls. What is written already stays to be read.
@@ -126,7 +153,28 @@ impl<S: Seam> Connection<S> {
         self.tasks.shutdown().await;
     }
 
+    /// Returns whether a line waits for the session to be opened. None is to be taken before it.
+    pub(super) fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Waits until the session that is being opened is there, or is not to be.
+    pub(super) fn opened(&self) -> WaitForCancellationFutureOwned {
+        self.opening.clone().cancelled_owned()
+    }
+
+    /// Takes the line that has waited for the session.
+    pub(super) async fn take_held(&mut self) {
+        if let Some(line) = self.held.take() {
+            self.take(line).await;
+        }
+    }
+
     pub(super) async fn take(&mut self, line: Line) {
+        if !self.opening.is_cancelled() && belongs_to_session(&line) {
+            self.held = Some(line);
+            return;
+        }
         let Line::Whole(line) = line else {
             let error = Error::new(
                 ErrorKind::TooLarge,
@@ -185,7 +233,11 @@ impl<S: Seam> Connection<S> {
             return match self.stateless(&id, &method, params) {
                 Ok(call) => {
                     let (origin, outbox) = (Origin::new(id, &method), self.outbox.clone());
-                    self.tasks.spawn(run_stateless(call, origin, outbox));
+                    let owed = (!origin.subscription).then(|| self.answering.token());
+                    self.tasks.spawn(async move {
+                        run_stateless(call, origin, outbox).await;
+                        drop(owed);
+                    });
                 }
                 Err(error) => {
                     let text = jsonrpc::write_error(Some(&id), &error.to_rpc(Era::Stateless));
@@ -204,12 +256,13 @@ impl<S: Seam> Connection<S> {
             }
             (Some(session), method) => match session.call(&self.service, &id, method, params) {
                 Ok(call) => {
-                    let outbox = self.outbox.clone();
+                    let (outbox, owed) = (self.outbox.clone(), self.answering.token());
                     self.tasks.spawn(async move {
                         let run = outlet::run(&session, call, &id, None, &outbox);
                         if let Ok(answer) = run.await {
                             outbox.push(answer).await;
                         }
+                        drop(owed);
                     });
                 }
                 Err(error) => self.refuse(Some(&id), &error).await,
@@ -255,6 +308,8 @@ impl<S: Seam> Connection<S> {
         let session = Session::new(key, self.config.principal.clone(), opening, limits);
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
         let place = Arc::clone(&self.session);
+        self.opening = CancellationToken::new();
+        let done = (self.opening.clone().drop_guard(), self.answering.token());
         self.tasks.spawn(async move {
             let Some(opened) = cancellation.answer(session.open(&service)).await else {
                 return;
@@ -270,6 +325,7 @@ impl<S: Seam> Connection<S> {
             drop(cancellation);
             let text = text::answer(&id, answer, Era::Session);
             outbox.push(text.into()).await;
+            drop(done);
         });
     }
 
@@ -280,6 +336,7 @@ impl<S: Seam> Connection<S> {
             Err(error) => return self.refuse(Some(&id), &error).await,
         };
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
+        let owed = self.answering.token();
         self.tasks.spawn(async move {
             let standalone = Arc::new(outbox.clone());
             let work = session.answer(&service, &method, params, &standalone);
@@ -289,6 +346,7 @@ impl<S: Seam> Connection<S> {
                 let text = text::answer(&id, answer, Era::Session);
                 outbox.push(text.into()).await;
             }
+            drop(owed);
         });
     }
 
@@ -317,6 +375,7 @@ impl<S: Seam> Connection<S> {
             return self.refuse(None, &error).await;
         }
         let (service, outbox) = (self.service.clone(), self.outbox.clone());
+        let owed = self.answering.token();
         self.tasks.spawn(async move {
             let standalone = Arc::new(outbox.clone());
             let messages = messages.into_iter();
@@ -328,7 +387,31 @@ impl<S: Seam> Connection<S> {
             if answers.iter().any(Option::is_some) {
                 outbox.push(outlet::array(answers)).await;
             }
+            drop(owed);
         });
+    }
+}
+
+fn ended() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
+}
+
+/// Whether a line can only be understood in a session. What cannot be read is refused at once.
+fn belongs_to_session(line: &Line) -> bool {
+    let Line::Whole(line) = line else {
+        return false;
+    };
+    let line = text::without_mark(line.clone());
+    if line.trim_ascii_start().starts_with(b"[") {
+        return true;
+    }
+    match Message::parse(&line) {
+        Ok(Message::Request(_, Method::INITIALIZE | Method::PING, _)) => false,
+        Ok(Message::Request(_, _, params)) => !stateless::is_named(params.as_ref()),
+        Ok(Message::Notification(Method::CANCELLED, _)) | Err(_) => false,
+        Ok(_) => true,
     }
 }
 

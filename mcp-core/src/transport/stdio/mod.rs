@@ -124,8 +124,8 @@ impl<S: Seam> StdioTransport<S> {
     pub fn new(service: S, config: StdioConfig) -> Self {
         Self {
             service,
+            lifecycle: Lifecycle::new(&config.timing),
             config,
-            lifecycle: Lifecycle::default(),
         }
     }
 
@@ -170,26 +170,34 @@ impl<S: Seam> StdioTransport<S> {
                     connection.close().await;
                     break Ok(());
                 }
-                line = lines.next() => match line {
+                () = connection.opened(), if connection.holds() => connection.take_held().await,
+                line = lines.next(), if !connection.holds() => match line {
                     Ok(Some(line)) => connection.take(line).await,
-                    Ok(None) => break Ok(()),
+                    Ok(None) => break connection.finish(&mut writing).await,
                     Err(error) => break Err(error),
                 },
                 Some(_) = connection.tasks.join_next(), if !connection.tasks.is_empty() => {}
-                Some(written) = writing.join_next() => {
-                    break written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-                }
+                written = written(&mut writing) => break written,
             }
         };
         connection.end().await;
         let flush = self.config.timing.flush;
-        if let Ok(Some(Ok(written))) = timeout(flush, writing.join_next()).await {
+        if let Ok(written) = timeout(flush, written(&mut writing)).await {
             end = end.and(written);
         }
         match end {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             end => end,
         }
+    }
+}
+
+/// Waits until nothing is written any more: the client is gone, or the last sender.
+async fn written(writing: &mut JoinSet<io::Result<()>>) -> io::Result<()> {
+    match writing.join_next().await {
+        Some(Ok(written)) => written,
+        Some(Err(panic)) => Err(io::Error::other(panic)),
+        None => Ok(()),
     }
 }
 
