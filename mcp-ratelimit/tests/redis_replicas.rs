@@ -9,7 +9,9 @@ use std::time::Duration;
 use mcp_core::store::{Namespace, RedisConfig, RedisConnection, RedisStore, StateStore};
 use mcp_core::testing::RedisServer;
 use mcp_core::{Error, ErrorKind, Json, Method, Principal, Request, Response, Seam};
-use mcp_ratelimit::breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerState, SharedBreaker};
+use mcp_ratelimit::breaker::{
+    Breaker, BreakerConfig, BreakerLayer, BreakerState, SharedBreaker, Sharing,
+};
 use mcp_ratelimit::cache::CacheLayer;
 use mcp_ratelimit::rate_limit::shared::{SharedLimiter, WhenAway};
 use mcp_ratelimit::rate_limit::{Limit, Quota};
@@ -204,7 +206,12 @@ async fn breakers_tell_each_other_over_redis_and_do_without_it() {
     let url = server.url();
     let link = |breaker: &Breaker| {
         let namespace = Namespace::new("breakers").unwrap();
-        SharedBreaker::start(breaker.clone(), store(&url), namespace, ms(400), ms(20))
+        SharedBreaker::start(
+            breaker.clone(),
+            store(&url),
+            namespace,
+            Sharing::new(ms(400)).with_interval(ms(20)),
+        )
     };
     let (one, two) = (breaker(), breaker());
     let links = [link(&one), link(&two)];
