@@ -21,7 +21,7 @@ const MAX_FAULT: usize = 200;
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct ValidateLayer {
-    source: Arc<dyn SchemaSource>,
+    source: Option<Arc<dyn SchemaSource>>,
     shelf: Arc<Shelf>,
     max_bytes: usize,
     max_depth: usize,
@@ -29,8 +29,18 @@ pub struct ValidateLayer {
 }
 
 impl ValidateLayer {
-    /// Checks arguments and results, up to 1 MiB and 64 levels each.
+    /// Checks arguments and results by the schemas of a source, up to 1 MiB and 64 levels each.
     pub fn new(source: Arc<dyn SchemaSource>) -> Self {
+        Self::by(Some(source))
+    }
+
+    /// Checks arguments and results by the schemas that each call carries ([`Request::schemas`]), as it does around
+    /// `mcp_core::rmcp3::serve`. Calls that carry none pass.
+    pub fn by_request() -> Self {
+        Self::by(None)
+    }
+
+    fn by(source: Option<Arc<dyn SchemaSource>>) -> Self {
         Self {
             source,
             shelf: Arc::default(),
@@ -85,7 +95,7 @@ impl ValidateLayer {
             );
             return Err(Error::new(ErrorKind::InvalidParams, message));
         }
-        let compiled = self.shelf.get(&*self.source, request);
+        let compiled = self.shelf.get(self.source.as_deref(), request);
         if let Some(schema) = compiled
             .as_ref()
             .and_then(|compiled| compiled.input.as_ref())

@@ -10,7 +10,7 @@
 //!    bounded number of steps back. A pattern that cannot be used is left out; it is logged and listed by
 //!    [`ValidateLayer::problems`], as is a schema that cannot be used as a whole.
 //!
-//! Schemas come from a [`SchemaSource`](mcp_core::SchemaSource) and are compiled once for each generation of its catalogue. Put this
+//! Schemas come from a [`SchemaSource`](mcp_core::SchemaSource) or with the call ([`ValidateLayer::by_request`]) and are compiled once for each generation of its catalogue. Put this
 //! layer inside of policy and outside of anything that costs something.
 //!
 //! # Examples

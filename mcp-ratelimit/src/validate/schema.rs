@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonschema::Validator;
-use mcp_core::{Json, Request, SchemaSource};
+use mcp_core::{Json, Request, SchemaSource, ToolSchemas};
 
 use super::compile::{Made, compile};
 
@@ -47,12 +47,15 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn get(
         &self,
-        source: &dyn SchemaSource,
+        source: Option<&dyn SchemaSource>,
         request: &Request,
     ) -> Option<Arc<Compiled>> {
         let upstream = request.upstream().map_or("", |upstream| upstream.as_str());
         let key: Tool = (Box::from(upstream), Box::from(request.tool()?));
-        let generation = source.generation();
+        let generation = match source {
+            Some(source) => source.generation(),
+            None => request.schemas()?.generation,
+        };
         let held = self
             .compiled
             .read()
@@ -62,7 +65,10 @@ impl Shelf {
         if let Some(held) = held.filter(|held| held.generation == generation) {
             return Some(held);
         }
-        let schemas = source.schemas(request)?;
+        let schemas = match source {
+            Some(source) => source.schemas(request)?,
+            None => ToolSchemas::clone(request.schemas()?),
+        };
         let mut problems = Vec::new();
         let mut make = |schema: Option<&Json>, which| {
             let Made { validator, faults } = compile(schema?);

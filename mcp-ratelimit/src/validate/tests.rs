@@ -234,3 +234,27 @@ async fn a_pattern_that_goes_back_and_forth_ends() {
     let long = format!(r#"{{"s":"{}b"}}"#, "a".repeat(5000));
     assert!(call(&layer, "t", &long, "{}").await.is_err());
 }
+
+#[tokio::test]
+async fn a_call_may_carry_its_own_schemas() {
+    let layer = ValidateLayer::by_request();
+    let service = layer.layer(service_fn(|_: Request| async {
+        Ok::<_, Error>(Response::empty())
+    }));
+    let ask = async |n: &str, schema: Option<(u64, &str)>| {
+        let params = Json::parse(format!(r#"{{"name":"t","arguments":{{"n":{n}}}}}"#)).unwrap();
+        let mut request = Request::new(Method::TOOLS_CALL, Some(params)).unwrap();
+        if let Some((generation, schema)) = schema {
+            let schema = Json::parse(schema.to_owned()).unwrap();
+            request =
+                request.with_schemas(Arc::new(ToolSchemas::new(generation, Some(schema), None)));
+        }
+        service.clone().oneshot(request).await.is_ok()
+    };
+    let number = r#"{"properties":{"n":{"type":"integer"}}}"#;
+    let text = r#"{"properties":{"n":{"type":"string"}}}"#;
+    assert!(ask("1", Some((1, number))).await && !ask("\"a\"", Some((1, number))).await);
+    // The tool has changed.
+    assert!(!ask("1", Some((2, text))).await && ask("\"a\"", Some((2, text))).await);
+    assert!(ask("1", None).await && ask("\"a\"", None).await);
+}
