@@ -26,6 +26,15 @@
 //! | `test-util` | a real authorization server for tests | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(
+    feature = "audit",
+    feature = "edge",
+    feature = "policy",
+    feature = "server"
+))]
+#[macro_use]
+mod wrap;
+
 #[cfg(feature = "server")]
 mod alive;
 #[cfg(feature = "audit")]

@@ -104,15 +104,7 @@ struct State {
 }
 
 impl<S> ConsentService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S: Seam> Service<Request> for ConsentService<S> {

@@ -53,20 +53,7 @@ pub struct ResourceServerService<S> {
 }
 
 impl<S> ResourceServerService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S, Q, B> Service<Request<Q>> for ResourceServerService<S>
