@@ -22,6 +22,7 @@
 //! | `policy` | roles, scopes, chains, explanations | no |
 //! | `audit` | hash-chained file, tracing, layer, verifier | no |
 //! | `session` | sessions of people | no |
+//! | `users` | accounts of people: passwords, second factors, roles, tokens; with `axum` routes to log in | no |
 //! | `edge` | cross-origin rules, limits on attempts | no |
 //! | `test-util` | a real authorization server for tests | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -72,6 +73,8 @@ pub mod server;
 pub mod session;
 #[cfg(feature = "test-util")]
 pub mod testing;
+#[cfg(feature = "users")]
+pub mod users;
 #[cfg(feature = "vault")]
 pub mod vault;
 #[cfg(feature = "server")]
