@@ -20,6 +20,7 @@
 //! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
 //! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
 //! | `policy` | roles, scopes, chains, explanations | no |
+//! | `approval` | holding calls until a person approves exactly them | no |
 //! | `audit` | hash-chained file, tracing, layer, verifier | no |
 //! | `session` | sessions of people | no |
 //! | `users` | accounts of people: passwords, second factors, roles, tokens; with `axum` routes to log in | no |
@@ -28,6 +29,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(
+    feature = "approval",
     feature = "audit",
     feature = "edge",
     feature = "policy",
@@ -38,6 +40,8 @@ mod wrap;
 
 #[cfg(feature = "server")]
 mod alive;
+#[cfg(feature = "approval")]
+pub mod approval;
 #[cfg(feature = "audit")]
 pub mod audit;
 mod challenge;
@@ -62,11 +66,13 @@ mod jwt;
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
-#[cfg(any(feature = "oauth", feature = "session"))]
+#[cfg(any(feature = "approval", feature = "oauth", feature = "session"))]
 mod owner;
 #[cfg(feature = "policy")]
 pub mod policy;
 mod scopes;
+#[cfg(any(feature = "approval", feature = "consent"))]
+mod seal;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "session")]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use mcp_auth::{
+    approval::ApprovalLayer,
     audit::AuditLayer,
     consent::{AuthenticateLayer, ConsentLayer},
     edge::AttemptLayer,
@@ -258,6 +259,12 @@ async fn audit() {
 async fn policy() {
     let engine = Arc::new(Rbac::builder().build());
     contract(&PolicyLayer::new(engine), &SEAM);
+}
+
+#[tokio::test]
+async fn approval() {
+    let store = Arc::new(MemoryStore::default());
+    contract(&ApprovalLayer::new(store, &Secret::new("a secret")), &SEAM);
 }
 
 #[tokio::test]

@@ -16,8 +16,7 @@ use tower::ServiceExt as _;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::seal::Sealer;
-use crate::oauth::Manager;
+use crate::{oauth::Manager, seal::Sealer};
 
 /// The key of our question among the input requests of a result.
 const QUESTION: &str = "mcp-auth-consent";

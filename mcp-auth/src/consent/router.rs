@@ -27,12 +27,12 @@ use super::{
     browser::{BrowserGuard, Standing},
     host::{check_host, hosts_of},
     pages::{self, Question},
-    seal::Sealer,
 };
 use crate::{
     edge::AttemptLayer,
     net,
     oauth::{Manager, OAuthError, Ticket, random},
+    seal::Sealer,
 };
 
 /// The pages and endpoints by which users authorise in their browsers.
