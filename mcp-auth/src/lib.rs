@@ -23,6 +23,7 @@
 //! | `approval` | holding calls until a person approves exactly them | no |
 //! | `audit` | hash-chained file, tracing, layer, verifier | no |
 //! | `session` | sessions of people | no |
+//! | `plugin` | what plugins need to log in: descriptions, forms, the vault | no |
 //! | `users` | accounts of people: passwords, second factors, roles, tokens; with `axum` routes to log in | no |
 //! | `edge` | cross-origin rules, limits on attempts | no |
 //! | `test-util` | a real authorization server for tests | no |
@@ -68,6 +69,8 @@ mod net;
 pub mod oauth;
 #[cfg(any(feature = "approval", feature = "oauth", feature = "session"))]
 mod owner;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 #[cfg(feature = "policy")]
 pub mod policy;
 mod scopes;
