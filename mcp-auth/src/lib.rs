@@ -97,3 +97,8 @@ pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the programs of the guide.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../docs/auth.md")]
+struct Guide;
