@@ -1,12 +1,16 @@
 //! Finding an authorization server's endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mcp_core::http_client::HttpClient;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::net::{self, FetchError};
+
+/// How long metadata are kept that do not say for how long they are fresh, and how long at most.
+const LIFETIME: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// What an authorization server says about itself (RFC 8414, section 2).
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -15,20 +19,28 @@ pub struct ServerMetadata {
     /// The issuer, exactly as written.
     pub issuer: String,
     /// Where the user gives an authorisation.
+    #[serde(default, deserialize_with = "address")]
     pub authorization_endpoint: Option<Url>,
     /// Where tokens are issued.
+    #[serde(default, deserialize_with = "address")]
     pub token_endpoint: Option<Url>,
     /// Where the signing keys are.
+    #[serde(default, deserialize_with = "address")]
     pub jwks_uri: Option<Url>,
     /// Where clients register themselves (RFC 7591).
+    #[serde(default, deserialize_with = "address")]
     pub registration_endpoint: Option<Url>,
     /// Where tokens are revoked (RFC 7009).
+    #[serde(default, deserialize_with = "address")]
     pub revocation_endpoint: Option<Url>,
     /// Where opaque tokens are looked up (RFC 7662).
+    #[serde(default, deserialize_with = "address")]
     pub introspection_endpoint: Option<Url>,
     /// Where a device asks for a code (RFC 8628).
+    #[serde(default, deserialize_with = "address")]
     pub device_authorization_endpoint: Option<Url>,
     /// Where facts about the user are (OpenID Connect Core, section 5.3).
+    #[serde(default, deserialize_with = "address")]
     pub userinfo_endpoint: Option<Url>,
     /// The scopes there are.
     pub scopes_supported: Option<Vec<String>>,
@@ -44,6 +56,14 @@ pub struct ServerMetadata {
     /// Whether a client may be named by the address of its document.
     #[serde(default)]
     pub client_id_metadata_document_supported: bool,
+}
+
+/// Reads an address; an empty text stands for none, as some servers write it.
+fn address<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Url>, D::Error> {
+    let text = Option::<String>::deserialize(reader)?;
+    let text = text.filter(|text| !text.trim().is_empty());
+    text.map(|text| Url::parse(&text).map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 impl ServerMetadata {
@@ -75,6 +95,14 @@ impl ServerMetadata {
     pub fn has_s256(&self) -> bool {
         let methods = self.code_challenge_methods_supported.as_ref();
         methods.is_some_and(|methods| methods.iter().any(|method| method == "S256"))
+    }
+
+    /// Leaves out the lists that nothing asks after once the user has been sent to the server.
+    #[cfg(feature = "oauth")]
+    pub(crate) fn without_lists(mut self) -> Self {
+        self.scopes_supported = None;
+        self.grant_types_supported = None;
+        self
     }
 
     /// Returns the endpoints that are there.
@@ -150,22 +178,35 @@ pub async fn discover(
     client: &Arc<dyn HttpClient>,
     issuer: &str,
 ) -> Result<ServerMetadata, DiscoveryError> {
+    Ok(fetch(client, issuer).await?.0)
+}
+
+/// Fetches the metadata, and says for how long they are fresh.
+async fn fetch(
+    client: &Arc<dyn HttpClient>,
+    issuer: &str,
+) -> Result<(ServerMetadata, Duration), DiscoveryError> {
     let bad = || DiscoveryError::Issuer(issuer.chars().take(256).collect());
     let url = Url::parse(issuer).map_err(|_| bad())?;
     if !net::is_secure(&url) || url.query().is_some() || url.fragment().is_some() {
         return Err(bad());
     }
     let mut last = None;
+    // A place that does not answer now may be the one that counts, so that the silence of the others proves nothing.
+    let mut unanswered = None;
     for place in places(&url) {
         let answer = match net::get(client, &place).await {
             Ok(answer) => answer,
-            Err(error) if error.is_transient() => return Err(error.into()),
+            Err(error) if error.is_transient() => {
+                unanswered = unanswered.or(Some(error));
+                continue;
+            }
             Err(error) => {
                 last = Some(error);
                 continue;
             }
         };
-        let metadata: ServerMetadata = match serde_json::from_slice(&answer.body) {
+        let metadata: ServerMetadata = match serde_json::from_slice(answer.json()) {
             Ok(metadata) => metadata,
             // Some servers answer every path with a page.
             Err(_) => {
@@ -173,9 +214,82 @@ pub async fn discover(
                 continue;
             }
         };
-        return check(metadata, issuer);
+        let fresh = net::max_age(&answer.headers).map_or(LIFETIME, |age| age.min(LONGEST));
+        return Ok((check(metadata, issuer)?, fresh));
     }
-    Err(last.map_or_else(bad, DiscoveryError::Fetch))
+    Err(unanswered.or(last).map_or_else(bad, DiscoveryError::Fetch))
+}
+
+/// The metadata of authorization servers, each kept for as long as it says. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Directory {
+    http: Arc<dyn HttpClient>,
+    known: moka::sync::Cache<String, Known>,
+}
+
+#[derive(Clone)]
+struct Known {
+    metadata: Arc<ServerMetadata>,
+    fresh: Duration,
+}
+
+/// Ends what is known by its own lifetime.
+struct Ends;
+
+impl moka::Expiry<String, Known> for Ends {
+    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
+    fn expire_after_create(
+        &self,
+        _: &String,
+        known: &Known,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(known.fresh)
+    }
+
+    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
+    fn expire_after_update(
+        &self,
+        _: &String,
+        known: &Known,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(known.fresh)
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(http: Arc<dyn HttpClient>) -> Self {
+        Self {
+            http,
+            known: moka::sync::Cache::builder()
+                .max_capacity(1000)
+                .expire_after(Ends)
+                .build(),
+        }
+    }
+
+    /// As [`discover`], from memory while the document is fresh.
+    pub(crate) async fn discover(&self, issuer: &str) -> Result<ServerMetadata, DiscoveryError> {
+        if let Some(known) = self.known.get(issuer) {
+            return Ok(ServerMetadata::clone(&known.metadata));
+        }
+        let (metadata, fresh) = fetch(&self.http, issuer).await?;
+        if !fresh.is_zero() {
+            let known = Known {
+                metadata: Arc::new(metadata.clone()),
+                fresh,
+            };
+            self.known.insert(issuer.to_owned(), known);
+        }
+        Ok(metadata)
+    }
+
+    /// Forgets an issuer whose endpoints do not work any more.
+    pub(crate) fn forget(&self, issuer: &str) {
+        self.known.invalidate(issuer);
+    }
 }
 
 /// Returns whether two issuers are the same: equal, or different only by the slash that is an empty path
@@ -204,7 +318,47 @@ fn check(metadata: ServerMetadata, issuer: &str) -> Result<ServerMetadata, Disco
 
 #[cfg(test)]
 mod tests {
+    use mcp_core::http_client::{HttpError, ResponseBody};
+
     use super::*;
+
+    /// Answers each path by a status and a text.
+    #[derive(Debug)]
+    struct Site(Vec<(&'static str, u16, String)>);
+
+    #[async_trait::async_trait]
+    impl HttpClient for Site {
+        async fn send(
+            &self,
+            request: http::Request<bytes::Bytes>,
+        ) -> Result<http::Response<ResponseBody>, HttpError> {
+            let path = request.uri().path().to_owned();
+            let found = self.0.iter().find(|(own, ..)| *own == path);
+            let (status, text) = found.map_or((404, ""), |(_, status, text)| (*status, text));
+            let body = bytes::Bytes::from(text.to_owned());
+            let mut response = http::Response::new(body.into());
+            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            Ok(response)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_in_trouble_does_not_hide_the_next_and_its_silence_proves_nothing() {
+        let document = "\u{feff}{\"issuer\":\"https://as.example\"}".to_owned();
+        let oauth = "/.well-known/oauth-authorization-server";
+        let openid = "/.well-known/openid-configuration";
+        let found = async |places: Vec<(&'static str, u16, String)>| {
+            let client: Arc<dyn HttpClient> = Arc::new(Site(places));
+            discover(&client, "https://as.example").await
+        };
+        let both = vec![(oauth, 500, String::new()), (openid, 200, document)];
+        assert!(found(both).await.is_ok());
+        let error = found(vec![(oauth, 503, String::new())]).await.unwrap_err();
+        let DiscoveryError::Fetch(error) = error else {
+            panic!("{error}");
+        };
+        assert!(error.is_transient(), "{error}");
+    }
 
     #[test]
     fn check_19_places_are_tried_in_the_order_of_the_specification() {

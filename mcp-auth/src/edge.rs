@@ -189,6 +189,10 @@ pub struct AttemptService<S> {
     layer: AttemptLayer,
 }
 
+impl<S> AttemptService<S> {
+    inner_service!();
+}
+
 impl<S, Q, B> Service<Request<Q>> for AttemptService<S>
 where
     S: Service<Request<Q>, Response = Response<B>>,

@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::header;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
@@ -102,7 +101,8 @@ fn signature_algorithm(algorithm: KeyAlgorithm) -> Option<Algorithm> {
 
 #[derive(Default)]
 struct KeySet {
-    by_id: HashMap<String, Arc<Key>>,
+    /// Keys of one id differ in their type (RFC 7517, section 4.5).
+    by_id: HashMap<String, Vec<Arc<Key>>>,
     without_id: Vec<Arc<Key>>,
     fetched: Option<Instant>,
     fresh_for: Duration,
@@ -112,10 +112,13 @@ impl KeySet {
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
         let fits = |key: &&Arc<Key>| key.allows(algorithm);
         match id {
-            Some(id) => self.by_id.get(id).filter(fits).cloned(),
+            Some(id) => {
+                let all = self.by_id.get(id).map(Vec::as_slice).unwrap_or_default();
+                all.iter().rfind(fits).cloned()
+            }
             // Without an id a key is only chosen if there is no choice.
             None => {
-                let mut all = self.by_id.values().chain(&self.without_id).filter(fits);
+                let mut all = self.all().filter(fits);
                 let first = all.next()?;
                 all.next().is_none().then(|| Arc::clone(first))
             }
@@ -123,7 +126,7 @@ impl KeySet {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Key>> {
-        self.by_id.values().chain(&self.without_id)
+        self.by_id.values().flatten().chain(&self.without_id)
     }
 
     /// Reads a document (RFC 7517, section 5), taking over the keys that were there before.
@@ -140,7 +143,7 @@ impl KeySet {
                 },
             };
             match id {
-                Some(id) => drop(set.by_id.insert(id, key)),
+                Some(id) => set.by_id.entry(id).or_default().push(key),
                 None => set.without_id.push(key),
             }
         }
@@ -325,13 +328,7 @@ impl KeySource {
 
 /// How long a document stays fresh: 80 % of `max-age`, from 5 minutes to 24 hours.
 fn freshness(headers: &http::HeaderMap) -> Duration {
-    let max_age = headers
-        .get(header::CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok())
-        .into_iter()
-        .flat_map(|value| value.split(','))
-        .find_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u64>().ok())
-        .unwrap_or(300);
+    let max_age = net::max_age(headers).map_or(300, |age| age.as_secs());
     Duration::from_secs((max_age / 5).saturating_mul(4).clamp(300, 24 * 3600))
 }
 

@@ -9,6 +9,7 @@
 //! | Name | Adds | Default |
 //! |---|---|---|
 //! | `server` | OAuth resource server: tokens, introspection, API keys, metadata, challenges | no |
+//! | `axum` | the metadata document as routes of an axum router | no |
 //! | `mtls` | identity from client certificates, and a TLS listener for axum | no |
 //! | `vault` | secrets sealed in a store, with a key ring and key providers | no |
 //! | `redb` | the vault in a file of its own | no |
@@ -19,14 +20,29 @@
 //! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
 //! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
 //! | `policy` | roles, scopes, chains, explanations | no |
+//! | `approval` | holding calls until a person approves exactly them | no |
 //! | `audit` | hash-chained file, tracing, layer, verifier | no |
 //! | `session` | sessions of people | no |
+//! | `plugin` | what plugins need to log in: descriptions, forms, the vault | no |
+//! | `users` | accounts of people: passwords, second factors, roles, tokens; with `axum` routes to log in | no |
 //! | `edge` | cross-origin rules, limits on attempts | no |
 //! | `test-util` | a real authorization server for tests | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(
+    feature = "approval",
+    feature = "audit",
+    feature = "edge",
+    feature = "policy",
+    feature = "server"
+))]
+#[macro_use]
+mod wrap;
+
 #[cfg(feature = "server")]
 mod alive;
+#[cfg(feature = "approval")]
+pub mod approval;
 #[cfg(feature = "audit")]
 pub mod audit;
 mod challenge;
@@ -51,17 +67,23 @@ mod jwt;
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
-#[cfg(any(feature = "oauth", feature = "session"))]
+#[cfg(any(feature = "approval", feature = "oauth", feature = "session"))]
 mod owner;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 #[cfg(feature = "policy")]
 pub mod policy;
 mod scopes;
+#[cfg(any(feature = "approval", feature = "consent"))]
+mod seal;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "session")]
 pub mod session;
 #[cfg(feature = "test-util")]
 pub mod testing;
+#[cfg(feature = "users")]
+pub mod users;
 #[cfg(feature = "vault")]
 pub mod vault;
 #[cfg(feature = "server")]
@@ -75,3 +97,8 @@ pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the programs of the guide.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../docs/auth.md")]
+struct Guide;

@@ -75,9 +75,16 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The text of the body, without the byte order mark that some servers begin with (RFC 8259, section 8.1).
+    pub(crate) fn json(&self) -> &[u8] {
+        self.body
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&self.body)
+    }
+
     /// Reads a JSON object.
     pub(crate) fn object(&self) -> Result<serde_json::Map<String, Value>, FetchError> {
-        match serde_json::from_slice(&self.body) {
+        match serde_json::from_slice(self.json()) {
             Ok(Value::Object(object)) => Ok(object),
             _ => Err(self.shape("a JSON object")),
         }
@@ -138,6 +145,23 @@ pub(crate) async fn send(
         headers: parts.headers,
         body,
     })
+}
+
+/// Returns for how long an answer is fresh, if it says so (RFC 9111, section 5.2.2); zero for one that is not to be kept.
+#[cfg(feature = "server")]
+pub(crate) fn max_age(headers: &http::HeaderMap) -> Option<std::time::Duration> {
+    let mut age = None;
+    let values = headers.get_all(header::CACHE_CONTROL).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    for part in texts.flat_map(|text| text.split(',')).map(str::trim) {
+        if part.eq_ignore_ascii_case("no-store") || part.eq_ignore_ascii_case("no-cache") {
+            return Some(std::time::Duration::ZERO);
+        }
+        if let Some(seconds) = part.to_ascii_lowercase().strip_prefix("max-age=") {
+            age = age.or_else(|| seconds.trim_matches('"').parse().ok());
+        }
+    }
+    age.map(std::time::Duration::from_secs)
 }
 
 /// Gets a JSON document.

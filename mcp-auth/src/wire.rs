@@ -171,7 +171,7 @@ fn standard(answer: &net::Answer) -> Result<HttpResponse, WireError> {
     }
     let body = match object {
         Some(object) => Value::Object(tidy(object)).to_string().into(),
-        None => answer.body.to_vec(),
+        None => answer.json().to_vec(),
     };
     Ok(respond(StatusCode::OK, body))
 }
@@ -221,6 +221,11 @@ fn standard_code(code: &str) -> String {
 
 /// Writes a token response as RFC 6749, section 5.1 has it. Other answers have none of these members but `scope`.
 fn tidy(mut object: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Array(all)) = object.get("scope") {
+        let all = all.iter().filter_map(Value::as_str);
+        let text = all.collect::<Vec<_>>().join(" ");
+        object.insert("scope".to_owned(), text.into());
+    }
     if let Some(Value::String(scopes)) = object.get("scope") {
         let scopes: Vec<_> = scopes
             .split([' ', ','])

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mcp_auth::{
     ScopeHierarchy,
-    policy::{Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules},
+    policy::{Condition, Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules},
 };
 use mcp_core::{
     Entry, EntryKind, Era, Error, ErrorKind, Json, Method, PolicyDecision, PolicyEngine, Principal,
-    Request, Response, Stack, Verdict, Visibility,
+    Request, Response, Stack, ToolAnnotations, Verdict, Visibility,
 };
 use serde_json::json;
 use tower::{ServiceExt, service_fn};
@@ -361,5 +361,220 @@ async fn an_explanation_has_every_verdict_and_makes_no_call() {
         !chain
             .visibility(&alice)
             .allows(&Entry::new(EntryKind::Tool, "files__read_x"))
+    );
+}
+
+fn tool_call(user: &str, tool: &str, arguments: &str) -> Request {
+    let params = Json::parse(format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#)).unwrap();
+    Request::new(Method::TOOLS_CALL, Some(params))
+        .unwrap()
+        .with_principal(Principal::authenticated("https://as.example", user))
+}
+
+#[tokio::test]
+async fn conditions_decide_by_arguments_and_what_cannot_be_told_is_refused() {
+    let home = Condition::argument_matches("/path", Pattern::new("/home/*"));
+    let etc = Condition::argument_matches("/path", Pattern::new("/etc/*"));
+    let rbac = Rbac::builder()
+        .allow_if("writer", Pattern::new("write"), home)
+        .allow("reader", EntryKind::Tool, Pattern::new("read"))
+        .deny_if("reader", Pattern::new("read"), etc)
+        .allow_if(
+            "payer",
+            Pattern::new("pay"),
+            Condition::argument_at_most("/amount", 100.0),
+        )
+        .assign_authenticated("writer")
+        .assign_authenticated("reader")
+        .assign_authenticated("payer")
+        .build();
+    for (tool, arguments, allowed) in [
+        ("write", r#"{"path":"/home/a"}"#, true),
+        ("write", r#"{"path":"/etc/a"}"#, false),
+        ("write", r#"{"path":"/home/../etc/a"}"#, false),
+        ("write", r#"{"path":["/home/a"]}"#, false),
+        ("write", r#"{"path":"/etc/a","path":"/home/a"}"#, false),
+        ("write", "{}", false),
+        ("read", r#"{"path":"/home/a"}"#, true),
+        ("read", "{}", true),
+        ("read", r#"{"path":"/etc/a"}"#, false),
+        ("read", r#"{"path":"/home/../etc/a"}"#, false),
+        ("read", r#"{"path":["/etc/a"]}"#, false),
+        ("read", r#"{"path":"/etc/a","path":"/home/a"}"#, false),
+        ("pay", r#"{"amount":100}"#, true),
+        ("pay", r#"{"amount":1e2}"#, true),
+        ("pay", r#"{"amount":100.5}"#, false),
+        ("pay", r#"{"amount":"1"}"#, false),
+        ("pay", "{}", false),
+    ] {
+        let call = tool_call("alice", tool, arguments);
+        let decision = rbac.decide(&call).await.unwrap();
+        assert_eq!(
+            decision.allows(),
+            allowed,
+            "{tool} {arguments} {decision:?}"
+        );
+    }
+    // A tool that may be called with some arguments is listed.
+    let alice = Principal::authenticated("https://as.example", "alice");
+    let explained = rbac.explain(&alice, EntryKind::Tool, "write");
+    assert!(explained.visible);
+    assert_eq!(explained.conditions, ["rbac:writer:allow-if:write"]);
+    let explained = rbac.explain(&alice, EntryKind::Tool, "other");
+    assert!(!explained.visible && explained.verdict.rule() == "rbac:default");
+}
+
+#[tokio::test]
+async fn annotations_are_conditions_too() {
+    let rbac = Rbac::builder()
+        .allow_if("guest", Pattern::new("*"), Condition::read_only())
+        .allow("user", EntryKind::Tool, Pattern::new("*"))
+        .deny_if("user", Pattern::new("*"), Condition::destructive())
+        .assign_subject("https://as.example", "guest", "guest")
+        .assign_subject("https://as.example", "user", "user")
+        .build();
+    let hints = |read_only, destructive| {
+        let mut own = ToolAnnotations::default();
+        own.read_only = read_only;
+        own.destructive = destructive;
+        own
+    };
+    for (who, own, allowed) in [
+        ("guest", Some(hints(Some(true), None)), true),
+        ("guest", Some(hints(None, Some(false))), false),
+        ("guest", None, false),
+        ("user", Some(hints(Some(true), None)), true),
+        ("user", Some(hints(None, Some(false))), true),
+        ("user", Some(hints(None, None)), false),
+        ("user", None, false),
+    ] {
+        let mut call = tool_call(who, "t", "{}");
+        if let Some(own) = own {
+            call = call.with_annotations(own);
+        }
+        let decision = rbac.decide(&call).await.unwrap();
+        assert_eq!(decision.allows(), allowed, "{who} {own:?}");
+    }
+}
+
+#[tokio::test]
+async fn roles_inherit_what_others_allow_and_deny() {
+    let rbac = Rbac::builder()
+        .allow("reader", EntryKind::Tool, Pattern::new("read*"))
+        .deny("reader", EntryKind::Tool, Pattern::new("read_secret"))
+        .inherit("writer", "reader")
+        .allow("writer", EntryKind::Tool, Pattern::new("write*"))
+        .inherit("admin", "writer")
+        // A circle is no more than its members.
+        .inherit("reader", "reader2")
+        .inherit("reader2", "reader")
+        .assign_subject("https://as.example", "alice", "admin")
+        .build();
+    let alice = Principal::authenticated("https://as.example", "alice");
+    for (tool, allowed) in [
+        ("read_text", true),
+        ("write_text", true),
+        ("read_secret", false),
+        ("other", false),
+    ] {
+        assert_eq!(
+            rbac.allows(&alice, EntryKind::Tool, tool),
+            allowed,
+            "{tool}"
+        );
+    }
+    let explained = rbac.explain(&alice, EntryKind::Tool, "read_secret");
+    assert_eq!(explained.roles, ["admin", "writer", "reader", "reader2"]);
+    assert_eq!(explained.verdict.rule(), "rbac:reader:deny:read_secret");
+}
+
+/// Speaks the Data API of the Open Policy Agent, with a policy of its own.
+async fn agent() -> (url::Url, Arc<std::sync::Mutex<Vec<serde_json::Value>>>) {
+    use axum::{Json, Router, http::StatusCode, routing::post};
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let answer = move |Json(body): Json<serde_json::Value>| {
+        seen.lock().unwrap().push(body.clone());
+        async move {
+            let input = &body["input"];
+            let answer = match input["entries"][0]["name"].as_str().unwrap_or_default() {
+                "plain" => json!({ "result": true }),
+                "own" => {
+                    json!({ "result": { "allow": input["arguments"]["owner"] == input["principal"]["subject"],
+                    "rule": "owners", "reason": "only your own" } })
+                }
+                "scoped" => json!({ "result": { "allow": false, "scopes": ["mcp:write"] } }),
+                "undefined" => json!({}),
+                "odd" => json!({ "result": "yes" }),
+                _ => {
+                    return (
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        Json(json!({ "code": "internal_error" })),
+                    );
+                }
+            };
+            (StatusCode::OK, Json(answer))
+        }
+    };
+    let app = Router::new().route("/v1/data/mcp/allow", post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url.parse().unwrap(), asked)
+}
+
+#[tokio::test]
+async fn an_agent_decides_and_whatever_is_no_decision_refuses() {
+    use mcp_auth::policy::OpaEngine;
+    use mcp_core::http_client::GuardedClient;
+    let (url, asked) = agent().await;
+    let http = Arc::new(GuardedClient::operator(url.as_str()).unwrap());
+    let engine = OpaEngine::new(http.clone(), &url, "mcp/allow").unwrap();
+    let mine = r#"{"owner":"alice"}"#;
+    for (tool, arguments, allowed) in [
+        ("plain", "{}", true),
+        ("own", mine, true),
+        ("own", r#"{"owner":"bob"}"#, false),
+        ("undefined", "{}", false),
+    ] {
+        let decision = engine
+            .decide(&tool_call("alice", tool, arguments))
+            .await
+            .unwrap();
+        assert_eq!(decision.allows(), allowed, "{tool} {arguments}");
+        if tool == "own" {
+            let verdict = decision.verdict();
+            assert_eq!(
+                (verdict.rule(), verdict.reason()),
+                ("opa:owners", "only your own")
+            );
+        }
+    }
+    let scoped = engine
+        .decide(&tool_call("alice", "scoped", "{}"))
+        .await
+        .unwrap();
+    assert!(matches!(scoped, PolicyDecision::NeedScopes(_, scopes) if scopes == ["mcp:write"]));
+    for tool in ["odd", "broken"] {
+        let error = engine
+            .decide(&tool_call("alice", tool, "{}"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{tool}");
+    }
+    let first = asked.lock().unwrap()[1].clone();
+    assert_eq!(first["input"]["principal"]["subject"], "alice");
+    assert_eq!(
+        first["input"]["entries"],
+        json!([{ "kind": "tool", "name": "own" }])
+    );
+    assert!(OpaEngine::new(http.clone(), &"http://opa.example".parse().unwrap(), "x").is_err());
+    // An agent that is not there.
+    let nowhere = OpaEngine::new(http, &"http://127.0.0.1:1".parse().unwrap(), "x").unwrap();
+    assert!(
+        nowhere
+            .decide(&tool_call("alice", "plain", "{}"))
+            .await
+            .is_err()
     );
 }

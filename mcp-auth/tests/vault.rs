@@ -8,7 +8,9 @@ use mcp_core::{
     Partition, Principal,
     clock::FakeClock,
     secret::{Secret, SecretName, SecretScope, SecretStore},
-    store::{MemoryStore, Namespace, StateStore, StoreErrorKind, StoreKey, StorePrefix},
+    store::{
+        MemoryStore, Namespace, StateStore, StoreError, StoreErrorKind, StoreKey, StorePrefix,
+    },
     testing::secret_store_contract,
 };
 
@@ -324,4 +326,104 @@ async fn a_record_ends_and_a_rotation_does_not_make_it_endless() {
     clock.advance(Duration::from_secs(2));
     assert!(vault.get(&scope("a"), &name("t")).await.unwrap().is_none());
     assert!(raw(&store).await.is_empty(), "the store has swept it");
+}
+
+#[tokio::test]
+async fn a_record_that_is_cut_short_is_written_over() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let vault = Vault::open_with_ring(store.clone(), KeyRing::new(key(1)))
+        .await
+        .unwrap();
+    let (scope, name) = (scope("alice"), name("t"));
+    for left in [0, 1, 40, 88] {
+        vault.put(&scope, &name, Secret::new("x")).await.unwrap();
+        let (place, record) = raw(&store).await.remove(0);
+        store.put(&place, record.slice(..left), None).await.unwrap();
+        let error = vault.get(&scope, &name).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{left}");
+        vault.put(&scope, &name, Secret::new("y")).await.unwrap();
+        assert_eq!(
+            vault.get(&scope, &name).await.unwrap(),
+            Some(Secret::new("y"))
+        );
+    }
+    // A record of a later format is not one that is cut.
+    let (place, record) = raw(&store).await.remove(0);
+    let mut later = record.to_vec();
+    later[0] = 9;
+    store.put(&place, later.into(), None).await.unwrap();
+    assert!(vault.put(&scope, &name, Secret::new("z")).await.is_err());
+}
+
+/// Has another replica write a record just before the first compare-and-swap.
+#[derive(Debug)]
+struct Racing {
+    store: Arc<dyn StateStore>,
+    other: std::sync::Mutex<Option<Vault>>,
+}
+
+#[async_trait::async_trait]
+impl StateStore for Racing {
+    async fn get(&self, key: &StoreKey) -> Result<Option<mcp_core::store::Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn put(
+        &self,
+        key: &StoreKey,
+        value: bytes::Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<mcp_core::store::Version, StoreError> {
+        self.store.put(key, value, ttl).await
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<bool, StoreError> {
+        self.store.delete(key).await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &StoreKey,
+        expected: mcp_core::store::Expected,
+        change: mcp_core::store::Change,
+    ) -> Result<mcp_core::store::Swap, StoreError> {
+        let other = self.other.lock().unwrap().take();
+        if let Some(other) = other {
+            let (scope, name) = (scope("alice"), name("t"));
+            other.put(&scope, &name, Secret::new("newer")).await?;
+        }
+        self.store.compare_and_swap(key, expected, change).await
+    }
+
+    async fn scan(
+        &self,
+        prefix: &StorePrefix,
+        cursor: Option<mcp_core::store::Cursor>,
+        limit: usize,
+    ) -> Result<mcp_core::store::Page, StoreError> {
+        self.store.scan(prefix, cursor, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_renews_what_a_replica_with_the_old_key_writes_meanwhile() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let old = Vault::open_with_ring(store.clone(), KeyRing::new(key(1)))
+        .await
+        .unwrap();
+    let (scope, name) = (scope("alice"), name("t"));
+    old.put(&scope, &name, Secret::new("x")).await.unwrap();
+    let racing = Racing {
+        store: store.clone(),
+        other: std::sync::Mutex::new(Some(old)),
+    };
+    let ring = KeyRing::new(key(2)).with_old(key(1));
+    let vault = Vault::open_with_ring(Arc::new(racing), ring).await.unwrap();
+    let done = vault.rotate().await.unwrap();
+    assert_eq!((done.renewed, done.current, done.unreadable), (1, 0, 0));
+    let new = Vault::open_with_ring(store, KeyRing::new(key(2)))
+        .await
+        .unwrap();
+    let found = new.get(&scope, &name).await.unwrap();
+    assert_eq!(found, Some(Secret::new("newer")));
 }

@@ -5,7 +5,7 @@ use tracing::Span;
 
 use crate::{
     Asker, AuthContext, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, RequestId,
-    SessionKey, ToolAnnotations, TraceContext, UpstreamId, Visibility,
+    SessionKey, ToolAnnotations, ToolSchemas, TraceContext, UpstreamId, Visibility,
 };
 
 /// When the answer to a request stops being of use.
@@ -46,6 +46,7 @@ pub(crate) struct CallContext {
     pub(crate) asker: Option<Asker>,
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) annotations: Option<ToolAnnotations>,
+    pub(crate) schemas: Option<Arc<ToolSchemas>>,
     pub(crate) visibility: Visibility,
     pub(crate) mirrored: Option<Mirrored>,
     pub(crate) auth_context: AuthContext,
@@ -70,6 +71,7 @@ impl Default for CallContext {
             asker: None,
             upstream: None,
             annotations: None,
+            schemas: None,
             visibility: Visibility::all(),
             mirrored: None,
             auth_context: AuthContext::new(),

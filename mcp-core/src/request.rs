@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     Asker, AuthContext, ClientCapabilities, Deadline, Era, Error, ErrorKind, Json, LogLevel,
     Method, Notifier, Object, Principal, ProtocolVersion, RequestId, SessionKey, ToolAnnotations,
-    TraceContext, UpstreamId, Visibility,
+    ToolSchemas, TraceContext, UpstreamId, Visibility,
     context::{CallContext, SharedContext},
     protocol::meta,
 };
@@ -241,6 +241,7 @@ impl Request {
         context.deadline = None;
         context.asker = None;
         context.annotations = None;
+        context.schemas = None;
         context.mirrored = None;
         self.notifier = Notifier::none();
         self
@@ -363,6 +364,12 @@ impl Request {
         self.context.annotations
     }
 
+    /// Returns the schemas of the called tool, where whoever knows them has set them: `rmcp3::serve`, a gateway.
+    #[must_use]
+    pub fn schemas(&self) -> Option<&Arc<ToolSchemas>> {
+        self.context.schemas.as_ref()
+    }
+
     /// Returns which entries of lists the caller may see.
     #[must_use]
     pub fn visibility(&self) -> &Visibility {
@@ -419,6 +426,8 @@ setters! {
     with_asker(asker: Asker) Some(asker);
     /// Sets what the called tool says about itself.
     with_annotations(annotations: ToolAnnotations) Some(annotations);
+    /// Sets the schemas of the called tool.
+    with_schemas(schemas: Arc<ToolSchemas>) Some(schemas);
     /// Sets the parameters that HTTP headers mirror.
     with_mirrored(mirrored: Arc<[(Box<str>, Box<str>)]>) Some(mirrored);
     /// Sets which entries of lists the caller may see.

@@ -116,7 +116,12 @@ fn layers(c: &mut Criterion) {
         LoopGuardLayer::new(3, second).unwrap(),
         inner(),
     );
-    with(c, "bulkhead", QueueLayer::new("q", 8, 8).unwrap(), inner());
+    with(
+        c,
+        "bulkhead",
+        QueueLayer::new("q", 8.try_into().unwrap()).with_queue(8),
+        inner(),
+    );
     with(c, "meter", MeterLayer::new("m"), inner());
     with(c, "coalesce", CoalesceLayer::new(), inner());
     with(c, "hedge", HedgeLayer::new(second), inner());
@@ -144,7 +149,7 @@ fn stacks(c: &mut Criterion) {
         .layer(LoopGuardLayer::new(3, second).unwrap())
         .layer(RetryLayer::safe_only())
         .layer(BreakerLayer::new(Breaker::new("b", BreakerConfig::new())))
-        .layer(QueueLayer::new("q", 8, 8).unwrap())
+        .layer(QueueLayer::new("q", 8.try_into().unwrap()).with_queue(8))
         .layer(TimeoutLayer::new(second * 30).with_idle(second * 10));
     run(c, "stack", all.into_service());
 }

@@ -1,7 +1,7 @@
 //! Lets equal calls that are under way at the same time share one.
 //!
-//! 1. Equal are calls of one principal in one session, with the same scopes, for the same method, name, upstream and
-//!    parameters (`_meta` apart). Calls of two principals, or of two sessions, are never shared; the stateless era
+//! 1. Equal are calls of one principal in one session, with the same revision, scopes and client capabilities, for the same
+//!    method, name, upstream and parameters (`_meta` apart). Calls of two principals, or of two sessions, are never shared; the stateless era
 //!    has no sessions.
 //! 2. Shared are only methods that read by definition and tools whose annotations say `readOnlyHint`, without a
 //!    progress token and with a full view of lists.
@@ -253,7 +253,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use mcp_core::{Json, Principal};
+    use mcp_core::{ClientCapabilities, Json, Principal};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -287,6 +287,9 @@ mod tests {
             read("a", "y"),
             read("a", "x").with_principal(Principal::authenticated("i", "a").with_scopes(["more"])),
             read("a", "x").with_session(SessionKey::new("of its own")),
+            read("a", "x").with_capabilities(ClientCapabilities::new(
+                serde_json::json!({ "elicitation": {} }).into(),
+            )),
         ]
         .map(call)
         .into();
@@ -296,7 +299,7 @@ mod tests {
         for call in rest {
             answers.push(call.await.unwrap().unwrap().result().as_str().to_owned());
         }
-        assert_eq!(answers, ["0", "0", "1", "2", "3", "4"]);
+        assert_eq!(answers, ["0", "0", "1", "2", "3", "4", "5"]);
         assert!(layer.0.lock().under_way.is_empty());
         assert_eq!(
             service
@@ -306,7 +309,7 @@ mod tests {
                 .unwrap()
                 .result()
                 .as_str(),
-            "5",
+            "6",
             "not a cache"
         );
         let alone = call(read("a", "x"));

@@ -97,10 +97,26 @@ pub(crate) fn identity(secret: [u64; 2], owner: &Partition, request: &Request) -
     let call = call_key(secret, owner, request).halves();
     key.number(call[0])
         .number(call[1])
-        .text(request.version().as_str());
+        .text(request.version().as_str())
+        .bytes(request.capabilities().as_json().as_bytes());
     for scope in request.principal().scopes() {
         key.text(scope);
     }
+    key.finish()
+}
+
+/// The key of a call whose answer is the same for all callers of one protocol revision.
+#[allow(
+    dead_code,
+    reason = "used by the layers that share answers, which are features"
+)]
+pub(crate) fn public_key(secret: [u64; 2], shared: &Partition, request: &Request) -> Key {
+    let mut key = KeyBuilder::new(secret);
+    let call = call_key(secret, shared, request).halves();
+    // What a list holds, and which members an entry has, depends on the revision.
+    key.number(call[0])
+        .number(call[1])
+        .text(request.version().as_str());
     key.finish()
 }
 

@@ -1,13 +1,18 @@
 //! Counts calls, times them and tells how they end, through the `metrics` facade.
 //!
 //! Nothing is exported and no recorder is installed here: without one this layer costs next to nothing. With
-//! one, it costs no allocation per call; every label has a small, fixed set of values.
+//! one, it costs no allocation per call; every label has a bounded set of values.
 //!
 //! | Name | Kind | Labels |
 //! |---|---|---|
 //! | `mcp_calls_total` | counter | `service`, `method`, `outcome` |
 //! | `mcp_call_duration_seconds` | histogram | `service`, `method`, `outcome` |
 //! | `mcp_calls_in_flight` | gauge | `service` |
+//!
+//! With [`MeterLayer::with_tools`] the first two have the labels `tool` and `upstream` for calls of tools: the names of so many
+//! tools as are allowed, `other` for those beyond and for tools that no catalogue knows, so that callers cannot make up labels.
+//! `upstream` is set inside a gateway's upstreams, and empty elsewhere. Give the histogram [`BUCKETS`] in the exporter, whose
+//! own default may be a summary.
 //!
 //! `method` is the method's name, or `other` for one that the specification does not know. `outcome` is `ok`,
 //! `tool_error` (only with [`MeterLayer::with_tool_errors`]), `transient`, `permanent`, `rate_limited`, or
@@ -46,10 +51,12 @@
 //! # Ok(()) }
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use mcp_core::{Error, ErrorClass, Request, Response};
@@ -91,46 +98,147 @@ const OUTCOMES: [&str; 6] = [
 ];
 const DROPPED: usize = 5;
 
+/// Upper bounds of the buckets of `mcp_call_duration_seconds` that suit calls of tools, in seconds: from 1 ms, where caches
+/// answer, to 5 minutes, where persons do.
+pub const BUCKETS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// The name in labels of what has no name of its own there.
+const OTHER: &str = "other";
+
 /// Applies a [`Meter`].
 #[must_use]
 #[derive(Clone)]
 pub struct MeterLayer {
     keys: Arc<Keys>,
+    tools: Option<Arc<Tools>>,
     tool_errors: bool,
 }
 
+/// For each outcome: the counter and the histogram.
+type Outcomes = [(Key, Key); OUTCOMES.len()];
+
 struct Keys {
+    service: SharedString,
     in_flight: Key,
-    /// For each method, for each outcome: the counter and the histogram.
-    calls: Vec<[(Key, Key); OUTCOMES.len()]>,
+    /// By method.
+    calls: Vec<Arc<Outcomes>>,
+}
+
+/// The keys of tools that have labels of their own.
+struct Tools {
+    most: NonZeroUsize,
+    state: RwLock<Named>,
+}
+
+#[derive(Default)]
+struct Named {
+    count: usize,
+    /// By upstream and tool.
+    by_name: HashMap<Box<str>, HashMap<Box<str>, Arc<Outcomes>>>,
+}
+
+impl Tools {
+    fn find(&self, upstream: &str, tool: &str) -> Option<Arc<Outcomes>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.by_name.get(upstream)?.get(tool).map(Arc::clone)
+    }
+
+    /// The keys of a tool; beyond the most those of all others.
+    fn of(&self, service: &SharedString, upstream: &str, tool: &str) -> Arc<Outcomes> {
+        if let Some(found) = self.find(upstream, tool) {
+            return found;
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let (upstream, tool) = match state.count < self.most.get() {
+            true => (upstream, tool),
+            false => (OTHER, OTHER),
+        };
+        let by_tool = state.by_name.entry(upstream.into()).or_default();
+        if let Some(found) = by_tool.get(tool) {
+            return Arc::clone(found);
+        }
+        let more = [("tool", tool), ("upstream", upstream)];
+        let made = outcomes(service, "tools/call", &more);
+        by_tool.insert(tool.into(), Arc::clone(&made));
+        state.count += 1;
+        made
+    }
+}
+
+/// Makes the keys of a method.
+fn outcomes(
+    service: &SharedString,
+    method: &'static str,
+    more: &[(&'static str, &str)],
+) -> Arc<Outcomes> {
+    let more: Vec<_> = more
+        .iter()
+        .map(|(name, value)| (*name, SharedString::from(Arc::<str>::from(*value))))
+        .collect();
+    Arc::new(OUTCOMES.map(|outcome| {
+        let labels = || {
+            let mut labels = vec![
+                Label::new("service", service.clone()),
+                Label::from_static_parts("method", method),
+                Label::from_static_parts("outcome", outcome),
+            ];
+            let more = more.iter().cloned();
+            labels.extend(more.map(|(name, value)| Label::new(name, value)));
+            labels
+        };
+        (
+            Key::from_parts("mcp_calls_total", labels()),
+            Key::from_parts("mcp_call_duration_seconds", labels()),
+        )
+    }))
 }
 
 impl MeterLayer {
     /// Counts under the given value of the label `service`.
     pub fn new(service: &str) -> Self {
         let service = SharedString::from(Arc::<str>::from(service));
-        let labels = |method, outcome| {
-            vec![
-                Label::new("service", service.clone()),
-                Label::from_static_parts("method", method),
-                Label::from_static_parts("outcome", outcome),
-            ]
-        };
-        let pair = |method, outcome| {
-            let name = |name| Key::from_parts(name, labels(method, outcome));
-            (name("mcp_calls_total"), name("mcp_call_duration_seconds"))
-        };
-        let calls = METHODS
-            .map(|method| OUTCOMES.map(|outcome| pair(method, outcome)))
-            .into();
+        let calls = METHODS.map(|method| outcomes(&service, method, &[])).into();
         let in_flight = Key::from_parts(
             "mcp_calls_in_flight",
             vec![Label::new("service", service.clone())],
         );
         Self {
-            keys: Arc::new(Keys { in_flight, calls }),
+            keys: Arc::new(Keys {
+                service,
+                in_flight,
+                calls,
+            }),
+            tools: None,
             tool_errors: false,
         }
+    }
+
+    /// Labels calls of tools by the tool and its upstream, for so many pairs of them. Default is not to: each pair makes a
+    /// series for each outcome.
+    pub fn with_tools(mut self, most: NonZeroUsize) -> Self {
+        self.tools = Some(Arc::new(Tools {
+            most,
+            state: RwLock::default(),
+        }));
+        self
+    }
+
+    fn outcomes(&self, request: &Request) -> Arc<Outcomes> {
+        if let (Some(tools), Some(tool)) = (&self.tools, request.tool()) {
+            // Only whoever has a catalogue sets annotations: a made-up name has none.
+            return match request.annotations() {
+                Some(_) => {
+                    let upstream = request.upstream().map_or("", |own| own.as_str());
+                    tools.of(&self.keys.service, upstream, tool)
+                }
+                None => tools.of(&self.keys.service, OTHER, OTHER),
+            };
+        }
+        let name = request.method().as_str();
+        let method = METHODS.iter().position(|known| *known == name);
+        Arc::clone(&self.keys.calls[method.unwrap_or(METHODS.len() - 1)])
     }
 
     /// Tells a tool's own errors (`isError`) from successes. By default results are not looked into.
@@ -194,14 +302,9 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let name = request.method().as_str();
-        let method = METHODS
-            .iter()
-            .position(|known| *known == name)
-            .unwrap_or(METHODS.len() - 1);
         let reading = Reading {
+            outcomes: self.layer.outcomes(&request),
             layer: self.layer.clone(),
-            method,
             outcome: DROPPED,
             start: Instant::now(),
         };
@@ -216,10 +319,10 @@ where
     }
 }
 
-/// One call under way; counted when dropped, however it ended.
+/// One call in flight; counted when dropped, however it ended.
 struct Reading {
     layer: MeterLayer,
-    method: usize,
+    outcomes: Arc<Outcomes>,
     outcome: usize,
     start: Instant,
 }
@@ -227,7 +330,7 @@ struct Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         let keys = &self.layer.keys;
-        let (counter, histogram) = &keys.calls[self.method][self.outcome];
+        let (counter, histogram) = &self.outcomes[self.outcome];
         let seconds = self.start.elapsed().as_secs_f64();
         with_recorder(|r| {
             r.register_gauge(&keys.in_flight, &METADATA).decrement(1.0);
@@ -265,5 +368,68 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ResponseFuture<F> {
 impl<F> fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("meter::ResponseFuture")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_core::{Json, Method, ToolAnnotations, UpstreamId};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    fn call(tool: &str, upstream: Option<&str>, known: bool) -> Request {
+        let params = Json::parse(format!(r#"{{"name":"{tool}"}}"#)).unwrap();
+        let mut request = Request::new(Method::TOOLS_CALL, Some(params)).unwrap();
+        if let Some(upstream) = upstream {
+            request = request.with_upstream(UpstreamId::new(upstream).unwrap());
+        }
+        match known {
+            true => request.with_annotations(ToolAnnotations::default()),
+            false => request,
+        }
+    }
+
+    fn labels(layer: &MeterLayer, request: &Request) -> Vec<(String, String)> {
+        let outcomes = layer.outcomes(request);
+        let labels = outcomes[0].0.labels();
+        labels
+            .map(|label| (label.key().to_owned(), label.value().to_owned()))
+            .filter(|(name, _)| matches!(name.as_str(), "tool" | "upstream"))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn tools_have_labels_of_a_bounded_number_that_callers_cannot_make_up() {
+        let own = |tool: &str, upstream: &str| {
+            let own = [("tool", tool), ("upstream", upstream)];
+            own.map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec()
+        };
+        let layer = MeterLayer::new("gw").with_tools(NonZeroUsize::new(3).unwrap());
+        let of = |tool, upstream, known| labels(&layer, &call(tool, upstream, known));
+        assert_eq!(of("a", Some("x"), true), own("a", "x"));
+        assert_eq!(of("a", Some("y"), true), own("a", "y"));
+        assert_eq!(of("a", None, true), own("a", ""));
+        for n in 0..100 {
+            let tool = format!("t{n}");
+            let beyond = labels(&layer, &call(&tool, Some("x"), true));
+            assert_eq!(beyond, own(OTHER, OTHER));
+            let made_up = labels(&layer, &call(&tool, None, false));
+            assert_eq!(made_up, own(OTHER, OTHER));
+        }
+        assert_eq!(of("a", Some("x"), true), own("a", "x"), "still");
+        let list = Request::new(Method::TOOLS_LIST, None).unwrap();
+        assert!(labels(&layer, &list).is_empty());
+        assert!(labels(&MeterLayer::new("gw"), &call("a", None, true)).is_empty());
+        let service = layer.layer(service_fn(|_: Request| async {
+            Ok::<_, Error>(Response::empty())
+        }));
+        assert!(service.oneshot(call("a", None, true)).await.is_ok());
+    }
+
+    #[test]
+    fn buckets_grow() {
+        assert!(BUCKETS.is_sorted_by(|one, next| one < next));
     }
 }

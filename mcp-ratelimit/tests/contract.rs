@@ -208,7 +208,7 @@ contracts! {
     breaker: BreakerLayer::new(Breaker::new("b", BreakerConfig::new()));
     retry: RetryLayer::safe_only();
     loop_guard: LoopGuardLayer::new(3, Duration::from_secs(1)).unwrap();
-    queue: QueueLayer::new("q", 1, 1).unwrap();
+    queue: QueueLayer::one_at_a_time("q").with_queue(1);
     hedge: HedgeLayer::new(Duration::from_secs(1));
     coalesce: CoalesceLayer::new();
     budget: BudgetLayer::new(accounts(), |request| {

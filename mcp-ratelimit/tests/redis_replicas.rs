@@ -9,7 +9,9 @@ use std::time::Duration;
 use mcp_core::store::{Namespace, RedisConfig, RedisConnection, RedisStore, StateStore};
 use mcp_core::testing::RedisServer;
 use mcp_core::{Error, ErrorKind, Json, Method, Principal, Request, Response, Seam};
-use mcp_ratelimit::breaker::{Breaker, BreakerConfig, BreakerLayer, BreakerState, SharedBreaker};
+use mcp_ratelimit::breaker::{
+    Breaker, BreakerConfig, BreakerLayer, BreakerState, SharedBreaker, Sharing,
+};
 use mcp_ratelimit::cache::CacheLayer;
 use mcp_ratelimit::rate_limit::shared::{SharedLimiter, WhenAway};
 use mcp_ratelimit::rate_limit::{Limit, Quota};
@@ -204,7 +206,12 @@ async fn breakers_tell_each_other_over_redis_and_do_without_it() {
     let url = server.url();
     let link = |breaker: &Breaker| {
         let namespace = Namespace::new("breakers").unwrap();
-        SharedBreaker::start(breaker.clone(), store(&url), namespace, ms(400), ms(20))
+        SharedBreaker::start(
+            breaker.clone(),
+            store(&url),
+            namespace,
+            Sharing::new(ms(400)).with_interval(ms(20)),
+        )
     };
     let (one, two) = (breaker(), breaker());
     let links = [link(&one), link(&two)];
@@ -319,4 +326,82 @@ async fn kept_answers_are_found_over_redis_and_done_without() {
 
     server.restart().await;
     until_found(&one, &two, "back").await;
+}
+
+/// A port that leads to whichever server it is set to, as a name does after a failover.
+async fn address(target: Arc<std::sync::Mutex<u16>>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let port = *target.lock().unwrap();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    url
+}
+
+fn strict(url: &str) -> SharedLimiter {
+    let limit = Limit::new("l", Quota::per_second(1000).unwrap());
+    let wait = Duration::from_secs(2);
+    SharedLimiter::with_timeout(limit, connect(url), "t:", WhenAway::Closed, wait).unwrap()
+}
+
+#[tokio::test]
+async fn the_first_request_after_a_restart_of_redis_is_answered() {
+    use mcp_core::store::{Change, Expected, StoreKey, Swap};
+    let mut server = RedisServer::start().await;
+    let url = server.url();
+    let key = |name: &str| StoreKey::new(&Namespace::new("t").unwrap(), [name]).unwrap();
+    let put = |value: &'static str| Change::Put {
+        value: value.into(),
+        ttl: None,
+    };
+    // Each has a connection of its own, which the restart leaves behind.
+    let stores = [0; 4].map(|_| store(&url));
+    let limiter = strict(&url);
+    let ping = || Request::new(Method::PING, None).unwrap();
+    for _ in 0..3 {
+        for store in &stores {
+            store.put(&key("k"), "v".into(), None).await.unwrap();
+        }
+        limiter.check(&ping()).await.unwrap();
+        server.restart().await;
+        assert_eq!(stores[0].get(&key("k")).await.unwrap(), None);
+        let place = key("a");
+        let swap = stores[1].compare_and_swap(&place, Expected::Absent, put("x"));
+        let Swap::Written(version) = swap.await.unwrap() else {
+            panic!("nothing was there");
+        };
+        assert_eq!(
+            stores[1].get(&place).await.unwrap().unwrap().version,
+            version
+        );
+        stores[2].put(&key("k"), "v".into(), None).await.unwrap();
+        assert!(!stores[3].delete(&key("none")).await.unwrap());
+        limiter.check(&ping()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_becomes_a_replica_is_left_for_the_new_one() {
+    use mcp_core::store::StoreKey;
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let target = Arc::new(std::sync::Mutex::new(old.port()));
+    let url = address(Arc::clone(&target)).await;
+    let (store, limiter) = (store(&url), strict(&url));
+    let key = StoreKey::new(&Namespace::new("t").unwrap(), ["k"]).unwrap();
+    let ping = || Request::new(Method::PING, None).unwrap();
+    store.put(&key, "v".into(), None).await.unwrap();
+    limiter.check(&ping()).await.unwrap();
+    let port = new.port().to_string();
+    redis(&old.url(), &["REPLICAOF", "127.0.0.1", &port]).await;
+    *target.lock().unwrap() = new.port();
+    store.put(&key, "w".into(), None).await.unwrap();
+    limiter.check(&ping()).await.unwrap();
+    let found = store.get(&key).await.unwrap().unwrap();
+    assert_eq!(found.value, "w");
 }

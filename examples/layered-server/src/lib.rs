@@ -1,6 +1,7 @@
 //! An rmcp server with resilience layers around it.
 //!
-//! [`layered`] is all that the layers take; the server is one on rmcp's macros and knows nothing of them.
+//! [`layered`] is all that the layers take; the server is one on rmcp's macros and knows nothing of them. What its tools
+//! say about themselves decides what is repeated, and their schemas what is let through.
 
 mod units;
 
@@ -13,20 +14,26 @@ use mcp_ratelimit::{
     rate_limit::{KeyPart, Limit, Quota, RateLimitLayer},
     retry::RetryLayer,
     timeout::TimeoutLayer,
+    validate::ValidateLayer,
 };
+use rmcp::ServerHandler;
 
 pub use self::units::Units;
 
-/// Puts the layers around the server. The first is the outermost: what it refuses reaches none of the others.
+/// Puts the layers around a server. The first is the outermost: what it refuses reaches none of the others.
 ///
 /// # Errors
 ///
 /// A setting is out of range.
-pub fn layered(calls_per_minute: u32) -> Result<impl Seam, ConfigError> {
+pub fn layered(
+    handler: impl ServerHandler,
+    calls_per_minute: u32,
+) -> Result<impl Seam, ConfigError> {
     let quota = Quota::per_minute(calls_per_minute)?;
     let limit = Limit::new("calls", quota).per([KeyPart::Principal, KeyPart::Tool]);
-    Ok(serve(Units)
+    Ok(serve(handler)
         .layer(RateLimitLayer::new(limit))
+        .layer(ValidateLayer::by_request())
         .layer(RetryLayer::safe_only())
         .layer(BreakerLayer::new(Breaker::new(
             "units",

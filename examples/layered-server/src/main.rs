@@ -3,7 +3,7 @@
 use std::{error::Error, io::Write as _, net::SocketAddr};
 
 use clap::Parser;
-use layered_server::{app, layered};
+use layered_server::{Units, app, layered};
 use mcp_core::{
     Principal, Seam,
     rmcp3::RmcpServer,
@@ -31,7 +31,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let service = layered(arguments.per_minute)?;
+    let service = layered(Units::default(), arguments.per_minute)?;
     match arguments.stdio {
         true => serve_stdio(service).await,
         false => serve_http(service, arguments.listen).await,

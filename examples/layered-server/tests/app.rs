@@ -1,19 +1,99 @@
 //! Calls pass through the layers, and the limit says when to come back.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use layered_server::{app, layered};
+use layered_server::{Units, app, layered};
 use mcp_core::transport::http::{HttpConfig, HttpTransport};
-use mcp_core::{Principal, rmcp3::RmcpServer};
+use mcp_core::{ErrorKind, Method, Principal, rmcp3::RmcpServer};
 use rmcp::{
-    ServiceExt as _,
-    model::{CallToolRequestParams, object},
+    ServerHandler, ServiceExt as _,
+    handler::server::wrapper::Parameters,
+    model::{CallToolRequestParams, ServerCapabilities, ServerConfig, object},
+    schemars::JsonSchema,
     service::ServiceError,
+    tool, tool_handler, tool_router,
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+/// A server whose tools never answer the first time.
+#[derive(Clone, Debug, Default)]
+struct Hangs {
+    calls: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Count {
+    /// How many.
+    n: u32,
+}
+
+#[tool_router]
+impl Hangs {
+    async fn answer(&self, n: u32) -> String {
+        match self.calls.fetch_add(1, Ordering::SeqCst) {
+            0 => std::future::pending().await,
+            _ => n.to_string(),
+        }
+    }
+
+    /// Changes nothing.
+    #[tool(annotations(read_only_hint = true))]
+    async fn read(&self, Parameters(Count { n }): Parameters<Count>) -> String {
+        self.answer(n).await
+    }
+
+    /// Changes something.
+    #[tool]
+    async fn write(&self, Parameters(Count { n }): Parameters<Count>) -> String {
+        self.answer(n).await
+    }
+}
+
+#[tool_handler]
+impl ServerHandler for Hangs {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tool_says_about_itself_decides_what_is_repeated_and_let_through() {
+    let ask = async |tool: &str, arguments: Value| {
+        let server = Hangs::default();
+        let calls = Arc::clone(&server.calls);
+        let params = json!({
+            "name": tool, "arguments": arguments,
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        });
+        let request = mcp_core::Request::new(Method::TOOLS_CALL, Some(params.into())).unwrap();
+        let answer = layered(server, 60).unwrap().oneshot(request).await;
+        let kind = answer.as_ref().err().map(mcp_core::Error::kind);
+        (kind, calls.load(Ordering::SeqCst))
+    };
+    assert_eq!(ask("read", json!({ "n": 1 })).await, (None, 2), "repeated");
+    assert_eq!(
+        ask("write", json!({ "n": 1 })).await,
+        (Some(ErrorKind::Timeout), 1),
+        "not repeated"
+    );
+    assert_eq!(
+        ask("read", json!({ "n": "one" })).await,
+        (Some(ErrorKind::InvalidParams), 0),
+        "refused by its schema"
+    );
+}
 
 fn call(tool: &str) -> Request<Body> {
     let body = json!({
@@ -48,7 +128,7 @@ async fn body(response: Response<Body>) -> Value {
 #[tokio::test]
 async fn over_http_the_limit_answers_429_with_a_time() {
     let app = app(HttpTransport::new(
-        layered(2).unwrap(),
+        layered(Units::default(), 2).unwrap(),
         HttpConfig::default(),
     ));
     for _ in 0..2 {
@@ -69,7 +149,7 @@ async fn over_http_the_limit_answers_429_with_a_time() {
 async fn over_rmcps_transports_the_limit_answers_an_error_with_a_time() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move {
-        let server = RmcpServer::new(layered(1).unwrap(), Principal::local());
+        let server = RmcpServer::new(layered(Units::default(), 1).unwrap(), Principal::local());
         server.serve(theirs).await.unwrap().waiting().await
     });
     let client = ().serve(ours).await.unwrap();

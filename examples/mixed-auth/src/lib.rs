@@ -112,6 +112,7 @@ impl World {
         let app = Router::new()
             .route_service("/mcp", running.http(HttpConfig::default()))
             .layer(auth.layer())
+            .merge(auth.router())
             .merge(pages.router())
             .route("/client", get(|| async { "logged in" }));
         tokio::spawn(Server::new(listener).serve(app, std::future::pending()));
@@ -176,6 +177,12 @@ impl World {
         self.login.finish(&answer, None).await?;
         let token = self.login.token(&who, "gateway").await?;
         token.ok_or_else(|| "the login brought no token".into())
+    }
+
+    /// Returns the address of the gateway's endpoint.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
     }
 
     /// Returns for whom the gateway gave out each token, up to now.

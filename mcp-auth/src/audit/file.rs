@@ -86,16 +86,16 @@ impl FileAudit {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, or its chain is broken.
+    /// The file cannot be opened, is a link, may be written by others than its owner or read by everybody (mode 0640 is the
+    /// widest that is taken), or its chain is broken.
     pub fn open(path: impl AsRef<Path>, on_failure: OnFailure) -> Result<Self, AuditBreak> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let path = path.as_ref();
         let mut file = options.open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("an audit record has to be a regular file").into());
-        }
+        check_file(path, &file)?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::Error(error) => error,
             std::fs::TryLockError::WouldBlock => io::Error::new(
@@ -185,6 +185,34 @@ impl FileAudit {
         }
         true
     }
+}
+
+/// Refuses what is no file of its own at this very path, and what others could change.
+fn check_file(path: &Path, file: &File) -> io::Result<()> {
+    let refused = |reason| io::Error::new(io::ErrorKind::PermissionDenied, reason);
+    let opened = file.metadata()?;
+    let named = path.symlink_metadata()?;
+    if !opened.is_file() || !named.is_file() {
+        return Err(refused(
+            "an audit record has to be a regular file, and no link to one",
+        ));
+    }
+    match is_exposed(&opened) {
+        true => Err(refused(
+            "others may write the audit record, or everybody may read it; set its mode to 0600 or 0640",
+        )),
+        false => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn is_exposed(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o027 != 0
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// Cuts off what follows the last line feed.

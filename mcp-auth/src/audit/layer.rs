@@ -74,15 +74,7 @@ pub struct AuditService<S> {
 }
 
 impl<S> AuditService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 fn outcome(answer: &Result<Response, Error>) -> AuditOutcome {

@@ -13,7 +13,7 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
     task::AbortHandle,
 };
-use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+use tokio_postgres::{Client, Config, NoTls, config::SslMode, types::Type};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
@@ -35,6 +35,9 @@ const PAGE: i64 = 1000;
 /// Held while the end of the chain is read and written, by all processes; any number that nobody else uses.
 const LOCK: i64 = 0x6d63_705f_6175_6474;
 
+/// Takes the lock until the transaction ends.
+const TAKE: &str = "select pg_advisory_xact_lock($1)";
+
 const CREATE: &str = "\
 create table mcp_audit (
   position bigint primary key, event text not null, hash bytea not null check (length(hash) = 32));
@@ -49,6 +52,9 @@ create trigger mcp_audit_append_only before update or delete or truncate on mcp_
 /// when the event is committed; events that come at the same time are committed together. Nothing is lost by a crash of
 /// this process. A trigger refuses changes of what is there; an administrator of the database can remove it, and then
 /// [`SqlAudit::verify`] finds what was changed.
+///
+/// No statement is prepared and locks last as long as a transaction: a pool between, such as PgBouncer, may change the server
+/// connection after each transaction.
 ///
 /// The table is made if it is not there. Give the role of the gateway only `select` and `insert` on a table that was made
 /// beforehand to keep it from more.
@@ -173,7 +179,10 @@ impl SqlAudit {
         let statement = "select position, event, hash from mcp_audit where position > $1 order by position limit $2";
         let (mut before, mut last) = (GENESIS, 0_i64);
         loop {
-            let rows = own.client.query(statement, &[&last, &PAGE]).await;
+            let rows = own
+                .client
+                .query_typed(statement, &[(&last, Type::INT8), (&PAGE, Type::INT8)])
+                .await;
             let rows = rows.map_err(|error| away(error.into()))?;
             for row in &rows {
                 let line = last.unsigned_abs() + 1;
@@ -201,7 +210,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Link {
     async fn connect(&self) -> Result<Connection, Failure> {
-        let connection = match &self.tls {
+        let mut connection = match &self.tls {
             None => {
                 let (client, driver) = self.config.connect(NoTls).await?;
                 Connection::new(client, driver)
@@ -212,17 +221,16 @@ impl Link {
                 Connection::new(client, driver)
             }
         };
-        let client = &connection.client;
-        client
-            .execute("select pg_advisory_lock($1)", &[&LOCK])
+        let transaction = connection.client.transaction().await?;
+        transaction
+            .query_typed(TAKE, &[(&LOCK, Type::INT8)])
             .await?;
         let there = "select to_regclass('mcp_audit') is not null";
-        if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
-            client.batch_execute(CREATE).await?;
+        let there = transaction.query_typed_one(there, &[]).await?;
+        if !there.try_get::<_, bool>(0)? {
+            transaction.batch_execute(CREATE).await?;
         }
-        client
-            .execute("select pg_advisory_unlock($1)", &[&LOCK])
-            .await?;
+        transaction.commit().await?;
         Ok(connection)
     }
 
@@ -267,10 +275,10 @@ impl Connection {
     async fn append(&mut self, jobs: &[Job]) -> Result<(), Failure> {
         let transaction = self.client.transaction().await?;
         transaction
-            .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+            .query_typed(TAKE, &[(&LOCK, Type::INT8)])
             .await?;
         let end = "select position, hash from mcp_audit order by position desc limit 1";
-        let (mut position, mut before) = match transaction.query_opt(end, &[]).await? {
+        let (mut position, mut before) = match transaction.query_typed_opt(end, &[]).await? {
             Some(row) => (
                 row.try_get::<_, i64>(0)?,
                 row.try_get::<_, Vec<u8>>(1)?.as_slice().try_into()?,
@@ -288,9 +296,12 @@ impl Connection {
         let texts: Vec<&str> = jobs.iter().map(|job| job.text.as_str()).collect();
         let statement =
             "insert into mcp_audit select * from unnest($1::bigint[], $2::text[], $3::bytea[])";
-        transaction
-            .execute(statement, &[&positions, &texts, &hashes])
-            .await?;
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
+            (&positions, Type::INT8_ARRAY),
+            (&texts, Type::TEXT_ARRAY),
+            (&hashes, Type::BYTEA_ARRAY),
+        ];
+        transaction.execute_typed(statement, &values).await?;
         Ok(transaction.commit().await?)
     }
 }

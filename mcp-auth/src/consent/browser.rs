@@ -125,6 +125,7 @@ pub struct OidcGuard {
     vault: Vault,
     keys: Arc<KeySource>,
     rules: Rules,
+    tenant_claim: Option<String>,
     wall: Arc<dyn WallClock>,
 }
 
@@ -162,8 +163,20 @@ impl OidcGuard {
             vault,
             keys: Arc::new(KeySource::of_issuer(issuer, http)),
             rules,
+            tenant_claim: None,
             wall: Arc::new(SystemWallClock::new()),
         })
+    }
+
+    /// Reads the tenant from a claim of the ID token: the same as [`JwtScheme::with_tenant_claim`] reads from access tokens, so
+    /// that users are the same principals in their browsers and in their conversations. Default is none. A login without
+    /// the claim fails.
+    ///
+    /// [`JwtScheme::with_tenant_claim`]: crate::server::JwtScheme::with_tenant_claim
+    #[must_use]
+    pub fn with_tenant_claim(mut self, claim: &str) -> Self {
+        self.tenant_claim = Some(claim.to_owned());
+        self
     }
 
     /// Uses these sessions, for instance with other timeouts.
@@ -185,11 +198,12 @@ impl OidcGuard {
 impl BrowserGuard for OidcGuard {
     async fn standing(&self, cookie: &Secret, wanted: &Principal) -> Result<Standing, OAuthError> {
         Ok(match self.who(cookie).await? {
-            // The tenant is a matter of the gateway's tokens; who it is, is a matter of the issuer.
             Some(who)
                 if wanted.kind() == PrincipalKind::Authenticated
                     && who.issuer() == wanted.issuer()
-                    && who.subject() == wanted.subject() =>
+                    && who.subject() == wanted.subject()
+                    // Without a claim for it the tenant is a matter of the gateway's tokens alone.
+                    && (self.tenant_claim.is_none() || who.tenant() == wanted.tenant()) =>
             {
                 Standing::Same
             }
@@ -226,7 +240,11 @@ impl BrowserGuard for OidcGuard {
             Bad::Unavailable => OAuthError::Unusable("the issuer's keys cannot be had now"),
         })?;
         let subject = claims.sub.as_deref().unwrap_or_default();
-        let who = Principal::authenticated(&self.rules.issuer, subject);
+        let mut who = Principal::authenticated(&self.rules.issuer, subject);
+        if let Some(claim) = &self.tenant_claim {
+            const NONE: OAuthError = OAuthError::Unusable("the ID token does not name its tenant");
+            who = who.with_tenant(claims.text(claim).ok_or(NONE)?);
+        }
         let back: String = self.manager.take("back", &done.ticket).await?;
         // A new cookie: one that was planted before the login is worth nothing after it.
         Ok((self.sessions.open(&who).await?, back))

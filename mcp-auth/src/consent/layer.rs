@@ -16,8 +16,7 @@ use tower::ServiceExt as _;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::seal::Sealer;
-use crate::oauth::Manager;
+use crate::{oauth::Manager, seal::Sealer};
 
 /// The key of our question among the input requests of a result.
 const QUESTION: &str = "mcp-auth-consent";
@@ -104,15 +103,7 @@ struct State {
 }
 
 impl<S> ConsentService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S: Seam> Service<Request> for ConsentService<S> {

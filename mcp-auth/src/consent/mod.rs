@@ -13,7 +13,6 @@ mod host;
 mod layer;
 mod pages;
 mod router;
-mod seal;
 mod tool;
 
 pub use self::{

@@ -38,7 +38,9 @@ pub(super) fn page(status: StatusCode, title: &str, body: &str) -> Response {
     for (name, value) in [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not `no-referrer`: browsers would then send `Origin: null` with our own forms, and over plain http nothing else
+        // says where a form is from (Fetch, "append a request `Origin` header").
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         // Browsers apply `form-action` to where a form redirects to as well.

@@ -1,8 +1,13 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use axum::{
     Form, Router,
-    extract::{Query, State},
+    extract::{ConnectInfo, Query, State},
     middleware,
     response::Response,
     routing::{get, post},
@@ -12,6 +17,7 @@ use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, ConfigError, Principal,
     clock::{SystemWallClock, WallClock},
     secret::Secret,
+    transport::http::PeerAddr,
 };
 use serde::Deserialize;
 use url::Url;
@@ -21,11 +27,12 @@ use super::{
     browser::{BrowserGuard, Standing},
     host::{check_host, hosts_of},
     pages::{self, Question},
-    seal::Sealer,
 };
 use crate::{
+    edge::AttemptLayer,
     net,
     oauth::{Manager, OAuthError, Ticket, random},
+    seal::Sealer,
 };
 
 /// The pages and endpoints by which users authorise in their browsers.
@@ -56,7 +63,21 @@ pub(super) struct Shared {
     /// What `Host` may say.
     pub(super) hosts: Vec<String>,
     audit: Option<Arc<dyn AuditSink>>,
+    attempts: AttemptLayer,
     wall: Arc<dyn WallClock>,
+}
+
+/// How many requests a minute one address may send to the pages.
+const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
+
+/// The address of the other end: what `mcp_core::serve` or axum's `ConnectInfo` has put into the request.
+fn peer(parts: &http::request::Parts) -> Option<IpAddr> {
+    let served = || parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
+    let axums = || {
+        let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        info.map(|info| info.0.ip())
+    };
+    served().or_else(axums)
 }
 
 impl ConsentPages {
@@ -88,6 +109,7 @@ impl ConsentPages {
                 hosts: hosts_of(&base),
                 base,
                 audit: None,
+                attempts: AttemptLayer::per_minute(ATTEMPTS, peer),
                 wall: Arc::new(SystemWallClock::new()),
             }),
         })
@@ -97,6 +119,15 @@ impl ConsentPages {
     #[must_use]
     pub fn with_audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         Arc::make_mut(&mut self.shared).audit = Some(sink);
+        self
+    }
+
+    /// Limits how often one address may ask for pages in another way, for instance by a header that one's own proxy sets.
+    /// Default is 600 requests a minute from one address, which is that of the connection, where the server tells it
+    /// (`mcp_core::serve`, or axum's `into_make_service_with_connect_info`); requests without an address share one count.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: AttemptLayer) -> Self {
+        Arc::make_mut(&mut self.shared).attempts = attempts;
         self
     }
 
@@ -127,6 +158,7 @@ impl ConsentPages {
                 Arc::clone(&self.shared),
                 check_host,
             ))
+            .layer(self.shared.attempts.clone())
             .with_state(Arc::clone(&self.shared));
         match self.shared.base.path().trim_end_matches('/') {
             "" => routes,
@@ -196,8 +228,8 @@ impl Shared {
         let site = headers.get("sec-fetch-site");
         let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
             let own = self.base.origin().ascii_serialization();
-            // Browsers say `null` for pages that send no referrer, as ours do, and for foreign ones that hide where
-            // they are: `Sec-Fetch-Site`, which no page can set, tells them apart.
+            // Browsers say `null` for pages that hide where they are, as extensions make ours do too: `Sec-Fetch-Site`,
+            // which no page can set, tells them apart.
             let same = || site.is_some_and(|site| site.as_bytes() == b"same-origin");
             origin.as_bytes() != own.as_bytes() && !(origin.as_bytes() == b"null" && same())
         });
@@ -357,6 +389,10 @@ async fn show(
 
 /// Writes a ticket for a user who begins in the browser.
 async fn begin_here(own: &Shared, cookie: &Secret, provider: &str) -> Result<String, Response> {
+    // Before a login, which would keep the text of the query.
+    own.manager
+        .relation(provider)
+        .map_err(|error| failed(&error))?;
     let who = own
         .guard
         .who(cookie)

@@ -193,6 +193,10 @@ pub struct AuthenticateService<S> {
     layer: AuthenticateLayer,
 }
 
+impl<S> AuthenticateService<S> {
+    inner_service!();
+}
+
 impl<S: Seam> Service<Request> for AuthenticateService<S> {
     type Response = Response;
     type Error = Error;

@@ -15,10 +15,11 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    Manager, Relation,
+    AuthorizationLimits, Manager, Relation,
+    limits::OpenFlows,
     manager::{Config, Inner},
 };
-use crate::{net, vault::Vault};
+use crate::{discovery::Directory, net, vault::Vault};
 
 /// How many tokens and challenges are held in memory.
 const CAPACITY: u64 = 10_000;
@@ -35,6 +36,7 @@ pub struct ManagerBuilder {
     wall: Arc<dyn WallClock>,
     relations: HashMap<String, Relation>,
     audit: Option<Arc<dyn AuditSink>>,
+    limits: AuthorizationLimits,
 }
 
 impl Manager {
@@ -51,6 +53,7 @@ impl Manager {
             wall: Arc::new(SystemWallClock::new()),
             relations: HashMap::new(),
             audit: None,
+            limits: AuthorizationLimits::default(),
         }
     }
 }
@@ -78,6 +81,12 @@ impl ManagerBuilder {
     /// Records every use of credentials. What cannot be recorded does not happen. Default is not to.
     pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.audit = Some(sink);
+        self
+    }
+
+    /// Bounds authorisations that have begun and are not finished.
+    pub const fn limits(mut self, limits: AuthorizationLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -110,11 +119,13 @@ impl ManagerBuilder {
         }
         Ok(Manager(Arc::new(Inner {
             config: self.config,
+            directory: Directory::new(Arc::clone(&self.http)),
             http: self.http,
             vault: self.vault,
             wall: self.wall,
             finished: Notify::new(),
             relations: self.relations,
+            flows: OpenFlows::new(self.limits),
             audit: self.audit,
             remembered: Cache::builder()
                 .max_capacity(CAPACITY)

@@ -131,4 +131,4 @@ pub(crate) fn random(bytes: usize) -> String {
 }
 
 /// How long before its end an access token is replaced, at most.
-pub(super) const AHEAD: Duration = Duration::from_secs(60);
+pub(super) const AHEAD: Duration = Duration::from_secs(30);

@@ -134,7 +134,8 @@ impl Manager {
             challenge: challenge.and_then(|own| Some(own.to_header().to_str().ok()?.to_owned())),
         };
         let id = random(24);
-        self.keep("ticket", &id, &ticket).await?;
+        self.keep_for(principal.partition(), "ticket", &id, &ticket)
+            .await?;
         Ok(id)
     }
 
@@ -165,6 +166,8 @@ impl Manager {
         browser: Option<&Secret>,
     ) -> Result<Url, OAuthError> {
         let ticket: Ticket = self.take("ticket", ticket_id).await?;
+        let owner = ticket.owner.principal().partition();
+        self.0.flows.release(owner, ticket_id);
         let relation = self.relation(&ticket.relation)?;
         let challenge = ticket.challenge();
         let (metadata, protected) = self.server_of(relation, challenge.as_ref()).await?;
@@ -198,13 +201,13 @@ impl Manager {
             verifier,
             issuer: metadata.issuer.clone(),
             demands_issuer: metadata.authorization_response_iss_parameter_supported,
-            metadata,
+            metadata: metadata.without_lists(),
             client_id: client.id,
             resource,
             requested,
             browser: browser.map(print),
         };
-        self.keep("state", &state, &open).await?;
+        self.keep_for(owner, "state", &state, &open).await?;
         Ok(url)
     }
 
@@ -216,13 +219,16 @@ impl Manager {
     ) -> Result<(ServerMetadata, Option<Protected>), OAuthError> {
         let server = match &relation.target {
             Target::Provider(provider) => {
-                return Ok((provider.metadata(&self.0.http).await?, None));
+                return Ok((provider.metadata(&self.0.directory).await?, None));
             }
             Target::Mcp(server) => server,
         };
         let Some(protected) = resource::find(&self.0.http, server, challenge).await? else {
             return match relation.legacy {
-                true => Ok((resource::of_2025_03_26(&self.0.http, server).await?, None)),
+                true => Ok((
+                    resource::of_2025_03_26(&self.0.directory, server).await?,
+                    None,
+                )),
                 false => Err(OAuthError::NoServer(net::shown(server))),
             };
         };
@@ -234,7 +240,7 @@ impl Manager {
                 .any(|(own, _)| discovery::same_issuer(own, issuer))
         });
         let issuer = known.unwrap_or(&protected.servers[0]).clone();
-        let metadata = discovery::discover(&self.0.http, &issuer).await?;
+        let metadata = self.0.directory.discover(&issuer).await?;
         Ok((metadata, Some(protected)))
     }
 
@@ -321,12 +327,10 @@ impl Manager {
         query: &[(String, String)],
         browser: Option<&Secret>,
     ) -> Result<Authorized, OAuthError> {
-        let open: Open = self
-            .take(
-                "state",
-                param(query, "state").ok_or(OAuthError::UnknownState)?,
-            )
-            .await?;
+        let state = param(query, "state").ok_or(OAuthError::UnknownState)?;
+        let open: Open = self.take("state", state).await?;
+        let owner = open.owner.principal().partition();
+        self.0.flows.release(owner, state);
         let same = match (&open.browser, browser) {
             (Some(own), Some(cookie)) => own.ct_eq(&print(cookie)).into(),
             (None, _) => true,

@@ -127,7 +127,7 @@ impl Manager {
         subject: &Secret,
         wanted: &Exchange,
     ) -> Result<TokenSet, OAuthError> {
-        let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
+        let metadata = self.0.directory.discover(issuer).await?;
         let mut more = vec![
             ("subject_token", subject.secret()),
             ("subject_token_type", ACCESS_TOKEN),
@@ -155,7 +155,7 @@ impl Manager {
         subject: &Secret,
         scopes: &[String],
     ) -> Result<TokenSet, OAuthError> {
-        let metadata = crate::discovery::discover(&self.0.http, issuer).await?;
+        let metadata = self.0.directory.discover(issuer).await?;
         let more = [
             ("assertion", subject.secret()),
             ("requested_token_use", "on_behalf_of"),

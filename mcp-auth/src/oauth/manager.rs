@@ -9,7 +9,7 @@ use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, Partition, Principal, PrincipalKind, UpstreamId,
     clock::WallClock,
     http_client::HttpClient,
-    secret::{Secret, SecretName, SecretScope},
+    secret::{Secret, SecretName, SecretScope, SecretStore as _},
     store::{Expected, Namespace, Version},
 };
 use moka::sync::Cache;
@@ -17,12 +17,14 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    OAuthError, Relation, UserInfo, endpoint::Endpoint, provider, relation::Target, token::Held,
+    OAuthError, Relation, UserInfo, endpoint::Endpoint, limits::OpenFlows, provider,
+    relation::Target, token::Held,
 };
 use crate::{
     challenge::Challenge,
+    discovery::Directory,
     net,
-    vault::{Swapped, Vault},
+    vault::{Swapped, Vault, VaultError},
 };
 
 /// Authorises at upstreams on behalf of users, and keeps and refreshes their tokens. Clones share everything.
@@ -35,11 +37,15 @@ pub struct Manager(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) http: Arc<dyn HttpClient>,
+    /// The metadata of authorization servers.
+    pub(super) directory: Directory,
     pub(super) vault: Vault,
     pub(super) wall: Arc<dyn WallClock>,
     pub(super) finished: Notify,
     pub(super) relations: HashMap<String, Relation>,
     pub(super) audit: Option<Arc<dyn AuditSink>>,
+    /// Authorisations that have begun and are not finished.
+    pub(super) flows: OpenFlows,
     pub(super) remembered: Cache<Key, Remembered>,
     /// The newest challenges of upstreams, by whom they met.
     pub(super) challenges: Cache<Key, Challenge>,
@@ -138,7 +144,15 @@ impl Manager {
     /// Reads what is held, from the vault.
     pub(super) async fn load(&self, key: &Key) -> Result<Option<Remembered>, OAuthError> {
         let (scope, name) = Self::place(key)?;
-        let Some((text, version)) = self.0.vault.read(&scope, &name).await? else {
+        let found = match self.0.vault.read(&scope, &name).await {
+            // No key opens it: the user has to authorise again, and then it is written over.
+            Err(error) if VaultError::is_damage(&error) => {
+                tracing::error!(relation = %key.1, %error, "the stored tokens of a user are damaged");
+                None
+            }
+            found => found?,
+        };
+        let Some((text, version)) = found else {
             self.0.remembered.invalidate(key);
             return Ok(None);
         };
@@ -254,7 +268,9 @@ impl Manager {
     pub async fn revoke(&self, principal: &Principal, relation: &str) -> Result<bool, OAuthError> {
         let key = Self::key(principal, relation);
         let Some(found) = self.load(&key).await? else {
-            return Ok(false);
+            // A damaged record goes as well: nobody else could remove it.
+            let (scope, name) = Self::place(&key)?;
+            return Ok(self.0.vault.delete(&scope, &name).await?);
         };
         self.record(
             principal,
@@ -264,7 +280,7 @@ impl Manager {
         )
         .await?;
         let (scope, name) = Self::place(&key)?;
-        mcp_core::secret::SecretStore::delete(&self.0.vault, &scope, &name).await?;
+        self.0.vault.delete(&scope, &name).await?;
         self.0.remembered.invalidate(&key);
         self.revoke_at_server(self.relation(relation)?, &found.held)
             .await?;
@@ -310,16 +326,16 @@ impl Manager {
     ) -> Result<crate::discovery::ServerMetadata, OAuthError> {
         match &relation.target {
             Target::Provider(provider) => {
-                let metadata = provider.metadata(&self.0.http).await?;
+                let metadata = provider.metadata(&self.0.directory).await?;
                 match crate::discovery::same_issuer(&metadata.issuer, issuer) {
                     true => Ok(metadata),
                     false => Err(OAuthError::MixedUp),
                 }
             }
-            Target::Mcp(server) => match crate::discovery::discover(&self.0.http, issuer).await {
+            Target::Mcp(server) => match self.0.directory.discover(issuer).await {
                 Ok(metadata) => Ok(metadata),
                 Err(_) if relation.legacy && net::shown(server) == issuer => {
-                    super::resource::of_2025_03_26(&self.0.http, server).await
+                    super::resource::of_2025_03_26(&self.0.directory, server).await
                 }
                 Err(error) => Err(error.into()),
             },
@@ -342,7 +358,7 @@ impl Manager {
             return Err(OAuthError::Unusable("only providers tell who a user is"));
         };
         let access = self.token(principal, relation).await?.ok_or(NONE)?;
-        let metadata = provider.metadata(&self.0.http).await?;
+        let metadata = provider.metadata(&self.0.directory).await?;
         provider::user_info(&self.0.http, &provider.user, &metadata, &access).await
     }
 
@@ -405,7 +421,11 @@ impl Manager {
         principal: &Principal,
         relation: &str,
     ) -> Result<Option<Secret>, OAuthError> {
-        let found = self.load(&Self::key(principal, relation)).await?;
+        let key = Self::key(principal, relation);
+        let found = match self.0.remembered.get(&key) {
+            Some(found) => Some(found),
+            None => self.load(&key).await?,
+        };
         Ok(found.and_then(|found| found.held.tokens.id.clone()))
     }
 

@@ -53,6 +53,7 @@ mod endpoint;
 mod error;
 mod flow;
 mod grants;
+mod limits;
 mod manager;
 mod provider;
 mod refresh;
@@ -69,6 +70,7 @@ pub use self::{
     error::OAuthError,
     flow::Authorized,
     grants::{DeviceCode, EnterpriseIdp, Exchange},
+    limits::AuthorizationLimits,
     manager::Manager,
     provider::{Provider, UserInfo},
     relation::Relation,

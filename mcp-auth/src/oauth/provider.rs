@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{OAuthError, endpoint::Endpoint};
 use crate::{
-    discovery::{self, ServerMetadata},
+    discovery::{Directory, ServerMetadata},
     net, wire,
 };
 
@@ -24,6 +24,8 @@ pub struct Provider {
     pub(super) extra: Vec<(&'static str, &'static str)>,
     /// Whether `resource` is sent (RFC 8707). Entra refuses it.
     pub(super) sends_resource: bool,
+    /// Whether scopes are sent with a refresh too.
+    pub(super) scope_at_refresh: bool,
     /// Whether it is known to have PKCE, though its document does not say so.
     has_pkce: bool,
     pub(super) revocation: Revocation,
@@ -81,6 +83,7 @@ impl Provider {
             scopes: Vec::new(),
             extra: Vec::new(),
             sends_resource: true,
+            scope_at_refresh: false,
             has_pkce: false,
             revocation: Revocation::Standard,
             user: UserSource::Standard,
@@ -134,7 +137,7 @@ impl Provider {
         }
     }
 
-    /// Microsoft Entra v2 for a tenant: no `resource`, no way to revoke.
+    /// Microsoft Entra v2 for a tenant: no `resource`, `scope` with each refresh, no way to revoke.
     pub fn microsoft(tenant: &str) -> Self {
         Self::microsoft_at(&format!("https://login.microsoftonline.com/{tenant}/v2.0"))
     }
@@ -144,6 +147,7 @@ impl Provider {
         Self {
             scopes: vec!["openid".to_owned(), "offline_access".to_owned()],
             sends_resource: false,
+            scope_at_refresh: true,
             has_pkce: true,
             revocation: Revocation::None,
             ..Self::new(Endpoints::Discovered(issuer.to_owned()))
@@ -181,12 +185,12 @@ impl Provider {
     /// Returns the endpoints, asking the issuer where they are not fixed.
     pub(super) async fn metadata(
         &self,
-        http: &Arc<dyn HttpClient>,
+        directory: &Directory,
     ) -> Result<ServerMetadata, OAuthError> {
         match &self.endpoints {
             Endpoints::Fixed(metadata) => Ok(ServerMetadata::clone(metadata)),
             Endpoints::Discovered(issuer) => {
-                let mut metadata = discovery::discover(http, issuer).await?;
+                let mut metadata = directory.discover(issuer).await?;
                 // The big providers have PKCE and some of them do not say so in their documents.
                 if self.has_pkce {
                     let methods = &mut metadata.code_challenge_methods_supported;

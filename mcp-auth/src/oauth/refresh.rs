@@ -141,7 +141,11 @@ impl Manager {
                 self.forget_registration(&found.held.issuer).await?;
                 self.replace(key, found.version, None).await
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // Its endpoints may have moved.
+                self.0.directory.forget(&found.held.issuer);
+                Err(error)
+            }
         }
     }
 
@@ -163,17 +167,20 @@ impl Manager {
             client: &client,
             now,
         };
+        let granted = held.tokens.scopes.as_ref().unwrap_or(&held.requested);
+        let scopes = granted.join(" ");
+        let scope = Some(("scope", scopes.as_str()));
+        let scope = scope.filter(|(_, own)| relation.scope_at_refresh && !own.is_empty());
         let mut resource = held.resource.clone();
-        let more: Vec<_> = resource
-            .iter()
-            .map(|own| ("resource", own.as_str()))
-            .collect();
+        let mut more: Vec<_> = scope.into_iter().collect();
+        more.extend(resource.iter().map(|own| ("resource", own.as_str())));
         let mut tokens = match endpoint.refresh(refresh, &more).await {
             // The parameter is optional (RFC 8707, section 2.2), and some servers refuse it here.
             Err(OAuthError::Refused { code })
                 if resource.is_some() && matches!(&*code, "invalid_target" | "invalid_request") =>
             {
-                let tokens = endpoint.refresh(refresh, &[]).await?;
+                let more: Vec<_> = scope.into_iter().collect();
+                let tokens = endpoint.refresh(refresh, &more).await?;
                 resource = None;
                 tokens
             }

@@ -127,7 +127,7 @@ impl Manager {
         if let Some(code) = wire::refusal(&answer, answer.object().ok().as_ref())? {
             return Err(OAuthError::Refused { code });
         }
-        let registered: Registered = serde_json::from_slice(&answer.body)
+        let registered: Registered = serde_json::from_slice(answer.json())
             .map_err(|_| answer.shape("a client registration"))?;
         let (scope, name) = self.registration(&metadata.issuer)?;
         let text = Zeroizing::new(String::from_utf8_lossy(&answer.body).into_owned());

@@ -14,6 +14,8 @@ pub struct Relation {
     pub(super) dynamic: bool,
     pub(super) legacy: bool,
     pub(super) resource: Option<String>,
+    /// Whether scopes are sent with a refresh too.
+    pub(super) scope_at_refresh: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ impl Relation {
             dynamic: true,
             legacy: false,
             resource: None,
+            scope_at_refresh: false,
         }
     }
 
@@ -46,9 +49,11 @@ impl Relation {
     /// A known provider, at which the operator has registered a client.
     pub fn provider(name: &str, provider: Provider, client: OAuthClient) -> Self {
         let scopes = provider.scopes.clone();
+        let scope_at_refresh = provider.scope_at_refresh;
         let mut relation = Self::new(name, Target::Provider(provider));
         relation.clients.push((String::new(), client));
         relation.scopes = scopes;
+        relation.scope_at_refresh = scope_at_refresh;
         relation
     }
 
@@ -78,6 +83,13 @@ impl Relation {
     /// none.
     pub fn with_resource(mut self, resource: &str) -> Self {
         self.resource = Some(resource.to_owned());
+        self
+    }
+
+    /// Sends the scopes that were granted with each refresh too (RFC 6749, section 6, where they are optional). Default is not to,
+    /// but for Microsoft Entra, which wants them.
+    pub fn with_scope_at_refresh(mut self, sent: bool) -> Self {
+        self.scope_at_refresh = sent;
         self
     }
 

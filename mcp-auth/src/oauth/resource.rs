@@ -9,7 +9,7 @@ use url::Url;
 use super::OAuthError;
 use crate::{
     challenge::Challenge,
-    discovery::{self, DiscoveryError, ServerMetadata},
+    discovery::{self, Directory, DiscoveryError, ServerMetadata},
     net::{self, FetchError},
 };
 
@@ -90,7 +90,7 @@ pub(super) async fn find(
             Err(FetchError::Status { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
-        let document: Document = match serde_json::from_slice(&answer.body) {
+        let document: Document = match serde_json::from_slice(answer.json()) {
             Ok(document) => document,
             Err(_) => continue,
         };
@@ -128,11 +128,11 @@ fn check(document: Document, server: &Url, root: bool) -> Result<Protected, OAut
 /// Finds out how servers of revision 2025-03-26 are authorised at: the origin itself is the authorization server, with
 /// endpoints at fixed places if it says nothing about them.
 pub(super) async fn of_2025_03_26(
-    client: &Arc<dyn HttpClient>,
+    directory: &Directory,
     server: &Url,
 ) -> Result<ServerMetadata, OAuthError> {
     let origin = net::shown(server);
-    match discovery::discover(client, &origin).await {
+    match directory.discover(&origin).await {
         Ok(metadata) => Ok(metadata),
         Err(DiscoveryError::Fetch(FetchError::Status { status, .. }))
             if status.is_client_error() =>

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use mcp_core::{
     Partition, Shared,
-    secret::{Secret, SecretName, SecretScope},
+    secret::{Secret, SecretName, SecretScope, SecretStore as _},
     store::{Expected, Namespace},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Manager, OAuthError};
+use super::{Manager, OAuthError, limits::MAX_FLOW};
 use crate::vault::Swapped;
 
 /// How long a user has for the whole way.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Manager {
     fn flow_scope() -> Result<SecretScope, OAuthError> {
@@ -33,6 +33,27 @@ impl Manager {
         SecretName::new(&format!("{kind}/{id}")).map_err(|_| OAuthError::UnknownState)
     }
 
+    /// Keeps a record of a principal's authorisation. One too many ends an older one.
+    pub(super) async fn keep_for(
+        &self,
+        owner: Partition,
+        kind: &'static str,
+        id: &str,
+        value: &impl Serialize,
+    ) -> Result<(), OAuthError> {
+        let now = tokio::time::Instant::now();
+        for (kind, id) in self.0.flows.admit(owner, kind, id, now) {
+            tracing::info!(kind, "an older authorisation ends: too many are open");
+            let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, &id)?);
+            self.0.vault.delete(&scope, &name).await?;
+        }
+        let kept = self.keep(kind, id, value).await;
+        if kept.is_err() {
+            self.0.flows.release(owner, id);
+        }
+        kept
+    }
+
     pub(crate) async fn keep(
         &self,
         kind: &str,
@@ -41,6 +62,11 @@ impl Manager {
     ) -> Result<(), OAuthError> {
         let text = serde_json::to_string(value)
             .map_err(|_| OAuthError::Unusable("the state of a flow cannot be written"))?;
+        if text.len() > MAX_FLOW {
+            return Err(OAuthError::Unusable(
+                "the authorization server or the scopes have too much to remember",
+            ));
+        }
         let (scope, name) = (Self::flow_scope()?, Self::flow_name(kind, id)?);
         let secret = Secret::new(text);
         self.0

@@ -172,14 +172,14 @@ impl Held {
         self.tokens.expires.is_none_or(|end| now + travel < end)
     }
 
-    /// Returns whether a new access token should be got: a tenth of its life is left, at most `ahead`.
+    /// Returns whether a new access token should be got: half of its life is left, at most `ahead`.
     pub(super) fn is_due(&self, now: SystemTime, ahead: Duration) -> bool {
         let Some(end) = self.tokens.expires else {
             return false;
         };
         let from = self.refreshed.unwrap_or(self.obtained);
         let life = end.duration_since(from).unwrap_or_default();
-        now + ahead.min(life / 10) >= end
+        now + ahead.min(life / 2) >= end
     }
 }
 
@@ -224,5 +224,23 @@ mod tests {
         assert_eq!(again.tokens.expires, held.tokens.expires);
         assert!(!format!("{held:?}").contains("a\\\"b"));
         assert!(Held::read(&Secret::new("{}")).is_none());
+    }
+
+    #[test]
+    fn a_token_is_due_30_seconds_before_its_end_or_at_half_its_life() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (life, due) in [(3600, 3570), (100, 70), (60, 30), (10, 5)] {
+            let held = Held {
+                tokens: TokenSet::new(Secret::new("a")).with_end(at(life)),
+                issuer: String::new(),
+                resource: None,
+                requested: Vec::new(),
+                obtained: at(0),
+                refreshed: None,
+            };
+            let ahead = super::super::client::AHEAD;
+            assert!(!held.is_due(at(due - 1), ahead), "{life}");
+            assert!(held.is_due(at(due), ahead), "{life}");
+        }
     }
 }

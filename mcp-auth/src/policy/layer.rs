@@ -83,15 +83,7 @@ pub struct PolicyService<S> {
 }
 
 impl<S> PolicyService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S: Seam> Service<Request> for PolicyService<S> {

@@ -1,14 +1,16 @@
 //! Who may call what.
 //!
 //! A [`PolicyEngine`](mcp_core::PolicyEngine) is a validator (it allows, refuses, or asks for scopes) or a mutator (it
-//! lets a call go on with other parameters). There are two here, and a way to have several decide in order:
+//! lets a call go on with other parameters). There are three here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
+//!    Roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).
 //!    What no role allows is refused; what one denies is refused whatever others allow. A method that the specification
 //!    does not define needs a role that allows it by its name ([`EntryKind::Method`]);
 //!    lists and the other methods that act on no entry do not.
 //! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
-//! 3. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
+//! 3. [`OpaEngine`]: an Open Policy Agent decides, over HTTP.
+//! 4. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
 //!
 //! A URI that a server may resolve to another resource than the one a pattern matched (dot segments, their encodings,
 //! encoded slashes, backslashes) is refused wherever a policy decides about it.
@@ -34,7 +36,9 @@
 //! ```
 
 mod chain;
+mod condition;
 mod layer;
+mod opa;
 mod pattern;
 mod rbac;
 mod scopes;
@@ -42,9 +46,11 @@ mod uri;
 
 pub use self::{
     chain::{Explanation, PolicyChain},
+    condition::Condition,
     layer::{PolicyLayer, PolicyService},
+    opa::OpaEngine,
     pattern::Pattern,
-    rbac::{Rbac, RbacBuilder},
+    rbac::{EntryExplanation, Rbac, RbacBuilder},
     scopes::ScopeRules,
 };
 

@@ -10,7 +10,7 @@ use mcp_core::{
     Visibility,
 };
 
-use super::{Pattern, entries, uri};
+use super::{Condition, Pattern, condition::Conditional, entries, uri};
 
 /// Roles with permissions, and who has which role. Clones share it.
 #[derive(Clone)]
@@ -38,6 +38,24 @@ enum Holder {
 struct Role {
     allow: Index,
     deny: Index,
+    /// Rules about tools that count under a condition.
+    allow_if: Vec<Conditional>,
+    deny_if: Vec<Conditional>,
+    inherits: Vec<Box<str>>,
+}
+
+/// Why a principal sees and may use an entry, or not.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EntryExplanation {
+    /// The roles of the principal, those that are inherited included.
+    pub roles: Vec<String>,
+    /// Whether lists show the entry.
+    pub visible: bool,
+    /// The rule that decided, and why.
+    pub verdict: Verdict,
+    /// Rules that decide about each call by its arguments, beside the verdict: role and pattern.
+    pub conditions: Vec<String>,
 }
 
 /// Patterns, found by the beginning that all their matches have.
@@ -122,7 +140,43 @@ impl Rbac {
                 }
             }
         }
+        // Those that are inherited follow; each once, so that a circle ends.
+        let mut next = 0;
+        while let Some(role) = roles.get(next) {
+            let own = self.0.roles.get(*role);
+            for other in own.map(|own| own.inherits.as_slice()).unwrap_or_default() {
+                if !roles.contains(&&**other) {
+                    roles.push(other);
+                }
+            }
+            next += 1;
+        }
         roles
+    }
+
+    /// Says whether a principal sees and may use an entry, and why.
+    #[must_use]
+    pub fn explain(&self, principal: &Principal, kind: EntryKind, name: &str) -> EntryExplanation {
+        let roles = self.roles(principal);
+        let judged = self.judge(&roles, kind, name);
+        let mut conditions = Vec::new();
+        for role in &roles {
+            let Some(own) = self.0.roles.get(*role).filter(|_| kind == EntryKind::Tool) else {
+                continue;
+            };
+            for (verb, rules) in [("allow-if", &own.allow_if), ("deny-if", &own.deny_if)] {
+                let fit = rules.iter().filter(|rule| rule.pattern.matches(name));
+                conditions.extend(
+                    fit.map(|rule| format!("rbac:{role}:{verb}:{}", rule.pattern.as_str())),
+                );
+            }
+        }
+        EntryExplanation {
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            visible: judged.is_ok(),
+            verdict: judged.unwrap_or_else(|refusal| refusal),
+            conditions,
+        }
     }
 
     /// Returns whether a principal may use an entry.
@@ -146,12 +200,19 @@ impl Rbac {
                 return Err(Verdict::new(rule, "a role of yours forbids this"));
             }
             if allowed.is_none() {
-                allowed = own.allow.find(kind, name).map(|pattern| (role, pattern));
+                let plain = own.allow.find(kind, name).map(|own| ("allow", own));
+                allowed = plain
+                    .or_else(|| {
+                        let mut rules = own.allow_if.iter().filter(|_| kind == EntryKind::Tool);
+                        let found = rules.find(|rule| rule.pattern.matches(name))?;
+                        Some(("allow-if", found.pattern.as_str()))
+                    })
+                    .map(|(verb, pattern)| (role, verb, pattern));
             }
         }
         match allowed {
-            Some((role, pattern)) => Ok(Verdict::new(
-                format!("rbac:{role}:allow:{pattern}"),
+            Some((role, verb, pattern)) => Ok(Verdict::new(
+                format!("rbac:{role}:{verb}:{pattern}"),
                 "a role of yours allows this",
             )),
             None => Err(Verdict::new(
@@ -162,7 +223,92 @@ impl Rbac {
     }
 }
 
+/// Rules with conditions.
+impl Rbac {
+    fn has_conditions(&self, roles: &[&str]) -> bool {
+        let own = |role: &&str| {
+            let own = self.0.roles.get(*role);
+            own.is_some_and(|own| !own.allow_if.is_empty() || !own.deny_if.is_empty())
+        };
+        roles.iter().any(own)
+    }
+
+    /// Judges a call of a tool that the rules without conditions do not refuse.
+    fn judge_call(
+        &self,
+        roles: &[&str],
+        tool: &str,
+        request: &Request,
+    ) -> Result<Verdict, Verdict> {
+        let known = || {
+            roles
+                .iter()
+                .filter_map(|role| Some((role, self.0.roles.get(*role)?)))
+        };
+        for (role, own) in known() {
+            let mut rules = own.deny_if.iter();
+            // What cannot be told is denied.
+            let denies = rules.find(|rule| {
+                rule.pattern.matches(tool) && rule.condition.holds(request) != Some(false)
+            });
+            if let Some(rule) = denies {
+                let rule = format!("rbac:{role}:deny-if:{}", rule.pattern.as_str());
+                return Err(Verdict::new(
+                    rule,
+                    "a role of yours forbids this with these arguments",
+                ));
+            }
+        }
+        for (role, own) in known() {
+            if let Some(pattern) = own.allow.find(EntryKind::Tool, tool) {
+                let rule = format!("rbac:{role}:allow:{pattern}");
+                return Ok(Verdict::new(rule, "a role of yours allows this"));
+            }
+            let mut rules = own.allow_if.iter();
+            let allows = rules.find(|rule| {
+                rule.pattern.matches(tool) && rule.condition.holds(request) == Some(true)
+            });
+            if let Some(rule) = allows {
+                let rule = format!("rbac:{role}:allow-if:{}", rule.pattern.as_str());
+                return Ok(Verdict::new(rule, "a role of yours allows this"));
+            }
+        }
+        Err(Verdict::new(
+            "rbac:default",
+            "none of your roles allows this with these arguments",
+        ))
+    }
+}
+
 impl RbacBuilder {
+    /// Gives a role all that another has, what it denies included. A circle gives all its roles the same.
+    pub fn inherit(mut self, role: &str, from: &str) -> Self {
+        let own = self.roles.entry(role.into()).or_default();
+        own.inherits.push(from.into());
+        self
+    }
+
+    /// Lets a role call the tools that match when a condition holds. Lists show them in any case.
+    pub fn allow_if(mut self, role: &str, tools: Pattern, condition: Condition) -> Self {
+        let own = self.roles.entry(role.into()).or_default();
+        own.allow_if.push(Conditional {
+            pattern: tools,
+            condition,
+        });
+        self
+    }
+
+    /// Forbids a role to call the tools that match when a condition holds, or when that cannot be told, whatever other roles
+    /// allow.
+    pub fn deny_if(mut self, role: &str, tools: Pattern, condition: Condition) -> Self {
+        let own = self.roles.entry(role.into()).or_default();
+        own.deny_if.push(Conditional {
+            pattern: tools,
+            condition,
+        });
+        self
+    }
+
     /// Lets a role use the entries that match.
     pub fn allow(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
         self.roles
@@ -251,7 +397,14 @@ impl PolicyEngine for Rbac {
         let roles = self.roles(request.principal());
         let mut verdict = Verdict::new("rbac:not-an-entry", "the call acts on no entry");
         for (kind, name) in entries(request) {
-            match self.judge(&roles, kind, &name) {
+            let judged = self.judge(&roles, kind, &name);
+            let judged = match judged {
+                Ok(_) if kind == EntryKind::Tool && self.has_conditions(&roles) => {
+                    self.judge_call(&roles, &name, request)
+                }
+                judged => judged,
+            };
+            match judged {
                 Ok(allowed) => verdict = allowed,
                 Err(denied) => return Ok(PolicyDecision::Deny(denied)),
             }

@@ -15,7 +15,7 @@ pub(super) fn ambiguous(kind: EntryKind, uri: &str) -> Option<Verdict> {
     })
 }
 
-fn is_ambiguous(uri: &str) -> bool {
+pub(super) fn is_ambiguous(uri: &str) -> bool {
     let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     let decoded = decode(rest);

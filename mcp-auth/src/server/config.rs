@@ -94,7 +94,9 @@ impl ResourceServer {
 }
 
 impl ResourceServerBuilder {
-    /// Names an authorization server by its issuer. At least one has to be named.
+    /// Names an authorization server by its issuer. Without one there is no metadata document (RFC 9728) and challenges name
+    /// none: for servers whose credentials come from elsewhere, as API keys and certificates do. A [`JwtScheme`](super::JwtScheme)
+    /// or an [`IntrospectionScheme`](super::IntrospectionScheme) needs one, so that clients find out where to get a token.
     pub fn authorization_server(mut self, issuer: &str) -> Self {
         self.servers.push(issuer.to_owned());
         self
@@ -168,7 +170,7 @@ impl ResourceServerBuilder {
     ///
     /// # Errors
     ///
-    /// The address is not `https` (or `http` on this machine), no issuer was named, no scheme was given, or one names a
+    /// The address is not `https` (or `http` on this machine), a scheme needs an issuer and none was named, no scheme was given, or one names a
     /// header that cannot be.
     pub fn build(self) -> Result<ResourceServer, ConfigError> {
         if self.schemes.is_empty() {
@@ -176,6 +178,15 @@ impl ResourceServerBuilder {
                 "scheme",
                 "none",
                 "give at least one scheme, for instance a JwtScheme",
+            ));
+        }
+        if self.servers.is_empty()
+            && let Some(scheme) = self.schemes.iter().find(|scheme| scheme.needs_issuer())
+        {
+            return Err(ConfigError::new(
+                "authorization_server",
+                scheme.name(),
+                "name the issuer of the tokens with authorization_server",
             ));
         }
         let resource = ProtectedResource::new(

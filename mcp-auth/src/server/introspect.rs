@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,6 +17,7 @@ use oauth2::{
     AccessToken, ClientId, ClientSecret, IntrospectionUrl, TokenIntrospectionResponse as _,
     basic::{BasicErrorResponse, BasicTokenIntrospectionResponse},
 };
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{Identity, Presented, Refusal, Scheme, token::fingerprint};
@@ -30,13 +32,21 @@ const LEEWAY: Duration = Duration::from_secs(30);
 /// The longest time that an answer is kept, whatever is set.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// How many tokens are asked about at once, and how long a request waits to be among them.
+const AT_ONCE: usize = 32;
+const TURN: Duration = Duration::from_secs(5);
+
 /// How many tokens are remembered.
 const REMEMBERED: u64 = 10_000;
 
 /// Judges opaque tokens by asking the server that issued them (RFC 7662).
 ///
 /// An answer is kept for at most 60 s and not beyond `exp`; that a token is not active for 10 s. Callers with the
-/// same token share one question. While the server is away requests are refused with 503.
+/// same token share one request. While the server is unavailable requests are refused with 503.
+///
+/// At most 32 tokens are asked about at once, so that made-up tokens do not flood the server; a request that waits longer
+/// than 5 s for its turn is refused with 503. Put an [`AttemptLayer`](crate::edge::AttemptLayer) outside where anybody can
+/// reach the endpoint.
 ///
 /// Many servers do not introspect tokens that are JSON Web Tokens, so these are left to a
 /// [`JwtScheme`](super::JwtScheme) unless [`with_web_tokens`](Self::with_web_tokens) is set.
@@ -51,6 +61,7 @@ pub struct IntrospectionScheme {
     longest: Duration,
     web_tokens: bool,
     verdicts: Cache<[u8; 32], Verdict>,
+    turns: Semaphore,
 }
 
 #[derive(Clone)]
@@ -98,7 +109,15 @@ impl IntrospectionScheme {
                 .max_capacity(REMEMBERED)
                 .expire_after(Keep)
                 .build(),
+            turns: Semaphore::new(AT_ONCE),
         }
+    }
+
+    /// Sets how many tokens are asked about at once. Default is 32.
+    #[must_use]
+    pub fn with_concurrency(mut self, number: NonZeroUsize) -> Self {
+        self.turns = Semaphore::new(number.get().min(Semaphore::MAX_PERMITS));
+        self
     }
 
     /// Sets how long an answer is kept at most, up to an hour. Default is 60 s; zero asks for every request.
@@ -125,6 +144,8 @@ impl IntrospectionScheme {
     async fn ask(&self, token: &str) -> Result<Verdict, Refusal> {
         const AWAY: Refusal =
             Refusal::unavailable("the server that knows the token cannot be asked now");
+        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| AWAY)?.map_err(|_| AWAY)?;
         let client = Client::new(ClientId::new(self.client_id.clone()))
             .set_client_secret(ClientSecret::new(self.client_secret.secret().to_owned()))
             .set_introspection_url(IntrospectionUrl::from_url(self.endpoint.clone()));
@@ -209,6 +230,10 @@ impl IntrospectionScheme {
 impl Scheme for IntrospectionScheme {
     fn name(&self) -> &'static str {
         "introspection"
+    }
+
+    fn needs_issuer(&self) -> bool {
+        true
     }
 
     fn takes(&self, presented: &Presented<'_>) -> bool {

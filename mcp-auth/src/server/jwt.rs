@@ -158,6 +158,10 @@ impl Scheme for JwtScheme {
         "jwt"
     }
 
+    fn needs_issuer(&self) -> bool {
+        true
+    }
+
     fn takes(&self, presented: &Presented<'_>) -> bool {
         presented
             .bearer

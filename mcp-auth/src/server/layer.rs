@@ -14,7 +14,9 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick};
+use super::{
+    ProtectedResource, Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick,
+};
 
 /// The body of an answer: a document or a refusal, or what the service inside answered.
 pub type Body<B> = Either<Full<Bytes>, B>;
@@ -51,20 +53,7 @@ pub struct ResourceServerService<S> {
 }
 
 impl<S> ResourceServerService<S> {
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_service!();
 }
 
 impl<S, Q, B> Service<Request<Q>> for ResourceServerService<S>
@@ -80,7 +69,7 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        if let Some(document) = self.document(&request) {
+        if let Some(document) = document(self.server.resource(), &request) {
             return ResponseFuture::answered(document);
         }
         let (mut parts, body) = request.into_parts();
@@ -111,39 +100,41 @@ where
     }
 }
 
-impl<S> ResourceServerService<S> {
-    /// Answers a request for the metadata document (RFC 9728, section 3.1).
-    fn document<Q>(&self, request: &Request<Q>) -> Option<Response<Full<Bytes>>> {
-        let resource = self.server.resource();
-        if !resource.paths().contains(&request.uri().path()) {
-            return None;
-        }
-        let mut response = Response::new(Full::new(match *request.method() {
-            Method::GET => resource.document().clone(),
-            _ => Bytes::new(),
-        }));
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            let allow = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(header::ALLOW, allow);
-            return Some(response);
-        }
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("public, max-age=3600"),
-        );
-        // The document is public and read by clients in browsers.
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            HeaderValue::from_static("*"),
-        );
-        Some(response)
+/// Answers a request for the metadata document (RFC 9728, section 3.1).
+pub(super) fn document<Q>(
+    resource: &ProtectedResource,
+    request: &Request<Q>,
+) -> Option<Response<Full<Bytes>>> {
+    let document = resource.document()?;
+    let path = request.uri().path();
+    if !resource.paths().iter().any(|own| own == path) {
+        return None;
     }
+    let mut response = Response::new(Full::new(match *request.method() {
+        Method::GET => document.clone(),
+        _ => Bytes::new(),
+    }));
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        let allow = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allow);
+        return Some(response);
+    }
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    // The document is public and read by clients in browsers.
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    Some(response)
 }
 
 /// States who calls, and takes the credential out, so that nothing behind can pass it on.

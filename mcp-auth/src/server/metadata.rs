@@ -15,9 +15,10 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 #[derive(Clone, Debug)]
 pub struct ProtectedResource {
     resource: Url,
-    metadata_url: Url,
-    paths: [String; 2],
-    document: Bytes,
+    /// None of the three where no authorization server is named: there is nowhere to send clients to.
+    metadata_url: Option<Url>,
+    paths: Vec<String>,
+    document: Option<Bytes>,
     base_scopes: Vec<String>,
 }
 
@@ -37,11 +38,13 @@ impl ProtectedResource {
             ));
         }
         if servers.is_empty() {
-            return Err(ConfigError::new(
-                "authorization_server",
-                "none",
-                "name at least one issuer (RFC 9728; MCP demands one)",
-            ));
+            return Ok(Self {
+                resource: url,
+                metadata_url: None,
+                paths: Vec::new(),
+                document: None,
+                base_scopes,
+            });
         }
         let path = url.path().trim_end_matches('/').to_owned();
         let mut metadata_url = url.clone();
@@ -62,9 +65,9 @@ impl ProtectedResource {
         document.extend(more);
         Ok(Self {
             resource: url,
-            paths: [metadata_url.path().to_owned(), WELL_KNOWN.to_owned()],
-            metadata_url,
-            document: Value::Object(document).to_string().into(),
+            paths: vec![metadata_url.path().to_owned(), WELL_KNOWN.to_owned()],
+            metadata_url: Some(metadata_url),
+            document: Some(Value::Object(document).to_string().into()),
             base_scopes,
         })
     }
@@ -75,22 +78,23 @@ impl ProtectedResource {
         &self.resource
     }
 
-    /// Returns where the document is.
+    /// Returns where the document is; `None` without an authorization server.
     #[must_use]
-    pub fn metadata_url(&self) -> &Url {
-        &self.metadata_url
+    pub fn metadata_url(&self) -> Option<&Url> {
+        self.metadata_url.as_ref()
     }
 
-    /// Returns the paths at which the document is served: that of this server, and the root.
+    /// Returns the paths at which the document is served: that of this server, and the root. None without an authorization
+    /// server.
     #[must_use]
-    pub fn paths(&self) -> [&str; 2] {
-        [&self.paths[0], &self.paths[1]]
+    pub fn paths(&self) -> &[String] {
+        &self.paths
     }
 
-    /// Returns the document, a JSON object.
+    /// Returns the document, a JSON object; `None` without an authorization server.
     #[must_use]
-    pub fn document(&self) -> &Bytes {
-        &self.document
+    pub fn document(&self) -> Option<&Bytes> {
+        self.document.as_ref()
     }
 
     /// Returns the challenge that goes with a refusal.
@@ -140,6 +144,9 @@ impl ProtectedResource {
             true => challenge,
             false => challenge.with("scope", &scopes.join(" ")),
         };
-        challenge.with("resource_metadata", self.metadata_url.as_str())
+        match &self.metadata_url {
+            Some(url) => challenge.with("resource_metadata", url.as_str()),
+            None => challenge.with("realm", self.resource.as_str()),
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! For each request, in this order:
 //!
-//! 1. `GET` of the metadata document (RFC 9728), at the root and under this server's path: answered here.
+//! 1. `GET` of the metadata document (RFC 9728), at the root and under this server's path: answered here. In an
+//!    axum router that is merged with others, add the routes of `ResourceServer::router` (feature `axum`).
 //! 2. A path that is open to everybody: passed on, without a principal.
 //! 3. A token in the address, a malformed token, two credentials (two `Authorization` headers, or a bearer token beside
 //!    `X-API-Key` where a scheme takes API keys): 400.
@@ -36,7 +37,8 @@
 //!     .scheme(ApiKeyScheme::new("https://gw.example/keys", keys, Arc::new(MemoryApiKeys::new([record]))))
 //!     .build()?;
 //! let layer = auth.layer();
-//! assert_eq!(auth.resource().metadata_url().path(), "/.well-known/oauth-protected-resource/mcp");
+//! let document = auth.resource().metadata_url().expect("an authorization server is named");
+//! assert_eq!(document.path(), "/.well-known/oauth-protected-resource/mcp");
 //! # let _ = (key, layer);
 //! # Ok::<(), mcp_core::ConfigError>(())
 //! ```
@@ -52,6 +54,8 @@ mod metadata;
 #[cfg(feature = "mtls")]
 mod mtls;
 mod revoked;
+#[cfg(feature = "axum")]
+mod routes;
 mod scheme;
 mod shared;
 mod token;

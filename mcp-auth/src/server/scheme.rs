@@ -57,6 +57,12 @@ pub trait Scheme: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// Returns whether its credentials are issued by an authorization server, which clients have to be told of. Default is
+    /// no.
+    fn needs_issuer(&self) -> bool {
+        false
+    }
+
     /// Returns whether the request presents something for this scheme to judge. Must be quick and prove nothing.
     ///
     /// The verdict of a scheme that takes a request also without its bearer token is not remembered for that token.

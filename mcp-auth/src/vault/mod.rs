@@ -12,6 +12,11 @@
 //! A vault that was written with another key refuses to open, and a record whose key is not in the ring is never
 //! overwritten: [`VaultError::WrongKey`], [`VaultError::UnknownKey`].
 //!
+//! # Security
+//!
+//! A record that is moved, swapped, changed or cut does not open. An older record of the same place that is put back there
+//! (a rollback, for instance by restoring a copy of the store) opens: nothing in it tells that it is old.
+//!
 //! # Examples
 //!
 //! ```
@@ -87,6 +92,9 @@ pub enum VaultError {
     /// The record is not one of this vault.
     #[error("the record is malformed")]
     Malformed,
+    /// The record ends before its seal does, so that it opens for no key.
+    #[error("the record is cut short")]
+    Short,
     /// The record was changed, or lies where it was not put.
     #[error("the record was changed, or moved from where it was put")]
     Tampered,
@@ -99,6 +107,16 @@ pub enum VaultError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl VaultError {
+    /// Returns whether an error of the vault says that a record is damaged: that no key of any ring would open it.
+    #[cfg(feature = "oauth")]
+    pub(crate) fn is_damage(error: &StoreError) -> bool {
+        let source = std::error::Error::source(error);
+        let own = source.and_then(|source| source.downcast_ref::<Self>());
+        matches!(own, Some(Self::Short | Self::Tampered))
+    }
 }
 
 impl From<VaultError> for StoreError {
@@ -353,8 +371,12 @@ impl Vault {
     }
 
     fn may_replace(&self, record: &[u8]) -> Result<(), VaultError> {
-        let key = record::key_of(record)?;
-        self.ring.find(&key).map(drop).ok_or(VaultError::UnknownKey)
+        match record::key_of(record) {
+            Ok(key) => self.ring.find(&key).map(drop).ok_or(VaultError::UnknownKey),
+            // No key opens it: nothing is lost.
+            Err(VaultError::Short) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

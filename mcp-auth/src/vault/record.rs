@@ -103,17 +103,15 @@ struct Parts<'a> {
 }
 
 fn split(record: &[u8]) -> Result<Parts<'_>, VaultError> {
-    let (format, rest) = record.split_first().ok_or(VaultError::Malformed)?;
+    let (format, rest) = record.split_first().ok_or(VaultError::Short)?;
     if *format != FORMAT {
         return Err(VaultError::Malformed);
     }
-    let (end, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Malformed)?;
-    let (key, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Malformed)?;
-    let (wrap_nonce, rest) = rest.split_first_chunk().ok_or(VaultError::Malformed)?;
-    let (wrapped, rest) = rest
-        .split_at_checked(WRAPPED)
-        .ok_or(VaultError::Malformed)?;
-    let (nonce, sealed) = rest.split_first_chunk().ok_or(VaultError::Malformed)?;
+    let (end, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Short)?;
+    let (key, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Short)?;
+    let (wrap_nonce, rest) = rest.split_first_chunk().ok_or(VaultError::Short)?;
+    let (wrapped, rest) = rest.split_at_checked(WRAPPED).ok_or(VaultError::Short)?;
+    let (nonce, sealed) = rest.split_first_chunk().ok_or(VaultError::Short)?;
     Ok(Parts {
         end: u64::from_be_bytes(*end),
         key: KeyId(*key),

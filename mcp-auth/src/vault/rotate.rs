@@ -1,4 +1,4 @@
-use mcp_core::store::{Change, Cursor, Entry, Expected, Namespace, StoreKey, StorePrefix};
+use mcp_core::store::{Change, Cursor, Entry, Expected, Namespace, StoreKey, StorePrefix, Swap};
 
 use super::{CHECK, PAGE, Vault, VaultError, record, record::Place};
 
@@ -6,7 +6,7 @@ use super::{CHECK, PAGE, Vault, VaultError, record, record::Place};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// How many records were wrapped anew.
+    /// How many records this call has wrapped by the active key.
     pub renewed: usize,
     /// How many had the active key already.
     pub current: usize,
@@ -15,7 +15,9 @@ pub struct Rotation {
 }
 
 impl Vault {
-    /// Wraps every record by the active key. May be interrupted and begun again; nobody who reads waits for it.
+    /// Wraps every record by the active key. May be interrupted and begun again; readers do not wait for it.
+    ///
+    /// Give the new key to all replicas first: one that does not know it writes records of the old key also behind the scan.
     ///
     /// # Errors
     ///
@@ -52,27 +54,41 @@ impl Vault {
         entry: &Entry,
         done: &mut Rotation,
     ) -> Result<(), VaultError> {
-        match record::key_of(&entry.value) {
-            Ok(own) if own == self.ring.active().id => done.current += 1,
-            Ok(_) => match record::rewrap(&self.ring, place, &entry.value) {
-                Ok(renewed) => {
-                    let change = match self.left(record::end_of(&renewed)?) {
-                        Some(ttl) if ttl.is_zero() => Change::Delete,
-                        ttl => Change::Put {
-                            value: renewed.into(),
-                            ttl,
-                        },
-                    };
-                    let expected = Expected::Version(entry.version);
-                    // A conflict is a record that was just written anew, with the active key.
-                    self.store.compare_and_swap(key, expected, change).await?;
-                    done.renewed += 1;
+        let mut entry = entry.clone();
+        loop {
+            match record::key_of(&entry.value) {
+                Ok(own) if own == self.ring.active().id => {
+                    done.current += 1;
+                    return Ok(());
                 }
-                Err(_) => done.unreadable += 1,
-            },
-            Err(_) => done.unreadable += 1,
+                Ok(_) => {}
+                Err(_) => {
+                    done.unreadable += 1;
+                    return Ok(());
+                }
+            }
+            let Ok(renewed) = record::rewrap(&self.ring, place, &entry.value) else {
+                done.unreadable += 1;
+                return Ok(());
+            };
+            let change = match self.left(record::end_of(&renewed)?) {
+                Some(ttl) if ttl.is_zero() => Change::Delete,
+                ttl => Change::Put {
+                    value: renewed.into(),
+                    ttl,
+                },
+            };
+            let expected = Expected::Version(entry.version);
+            match self.store.compare_and_swap(key, expected, change).await? {
+                // It was written in the meantime, by a replica that may not know the new key yet.
+                Swap::Conflict(Some(newer)) => entry = newer,
+                Swap::Conflict(None) => return Ok(()),
+                _ => {
+                    done.renewed += 1;
+                    return Ok(());
+                }
+            }
         }
-        Ok(())
     }
 
     async fn renew_check(&self) -> Result<(), VaultError> {

@@ -229,6 +229,8 @@ async fn a_long_line_of_an_earlier_version_is_read() {
         .chain_update(&text)
         .finalize();
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Begun here, so that it is private.
+    drop(FileAudit::open(&path, OnFailure::Refuse).unwrap());
     std::fs::write(&path, format!("{{\"event\":{text},\"hash\":\"{hash}\"}}\n")).unwrap();
     let head = write(&path, 1).await;
     assert_eq!(check(&path).unwrap(), (2, head));
@@ -248,4 +250,32 @@ impl std::io::Read for Endless {
 fn a_line_that_is_too_long_is_not_taken_for_an_incomplete_one() {
     let read = verify(BufReader::new(Endless));
     assert!(matches!(read, Err(AuditBreak::TooLong { line: 1 })));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_record_that_others_can_change_or_that_is_a_link_is_not_opened() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    write(&path, 1).await;
+    let open = |path: &Path| FileAudit::open(path, OnFailure::Refuse);
+    for (mode, fits) in [
+        (0o600, true),
+        (0o640, true),
+        (0o660, false),
+        (0o644, false),
+        (0o606, false),
+    ] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let opened = open(&path);
+        assert_eq!(opened.is_ok(), fits, "{mode:o}");
+        if let Err(AuditBreak::Io(error)) = opened {
+            assert!(error.to_string().contains("0600"), "{error}");
+        }
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let link = dir.path().join("link.jsonl");
+    symlink(&path, &link).unwrap();
+    assert!(open(&link).is_err());
 }

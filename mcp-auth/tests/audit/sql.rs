@@ -20,6 +20,86 @@ async fn admin(server: &PostgresServer) -> Client {
     client
 }
 
+/// PgBouncer in front of a server: two server connections, each given to another client after every transaction.
+struct Pool {
+    port: u16,
+    _folder: tempfile::TempDir,
+    _child: tokio::process::Child,
+}
+
+impl Pool {
+    async fn before(server: &PostgresServer) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let behind = server.url();
+        let behind = behind.trim_end_matches("/postgres").rsplit(':').next();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pool.ini");
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=test\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = 2\n",
+            behind.unwrap()
+        );
+        std::fs::write(&file, settings).unwrap();
+        let mut command = tokio::process::Command::new("/usr/sbin/pgbouncer");
+        let root = std::fs::metadata("/proc/self").unwrap();
+        if std::os::unix::fs::MetadataExt::uid(&root) == 0 {
+            // It refuses to run as root; its settings hold no secret.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(folder.path(), mode).unwrap();
+            command.args(["-u", "postgres"]);
+        }
+        let child = command
+            .arg(&file)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let pool = Self {
+            port,
+            _folder: folder,
+            _child: child.expect("this test needs the program pgbouncer; run .ci/test"),
+        };
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+            {
+                return pool;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("pgbouncer does not listen on port {port}");
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://test@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+#[tokio::test]
+async fn a_pool_that_changes_connections_after_each_transaction_may_stand_between() {
+    let server = PostgresServer::start().await;
+    let pool = Pool::before(&server).await;
+    let writers = [0, 1, 2, 3].map(|_| SqlAudit::new(&pool.url(), OnFailure::Refuse).unwrap());
+    let events = (0..200).map(|n| {
+        let writer = writers[n % 4].clone();
+        async move { writer.record(&event(n)).await.unwrap() }
+    });
+    join_all(events).await;
+    for writer in &writers {
+        assert_eq!(writer.verify().await.unwrap().events, 200);
+    }
+    let stores = [0, 1, 2].map(|_| PostgresStore::new(&pool.url()).unwrap());
+    for n in 0..60 {
+        let key = StoreKey::new(&Namespace::new("t").unwrap(), [format!("{}", n % 7)]).unwrap();
+        stores[n % 3].put(&key, "v".into(), None).await.unwrap();
+        assert!(stores[(n + 1) % 3].get(&key).await.unwrap().is_some());
+    }
+}
+
 fn audit(server: &PostgresServer, on_failure: OnFailure) -> SqlAudit {
     SqlAudit::new(&server.url(), on_failure).unwrap()
 }

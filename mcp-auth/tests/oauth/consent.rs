@@ -125,7 +125,6 @@ async fn a_page_asks_and_its_form_leads_to_the_server() {
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
     assert!(!page.text.contains("<script") && !policy.contains("unsafe"));
     assert_eq!(page.headers["x-frame-options"], "DENY");
-    assert_eq!(page.headers["referrer-policy"], "no-referrer");
     assert_eq!(page.headers["cache-control"], "no-store");
     let body = format!("ticket={ticket}&proof={}", page.field("proof"));
     let cookie = page.cookie();
@@ -457,6 +456,16 @@ async fn pages_answer_only_at_their_own_host() {
 }
 
 #[tokio::test]
+async fn browsers_send_the_origin_of_our_forms_and_no_referrer_elsewhere() {
+    let site = site().await;
+    for path in ["/oauth/connections", "/oauth/start?ticket=none"] {
+        let page = get(&site.app, path, None).await;
+        // With `no-referrer` a browser sends `Origin: null`, which is refused over plain http.
+        assert_eq!(page.headers["referrer-policy"], "same-origin", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_form_without_an_origin_is_taken_only_where_the_browser_says_it_is_our_own() {
     let site = site().await;
     for (origin, fetched, status) in [
@@ -482,4 +491,54 @@ async fn a_form_without_an_origin_is_taken_only_where_the_browser_says_it_is_our
         let answer = send(&site.app, form, body).await;
         assert_eq!(answer.status, status, "{origin} {fetched:?}");
     }
+}
+
+#[tokio::test]
+async fn links_of_one_user_take_no_room_from_tokens_and_from_others() {
+    let store = mcp_core::store::MemoryStore::new().with_max_entries(60);
+    let fake = Fake::start().await;
+    let server = format!("{}/mcp", fake.url).parse().unwrap();
+    let relation = Relation::mcp("up", server).with_client_anywhere(OAuthClient::public("c"));
+    let vault = crate::vault_over(Arc::new(store.clone())).await;
+    let manager = Manager::builder(crate::CALLBACK.parse().unwrap(), http(), vault)
+        .relation(relation)
+        .build()
+        .unwrap();
+    let ticket = async |who: &str| manager.ticket(&user(who), "up", &[], None).await.unwrap();
+    let bobs = ticket("bob").await;
+    let mut alices = Vec::new();
+    for _ in 0..100 {
+        alices.push(ticket("alice").await);
+    }
+    assert!(store.len() < 30, "{}", store.len());
+    // The newest links work, and so does that of another.
+    assert!(manager.begin(&alices[99], None).await.is_ok());
+    assert!(manager.begin(&alices[0], None).await.is_err());
+    let gone = manager.begin(&bobs, None).await.unwrap();
+    let state = crate::param(&crate::query(gone.as_str()), "state").unwrap();
+    let answer = [("state".into(), state), ("code".into(), "c".into())];
+    manager.finish(&answer, None).await.unwrap();
+    assert!(manager.token(&user("bob"), "up").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn one_address_may_ask_for_so_many_pages_a_minute() {
+    let site = site().await;
+    let ask = async |last: u8| {
+        let mut request = http::Request::get("/oauth/connections").header("host", &OWN[7..]);
+        let address = std::net::SocketAddr::from(([192, 0, 2, last], 1));
+        request = request.extension(axum::extract::ConnectInfo(address));
+        send(&site.app, request, String::new()).await
+    };
+    let mut refused = None;
+    for _ in 0..2000 {
+        let page = ask(1).await;
+        if page.status == 429 {
+            refused = Some(page);
+            break;
+        }
+    }
+    let refused = refused.expect("an address is refused before long");
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(ask(2).await.status, 200, "another address");
 }

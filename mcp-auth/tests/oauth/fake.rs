@@ -37,6 +37,9 @@ pub(crate) struct Script {
     pub(crate) issuer: Option<String>,
     /// The signing keys.
     pub(crate) keys: Value,
+    /// What metadata say about their lifetime, and how often they were fetched.
+    pub(crate) cache_control: Option<&'static str>,
+    pub(crate) fetches: usize,
     /// What every request for metadata is answered with.
     pub(crate) redirect: Option<(u16, String)>,
 }
@@ -104,7 +107,14 @@ async fn metadata(State(fake): State<Fake>) -> Response {
             value => document[*member] = value.clone(),
         }
     }
-    Json(document).into_response()
+    let mut script = fake.script.lock().unwrap();
+    script.fetches += 1;
+    let mut response = Json(document).into_response();
+    if let Some(lifetime) = script.cache_control {
+        let headers = response.headers_mut();
+        headers.insert("cache-control", lifetime.parse().unwrap());
+    }
+    response
 }
 
 async fn keys(State(fake): State<Fake>) -> Json<Value> {

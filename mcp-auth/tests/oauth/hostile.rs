@@ -225,6 +225,7 @@ async fn check_21_and_40_a_client_and_a_token_are_for_one_issuer() {
 #[tokio::test]
 async fn check_41_and_44_scopes_are_chosen_in_order() {
     let (fake, manager) = setup().await;
+    fake.script.lock().unwrap().cache_control = Some("no-store");
     let sent = begin(&manager).await.unwrap();
     assert_eq!(
         param(&sent, "scope").as_deref(),
@@ -328,4 +329,38 @@ async fn an_answer_after_ten_minutes_is_too_late() {
         assert_eq!(done.is_ok(), fits, "{seconds} s");
     }
     assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn metadata_are_kept_for_as_long_as_they_say() {
+    for (says, fetches) in [
+        (None, 1),
+        (Some("public, max-age=3600"), 1),
+        (Some("max-age=0"), 3),
+        (Some("no-store"), 3),
+    ] {
+        let (fake, manager) = setup().await;
+        fake.script.lock().unwrap().cache_control = says;
+        for _ in 0..3 {
+            begin(&manager).await.unwrap();
+        }
+        assert_eq!(fake.script.lock().unwrap().fetches, fetches, "{says:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_writes_its_metadata_and_answers_loosely_is_understood() {
+    let (fake, manager) = setup().await;
+    // No endpoint is written as an empty text by some.
+    fake.change("registration_endpoint", json!(""));
+    fake.answer(
+        200,
+        json!({ "access_token": "at", "token_type": "Bearer", "scope": ["a", "b"] }),
+    );
+    let sent = begin(&manager).await.unwrap();
+    let state = param(&sent, "state").unwrap();
+    let answer = [("state".into(), state), ("code".into(), "c".into())];
+    manager.finish(&answer, None).await.unwrap();
+    let token = manager.token(&user("alice"), "up").await.unwrap();
+    assert_eq!(token, Some(Secret::new("at")));
 }

@@ -223,3 +223,27 @@ async fn a_link_that_another_user_opens_is_refused_and_stays_good_for_its_owner(
         );
     }
 }
+
+#[tokio::test]
+async fn a_user_of_a_tenant_is_the_same_in_the_browser_and_in_the_conversation() {
+    let issuer = Issuer::start().await;
+    let alice = Principal::authenticated(&issuer.fake.url, "alice");
+    issuer.says(&[("org", json!("blue"))]);
+    let guard = issuer.guard().await.with_tenant_claim("org");
+    let answer = begin(&guard, &cookie("own")).await;
+    let (own, _) = guard.logged_in(&cookie("own"), &answer).await.unwrap();
+    let blue = alice.clone().with_tenant("blue");
+    assert_eq!(guard.who(&own).await.unwrap(), Some(blue.clone()));
+    for (wanted, same) in [
+        (blue, true),
+        (alice.clone().with_tenant("red"), false),
+        (alice, false),
+    ] {
+        let standing = guard.standing(&own, &wanted).await.unwrap();
+        assert_eq!(matches!(standing, Standing::Same), same, "{wanted:?}");
+    }
+    // Whose tenant is not named is let in nowhere.
+    issuer.says(&[]);
+    let answer = begin(&guard, &cookie("own")).await;
+    assert!(guard.logged_in(&cookie("own"), &answer).await.is_err());
+}

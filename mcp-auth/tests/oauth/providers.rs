@@ -114,3 +114,33 @@ async fn entra_is_not_sent_a_resource_and_google_is_asked_for_offline_access() {
         Err(OAuthError::NoPkce(_))
     ));
 }
+
+#[tokio::test]
+async fn scopes_are_sent_with_a_refresh_where_the_provider_wants_them() {
+    let fake = Fake::start().await;
+    let client = || OAuthClient::with_secret("id", Secret::new("secret"));
+    let plain = Relation::provider("p", Provider::oidc(&fake.url), client());
+    for (relation, sent) in [
+        (plain.clone(), None),
+        (plain.with_scope_at_refresh(true), Some("a b")),
+        (
+            Relation::provider("p", Provider::microsoft_at(&fake.url), client()),
+            Some("a b"),
+        ),
+    ] {
+        let manager = manager().await.relation(relation).build().unwrap();
+        let mut tokens = mcp_auth::oauth::TokenSet::new(Secret::new("at"))
+            .with_refresh(Secret::new("rt"))
+            .with_end(std::time::SystemTime::UNIX_EPOCH);
+        tokens.scopes = Some(vec!["a".into(), "b".into()]);
+        let alice = user("alice");
+        manager
+            .import(&alice, "p", &fake.url, tokens)
+            .await
+            .unwrap();
+        assert!(manager.token(&alice, "p").await.unwrap().is_some());
+        let asked = fake.asked().pop().unwrap();
+        assert_eq!(asked.form["grant_type"], "refresh_token");
+        assert_eq!(asked.form.get("scope").map(String::as_str), sent);
+    }
+}

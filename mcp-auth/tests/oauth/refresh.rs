@@ -97,7 +97,7 @@ async fn a_token_that_still_works_is_used_while_it_is_replaced() {
     let clock = FakeClock::new();
     let manager = replica(&fake, &store, &clock).await;
     import(&manager, &fake, "alice", "rt-1", &clock, 1000).await;
-    clock.advance(Duration::from_secs(950));
+    clock.advance(Duration::from_secs(975));
     let started = tokio::time::Instant::now();
     for _ in 0..20 {
         let token = manager.token(&user("alice"), "up").await.unwrap();
@@ -134,7 +134,7 @@ async fn a_thousand_users_with_expiring_tokens_cause_one_refresh_each() {
         )
         .await;
     }
-    clock.advance(Duration::from_secs(950));
+    clock.advance(Duration::from_secs(975));
     for _ in 0..3 {
         let calls = (0..1000).map(|n| {
             let manager = manager.clone();

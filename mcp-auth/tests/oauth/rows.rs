@@ -641,3 +641,78 @@ async fn a_ticket_asks_for_a_bounded_number_of_scopes_of_bounded_length() {
         assert_eq!(ticket.is_ok(), fits, "{number} of {length}");
     }
 }
+
+#[tokio::test]
+async fn a_token_does_not_outlast_the_login_that_it_was_got_with() {
+    let fake = Fake::start().await;
+    let client = || OAuthClient::with_secret("gw", Secret::new("s"));
+    let provider = || Provider::oidc(&fake.url);
+    let manager = manager()
+        .await
+        .relation(Relation::provider("login", provider(), client()))
+        .relation(Relation::provider("up", provider(), client()))
+        .build()
+        .unwrap();
+    let token_endpoint = format!("{}/token", fake.url).parse().unwrap();
+    let idp = mcp_auth::oauth::EnterpriseIdp::new(&fake.url, token_endpoint, client());
+    let strategy = MasterOauth::enterprise(manager.clone(), "up", idp, "login");
+    let assertion = json!({
+        "access_token": "jag", "token_type": "N_A",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+    });
+    let issued =
+        |token: &str| json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 });
+    let answers = ["at-1", "at-2"].map(|token| [(200, assertion.clone()), (200, issued(token))]);
+    fake.script.lock().unwrap().answers = answers.concat();
+    let (alice, upstream) = (user("alice"), UpstreamId::new("up").unwrap());
+    let need = CredentialNeed::new(&alice, &upstream);
+    let login = async |id: &str| {
+        let tokens = TokenSet::new(Secret::new("x")).with_id(Secret::new(id));
+        manager
+            .import(&alice, "login", &fake.url, tokens)
+            .await
+            .unwrap();
+    };
+    login("id-1").await;
+    for _ in 0..2 {
+        strategy.credential(&need).await.unwrap();
+        assert_eq!(fake.asked().len(), 2, "the token is remembered");
+    }
+    manager.revoke(&alice, "login").await.unwrap();
+    assert!(strategy.credential(&need).await.is_err());
+    login("id-2").await;
+    strategy.credential(&need).await.unwrap();
+    let asked = fake.asked();
+    assert_eq!(asked.len(), 4);
+    assert_eq!(asked[2].form["subject_token"], "id-2");
+}
+
+#[tokio::test]
+async fn damaged_tokens_ask_for_a_new_authorisation_and_can_be_removed() {
+    let fake = Fake::start().await;
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let vault = vault_over(store.clone()).await;
+    let relation = Relation::provider("up", Provider::oidc(&fake.url), OAuthClient::public("c"));
+    let manager = Manager::builder(CALLBACK.parse().unwrap(), http(), vault)
+        .relation(relation)
+        .build()
+        .unwrap();
+    let alice = user("alice");
+    let damage = async |left: usize| {
+        let tokens = TokenSet::new(Secret::new("at"));
+        let imported = manager.import(&alice, "up", &fake.url, tokens).await;
+        imported.unwrap();
+        let prefix = StorePrefix::new(&Namespace::new("vault").unwrap(), ["oauth-token"]).unwrap();
+        let page = store.scan(&prefix, None, 10).await.unwrap();
+        let (key, entry) = &page.entries[0];
+        let cut = entry.value.slice(..left.min(entry.value.len() - 1));
+        store.put(key, cut, None).await.unwrap();
+        page.entries.len()
+    };
+    for left in [10, usize::MAX] {
+        assert_eq!(damage(left).await, 1);
+        assert!(!manager.has_authorized(&alice, "up").await.unwrap());
+        assert!(manager.revoke(&alice, "up").await.unwrap(), "it is gone");
+        assert!(!manager.revoke(&alice, "up").await.unwrap());
+    }
+}

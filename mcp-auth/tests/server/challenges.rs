@@ -123,27 +123,81 @@ async fn check_13_offline_access_is_never_asked_for() {
         .scopes_supported(["mcp:read", "offline_access"])
         .require(["mcp:read", "offline_access"]);
     let gate = Gate::new(builder);
-    let document = String::from_utf8(gate.server.resource().document().to_vec()).unwrap();
+    let document = String::from_utf8(gate.server.resource().document().unwrap().to_vec()).unwrap();
     assert!(document.contains("mcp:read") && !document.contains("offline_access"));
     let answer = gate.send(Request::post("/mcp").body(()).unwrap()).await;
     assert!(!answer.challenge.contains("offline_access"));
 }
 
 #[test]
-fn a_server_without_an_issuer_or_with_a_bad_address_is_not_built() {
-    for (resource, server) in [
-        ("https://gw.example/mcp", None),
-        ("http://gw.example/mcp", Some("https://as.example")),
-        ("https://gw.example/mcp#x", Some("https://as.example")),
-        ("gw.example", Some("https://as.example")),
+fn a_server_with_a_bad_address_is_not_built() {
+    for resource in [
+        "http://gw.example/mcp",
+        "https://gw.example/mcp#x",
+        "gw.example",
     ] {
-        let mut builder = ResourceServer::builder(resource);
-        if let Some(server) = server {
-            builder = builder.authorization_server(server);
-        }
+        let builder = ResourceServer::builder(resource).authorization_server("https://as.example");
         assert!(
             builder.scheme(crate::schemes::Nobody).build().is_err(),
             "{resource}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_challenge_leads_to_the_document_whatever_the_order_of_an_axum_router() {
+    use axum::{Router, routing::get};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+    let (issuer, _, clock, _) = simple().await;
+    let auth = jwt(&issuer, &clock).build().unwrap();
+    let pages = Router::new().route("/pages", get(|| async { "a page" }));
+    let inside = Router::new().route("/mcp", get(|| async { "inside" }));
+    for app in [
+        inside
+            .clone()
+            .layer(auth.layer())
+            .merge(pages.clone())
+            .merge(auth.router()),
+        auth.router().merge(pages).merge(inside.layer(auth.layer())),
+    ] {
+        let get = async |path: &str| {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            app.clone().oneshot(request).await.unwrap()
+        };
+        let refused = get("/mcp").await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        let challenge = &Challenge::of_headers(refused.headers())[0];
+        let document = challenge.resource_metadata().unwrap();
+        let answer = get(document.path()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{document}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["resource"], AUDIENCE);
+        assert_eq!(get("/pages").await.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn api_keys_alone_need_no_authorization_server() {
+    use mcp_auth::server::{ApiKeyScheme, ApiKeys, MemoryApiKeys};
+    let keys = ApiKeys::new("gw", mcp_core::secret::Secret::new("pepper"));
+    let scheme = ApiKeyScheme::new("keys", keys, std::sync::Arc::new(MemoryApiKeys::default()));
+    let gate = Gate::new(ResourceServer::builder(AUDIENCE).scheme(scheme));
+    let answer = gate.send(Request::post("/mcp").body(()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.challenge, format!("Bearer realm=\"{AUDIENCE}\""));
+    let path = "/.well-known/oauth-protected-resource";
+    let document = gate.send(Request::get(path).body(()).unwrap()).await;
+    assert_eq!(document.status, StatusCode::UNAUTHORIZED);
+    // Tokens come from somewhere.
+    let (issuer, _, _, _) = simple().await;
+    let scheme = mcp_auth::server::JwtScheme::new(&issuer.url, AUDIENCE, issuer.client());
+    let error = ResourceServer::builder(AUDIENCE).scheme(scheme).build();
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("authorization_server")
+    );
 }

@@ -106,3 +106,22 @@ async fn shared_secrets_and_encryption_keys_are_not_taken_for_signing_keys() {
         assert_eq!(gate.bearer(&token).await.status, StatusCode::UNAUTHORIZED);
     }
 }
+
+#[tokio::test]
+async fn keys_of_one_id_and_of_two_types_stand_side_by_side() {
+    // RFC 7517, section 4.5.
+    let (issuer, key, clock, gate) = simple().await;
+    let mut other = key.public.clone();
+    other["kty"] = "OKP".into();
+    other["crv"] = "Ed25519".into();
+    other["x"] = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo".into();
+    for member in ["y", "alg"] {
+        other.as_object_mut().unwrap().remove(member);
+    }
+    for order in [[&key.public, &other], [&other, &key.public]] {
+        *issuer.shared.keys.lock().unwrap() = order.map(serde_json::Value::clone).into();
+        clock.advance(Duration::from_secs(400));
+        let token = key.sign(&issuer.claims("alice", clock.date()));
+        assert_eq!(gate.bearer(&token).await.status, StatusCode::OK);
+    }
+}

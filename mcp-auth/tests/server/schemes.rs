@@ -220,6 +220,47 @@ async fn opaque_tokens_are_looked_up_once_for_many_and_again_before_long() {
 }
 
 #[tokio::test]
+async fn made_up_tokens_are_asked_about_a_few_at_a_time() {
+    #[derive(Clone, Default)]
+    struct Counted {
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+    async fn slow(State(state): State<Counted>) -> String {
+        let now = state.now.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        state.now.fetch_sub(1, Ordering::SeqCst);
+        json!({ "active": false }).to_string()
+    }
+    let state = Counted::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/introspect", listener.local_addr().unwrap());
+    let app = Router::new()
+        .route("/introspect", post(slow))
+        .with_state(state.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let scheme = IntrospectionScheme::new(
+        "https://as.example",
+        url.parse().unwrap(),
+        AUDIENCE,
+        ("rs", Secret::new("s")),
+        Arc::new(GuardedClient::operator(&url).unwrap()),
+    )
+    .with_concurrency(std::num::NonZeroUsize::new(4).unwrap());
+    let gate = Gate::new(
+        ResourceServer::builder(AUDIENCE)
+            .authorization_server("https://as.example")
+            .scheme(scheme),
+    );
+    let tokens: Vec<_> = (0..40).map(|n| format!("made-up-{n}")).collect();
+    let flood = join_all(tokens.iter().map(|token| gate.bearer(token))).await;
+    let refused = |status| status == StatusCode::UNAUTHORIZED;
+    assert!(flood.iter().all(|answer| refused(answer.status)));
+    assert_eq!(state.most.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
 async fn several_schemes_stand_side_by_side_and_one_decides() {
     let (issuer, signer, clock, _) = simple().await;
     let (key, record) = keys().issue("robot", [], None);

@@ -38,6 +38,8 @@ codes! {
     MISSING_CAPABILITY = -32021;
     /// The revision is not spoken here.
     UNSUPPORTED_VERSION = -32022;
+    /// A limit on the rate of requests is used up (SEP-3304, draft).
+    DRAFT_RATE_LIMIT = -32023;
 
     /// The call needs a credential.
     UNAUTHENTICATED = -31001;

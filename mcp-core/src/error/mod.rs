@@ -39,6 +39,7 @@ struct Inner {
     retry_after: Option<Duration>,
     upstream: Option<UpstreamId>,
     rpc: Option<RpcError>,
+    code: Option<RpcCode>,
     data: Option<Json>,
     status: Option<StatusCode>,
     headers: HeaderMap,
@@ -65,6 +66,7 @@ impl Error {
             retry_after: None,
             upstream: None,
             rpc: None,
+            code: None,
             data: None,
             status: None,
             headers: HeaderMap::new(),
@@ -138,6 +140,14 @@ impl Error {
     #[must_use]
     pub fn with_class(mut self, class: ErrorClass) -> Self {
         self.inner().class = Some(class);
+        self
+    }
+
+    /// Sets the JSON-RPC code that clients of revision 2026-07-28 are answered with, in the place of the one that the kind
+    /// implies. An error that an upstream answered keeps its own.
+    #[must_use]
+    pub fn with_code(mut self, code: RpcCode) -> Self {
+        self.inner().code = Some(code);
         self
     }
 
@@ -230,7 +240,10 @@ impl Error {
     pub fn code(&self, era: Era) -> RpcCode {
         match &self.0.rpc {
             Some(rpc) => RpcCode::new(rpc.code),
-            None => self.0.kind.code(era),
+            None => {
+                let own = self.0.code.filter(|_| era == Era::Stateless);
+                own.unwrap_or_else(|| self.0.kind.code(era))
+            }
         }
     }
 

@@ -21,6 +21,7 @@
 //! either still sends goes nowhere.
 
 mod convert;
+mod describe;
 mod params;
 mod server;
 mod session;
@@ -35,13 +36,19 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use rmcp::ServerHandler;
+use tower_layer::Identity;
 use tower_service::Service;
 
-pub use self::server::RmcpServer;
 use self::session::Session;
-use crate::{Era, Error, ErrorKind, Request, Response, SessionKey, Stack};
+pub use self::{
+    describe::{Describe, DescribeLayer},
+    server::RmcpServer,
+};
+use crate::{Era, Error, ErrorKind, Inside, Request, Response, SessionKey, Stack};
 
 /// Starts a stack around an rmcp server.
+///
+/// Layers find a tool's annotations in [`Request::annotations`] and its schemas in [`Request::schemas`].
 ///
 /// All clients share the handler. Use [`RmcpService::per_session`] for a server that keeps state per session.
 ///
@@ -70,9 +77,13 @@ use crate::{Era, Error, ErrorKind, Request, Response, SessionKey, Stack};
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<H: ServerHandler>(handler: H) -> Stack<RmcpService<H>> {
-    Stack::new(RmcpService::new(handler))
+pub fn serve<H: ServerHandler>(handler: H) -> Served<H> {
+    let server = RmcpService::new(handler);
+    Stack::new(server.clone()).layer(DescribeLayer::new(server))
 }
+
+/// The stack around an rmcp server: each call knows the annotations and schemas of its tool before any layer sees it.
+pub type Served<H> = Stack<RmcpService<H>, Inside<DescribeLayer<H>, Identity>>;
 
 /// An rmcp server as a service of the seam. Clones share its sessions.
 pub struct RmcpService<H>(Arc<Shared<H>>);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::AbortHandle;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::{
@@ -27,7 +27,8 @@ create index if not exists mcp_state_ends on mcp_state (ends) where ends is not 
 
 /// Keeps entries in a table of PostgreSQL, `mcp_state`, for any number of processes; clones share the connection.
 ///
-/// Every operation is one statement. The server counts times to live and removes entries past theirs once a minute. The
+/// Every operation is one statement, and none is prepared: a pool between, such as PgBouncer, may change the server connection
+/// after each transaction. The server counts times to live and removes entries past theirs once a minute. The
 /// connection is made when it is first used, and again after it was lost. The connection is not encrypted: use a Unix
 /// socket, this machine, a network that is, or `with_tls` of the feature `postgres-tls`.
 #[derive(Clone)]
@@ -143,7 +144,7 @@ impl PostgresStore {
                 };
                 let sweep = "delete from mcp_state where ends <= now()";
                 // What is left is swept the next time.
-                let _ = connection.client.execute(sweep, &[]).await;
+                let _ = connection.client.batch_execute(sweep).await;
             }
         });
         let _ = connection.sweeper.set(sweeper.abort_handle());
@@ -164,16 +165,15 @@ impl PostgresStore {
         }
     }
 
-    async fn query(
-        &self,
-        statement: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn query(&self, statement: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let connection = self.connection().await?;
-        self.within(connection.client.query(statement, values))
+        self.within(connection.client.query_typed(statement, values))
             .await
     }
 }
+
+/// A value and its type. A statement whose types are given need not be prepared.
+type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 fn drive(
     driver: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
@@ -211,7 +211,9 @@ const ENDS: &str = "clock_timestamp() + $3::bigint * interval '1 millisecond'";
 impl StateStore for PostgresStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Entry>, StoreError> {
         let statement = format!("select version, value from mcp_state where key = $1 and {LIVE}");
-        let rows = self.query(&statement, &[&key.as_str()]).await?;
+        let rows = self
+            .query(&statement, &[(&key.as_str(), Type::TEXT)])
+            .await?;
         rows.first().map(entry).transpose()
     }
 
@@ -226,14 +228,20 @@ impl StateStore for PostgresStore {
              on conflict (key) do update set version = excluded.version, value = excluded.value, \
              ends = excluded.ends returning version"
         );
-        let values: [&(dyn ToSql + Sync); 3] = [&key.as_str(), &&value[..], &millis(ttl)?];
+        let values: [Value<'_>; 3] = [
+            (&key.as_str(), Type::TEXT),
+            (&&value[..], Type::BYTEA),
+            (&millis(ttl)?, Type::INT8),
+        ];
         let rows = self.query(&statement, &values).await?;
         written(&rows).ok_or_else(|| StoreError::corrupt("postgres did not say what it wrote"))
     }
 
     async fn delete(&self, key: &StoreKey) -> Result<bool, StoreError> {
         let statement = format!("delete from mcp_state where key = $1 returning {LIVE} as live");
-        let rows = self.query(&statement, &[&key.as_str()]).await?;
+        let rows = self
+            .query(&statement, &[(&key.as_str(), Type::TEXT)])
+            .await?;
         Ok(rows
             .first()
             .is_some_and(|row| row.try_get("live").unwrap_or(false)))
@@ -254,7 +262,11 @@ impl StateStore for PostgresStore {
                      value = excluded.value, ends = excluded.ends \
                      where mcp_state.ends <= clock_timestamp() returning version"
                 );
-                let values: [&(dyn ToSql + Sync); 3] = [&key.as_str(), &&value[..], &millis(ttl)?];
+                let values: [Value<'_>; 3] = [
+                    (&key.as_str(), Type::TEXT),
+                    (&&value[..], Type::BYTEA),
+                    (&millis(ttl)?, Type::INT8),
+                ];
                 written(&self.query(&statement, &values).await?).map(Swap::Written)
             }
             (Expected::Version(version), Change::Put { value, ttl }) => {
@@ -263,8 +275,12 @@ impl StateStore for PostgresStore {
                      ends = {ENDS} where key = $1 and version = $4 and {LIVE} returning version"
                 );
                 let version = version.as_u64().cast_signed();
-                let values: [&(dyn ToSql + Sync); 4] =
-                    [&key.as_str(), &&value[..], &millis(ttl)?, &version];
+                let values: [Value<'_>; 4] = [
+                    (&key.as_str(), Type::TEXT),
+                    (&&value[..], Type::BYTEA),
+                    (&millis(ttl)?, Type::INT8),
+                    (&version, Type::INT8),
+                ];
                 written(&self.query(&statement, &values).await?).map(Swap::Written)
             }
             (Expected::Version(version), Change::Delete) => {
@@ -272,7 +288,8 @@ impl StateStore for PostgresStore {
                     "delete from mcp_state where key = $1 and version = $2 and {LIVE} returning 1"
                 );
                 let version = version.as_u64().cast_signed();
-                let rows = self.query(&statement, &[&key.as_str(), &version]).await?;
+                let values: [Value<'_>; 2] = [(&key.as_str(), Type::TEXT), (&version, Type::INT8)];
+                let rows = self.query(&statement, &values).await?;
                 (!rows.is_empty()).then_some(Swap::Deleted)
             }
             (Expected::Absent, Change::Delete) => {
@@ -309,9 +326,12 @@ impl StateStore for PostgresStore {
             Some(_) => after,
             None => "",
         };
-        let rows = self
-            .query(&statement, &[&prefix.as_str(), &from, &wanted])
-            .await?;
+        let values: [Value<'_>; 3] = [
+            (&prefix.as_str(), Type::TEXT),
+            (&from, Type::TEXT),
+            (&wanted, Type::INT8),
+        ];
+        let rows = self.query(&statement, &values).await?;
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {
             let name: &str = row.try_get("key").unwrap_or_default();

@@ -1,10 +1,12 @@
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, Script, ScriptInvocation};
+use tokio::time::Instant;
 
 use super::{
     Change, Cursor, Entry, Expected, Page, StateStore, StoreError, StoreErrorKind, StoreKey,
@@ -12,6 +14,8 @@ use super::{
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
+/// The shortest time between two new connections to a server that takes no writes.
+const REPLACE: Duration = Duration::from_secs(1);
 const MAX_PREFIX_LEN: usize = 64;
 /// How many keys one step of a scan looks at.
 const SCAN_STEP: usize = 512;
@@ -70,15 +74,24 @@ impl RedisConfig {
     ///
     /// [`StoreErrorKind::Unavailable`] if the connection cannot be prepared.
     pub fn connect_lazily(&self) -> Result<RedisConnection, StoreError> {
+        let manager = self.manager().map_err(away)?;
+        Ok(RedisConnection {
+            config: self.clone(),
+            current: Arc::new(Mutex::new(Current {
+                manager,
+                replaced: None,
+            })),
+        })
+    }
+
+    fn manager(&self) -> Result<ConnectionManager, RedisError> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
             .set_number_of_retries(1)
             .set_min_delay(Duration::from_millis(5))
             .set_max_delay(Duration::from_millis(50));
-        let manager =
-            ConnectionManager::new_lazy_with_config(self.client.clone(), config).map_err(away)?;
-        Ok(RedisConnection { manager })
+        ConnectionManager::new_lazy_with_config(self.client.clone(), config)
     }
 }
 
@@ -91,16 +104,86 @@ impl fmt::Debug for RedisConfig {
 }
 
 /// One connection, shared by its clones, over which any number of callers ask at once.
+///
+/// It is made when it is first used and again after it was lost, and another one is made when the server has become a replica
+/// that takes no writes: the address then leads to another server before long.
 #[derive(Clone)]
 pub struct RedisConnection {
+    config: RedisConfig,
+    current: Arc<Mutex<Current>>,
+}
+
+struct Current {
     manager: ConnectionManager,
+    /// When it was replaced last.
+    replaced: Option<Instant>,
 }
 
 impl RedisConnection {
-    /// The connection itself, for commands of one's own.
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection itself, for commands of one's own. Ask for it again for each command.
     #[must_use]
     pub fn manager(&self) -> ConnectionManager {
-        self.manager.clone()
+        self.lock().manager.clone()
+    }
+
+    /// Asks once, and once more where the connection was lost before an answer came or the server takes no writes. For
+    /// commands that may run twice.
+    ///
+    /// # Errors
+    ///
+    /// What the second attempt failed by, or the first where another cannot help.
+    pub async fn ask_repeatably<T, F>(
+        &self,
+        ask: impl Fn(ConnectionManager) -> F,
+    ) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        match self.ask_once(&ask).await {
+            Err(error) if is_lost(&error) => ask(self.manager()).await,
+            done => done,
+        }
+    }
+
+    /// Asks, and once more only where the server has refused because it takes no writes. For commands that must not run
+    /// twice.
+    ///
+    /// # Errors
+    ///
+    /// What the last attempt failed by.
+    pub async fn ask_once<T, F>(
+        &self,
+        ask: impl Fn(ConnectionManager) -> F,
+    ) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        match ask(self.manager()).await {
+            Err(error) if error.code() == Some("READONLY") && self.replace()? => {
+                ask(self.manager()).await
+            }
+            done => done,
+        }
+    }
+
+    /// Makes another connection, at most once a second; tells if it did.
+    fn replace(&self) -> Result<bool, RedisError> {
+        let now = Instant::now();
+        let mut current = self.lock();
+        if current
+            .replaced
+            .is_some_and(|last| now.duration_since(last) < REPLACE)
+        {
+            return Ok(false);
+        }
+        tracing::warn!("redis takes no writes here: connecting again");
+        current.manager = self.config.manager()?;
+        current.replaced = Some(now);
+        Ok(true)
     }
 
     /// Asks the server for a sign of life.
@@ -109,11 +192,17 @@ impl RedisConnection {
     ///
     /// [`StoreErrorKind::Unavailable`] if it gives none in time.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        redis::cmd("PING")
-            .query_async::<()>(&mut self.manager())
-            .await
-            .map_err(away)
+        self.ask_repeatably(async |mut to: ConnectionManager| {
+            redis::cmd("PING").query_async::<()>(&mut to).await
+        })
+        .await
+        .map_err(away)
     }
+}
+
+/// Whether a connection ended before its answer came, as the one that a server leaves behind by a restart.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.is_connection_refusal() || error.is_io_error()
 }
 
 impl fmt::Debug for RedisConnection {
@@ -159,6 +248,38 @@ impl RedisStore {
         format!("{}{}", self.prefix, key.as_str())
     }
 
+    async fn read<T, F>(&self, ask: impl Fn(ConnectionManager) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        self.connection.ask_repeatably(ask).await.map_err(away)
+    }
+
+    async fn record(&self, key: &StoreKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.key(key));
+        self.read(async |mut to: ConnectionManager| command.query_async(&mut to).await)
+            .await
+    }
+
+    /// Finds out what became of a compare-and-swap whose answer was lost. Versions are random, so that a record tells who
+    /// wrote it; `None` if nothing has been done.
+    async fn lost(
+        &self,
+        key: &StoreKey,
+        expected: Expected,
+        done: &Swap,
+    ) -> Result<Option<Swap>, StoreError> {
+        let found = self.record(key).await?.map(decode).transpose()?;
+        let now = found.as_ref().map(|entry| entry.version);
+        Ok(match done {
+            Swap::Written(version) if now == Some(*version) => Some(done.clone()),
+            Swap::Deleted if found.is_none() => Some(Swap::Deleted),
+            _ if expected.matches(now) => None,
+            _ => Some(Swap::Conflict(found)),
+        })
+    }
+
     async fn fetch(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         // A pipeline without commands is an error.
         if keys.is_empty() {
@@ -168,22 +289,15 @@ impl RedisStore {
         for key in keys {
             pipeline.get(key);
         }
-        pipeline
-            .query_async(&mut self.connection.manager())
+        self.read(async |mut to: ConnectionManager| pipeline.query_async(&mut to).await)
             .await
-            .map_err(away)
     }
 }
 
 #[async_trait]
 impl StateStore for RedisStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Entry>, StoreError> {
-        let record: Option<Vec<u8>> = redis::cmd("GET")
-            .arg(self.key(key))
-            .query_async(&mut self.connection.manager())
-            .await
-            .map_err(away)?;
-        record.map(decode).transpose()
+        self.record(key).await?.map(decode).transpose()
     }
 
     async fn put(
@@ -198,19 +312,21 @@ impl StateStore for RedisStore {
         if let Some(ttl) = ttl {
             command.arg("PX").arg(ttl_millis(ttl)?);
         }
-        command
-            .query_async::<()>(&mut self.connection.manager())
-            .await
-            .map_err(away)?;
+        // Twice is as good as once: the record is the same.
+        self.read(async |mut to: ConnectionManager| command.query_async::<()>(&mut to).await)
+            .await?;
         Ok(version)
     }
 
     async fn delete(&self, key: &StoreKey) -> Result<bool, StoreError> {
-        redis::cmd("DEL")
-            .arg(self.key(key))
-            .query_async(&mut self.connection.manager())
-            .await
-            .map_err(away)
+        let mut command = redis::cmd("DEL");
+        command.arg(self.key(key));
+        let ask = async |mut to: ConnectionManager| command.query_async(&mut to).await;
+        match self.connection.ask_once(ask).await {
+            // It may have been there and be gone: what is there now is removed, and counts.
+            Err(error) if is_lost(&error) => self.read(ask).await,
+            done => done.map_err(away),
+        }
     }
 
     async fn compare_and_swap(
@@ -240,10 +356,15 @@ impl StateStore for RedisStore {
                 Swap::Deleted
             }
         };
-        let (applied, found): (bool, Option<Vec<u8>>) = call
-            .invoke_async(&mut self.connection.manager())
-            .await
-            .map_err(away)?;
+        let ask = async |mut to: ConnectionManager| call.invoke_async(&mut to).await;
+        let answer: Result<(bool, Option<Vec<u8>>), _> = self.connection.ask_once(ask).await;
+        let (applied, found) = match answer {
+            Err(error) if is_lost(&error) => match self.lost(key, expected, &done).await? {
+                Some(swap) => return Ok(swap),
+                None => self.connection.ask_once(ask).await.map_err(away)?,
+            },
+            answer => answer.map_err(away)?,
+        };
         if applied {
             Ok(done)
         } else {
@@ -268,15 +389,12 @@ impl StateStore for RedisStore {
         let pattern = format!("{}{}*", self.prefix, prefix.as_str());
         let mut names: Vec<String> = Vec::new();
         for _ in 0..STEPS_PER_PAGE {
-            let (next, found): (u64, Vec<String>) = redis::cmd("SCAN")
-                .arg(position)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(limit.clamp(10, SCAN_STEP))
-                .query_async(&mut self.connection.manager())
-                .await
-                .map_err(away)?;
+            let mut command = redis::cmd("SCAN");
+            command.arg(position).arg("MATCH").arg(&pattern);
+            command.arg("COUNT").arg(limit.clamp(10, SCAN_STEP));
+            let (next, found): (u64, Vec<String>) = self
+                .read(async |mut to: ConnectionManager| command.query_async(&mut to).await)
+                .await?;
             names.extend(found);
             position = next;
             if position == 0 || names.len() >= limit {

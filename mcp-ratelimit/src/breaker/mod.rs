@@ -58,7 +58,7 @@ pub use self::handle::Breaker;
 pub use self::layer::BreakerLayer;
 pub use self::registry::BreakerRegistry;
 pub use self::service::BreakerService;
-pub use self::shared::SharedBreaker;
+pub use self::shared::{SharedBreaker, Sharing};
 
 /// What a breaker does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

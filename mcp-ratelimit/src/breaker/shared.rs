@@ -14,6 +14,40 @@ use super::{Breaker, BreakerState};
 /// How many entries one look takes in.
 const PAGE: usize = 100;
 
+/// How breakers share that they have opened.
+#[derive(Clone, Debug)]
+pub struct Sharing {
+    open: Duration,
+    interval: Duration,
+    wall: Arc<dyn WallClock>,
+}
+
+impl Sharing {
+    /// Has others stay open for at most this long, best the first reset timeout. They look once a second.
+    #[must_use]
+    pub fn new(open: Duration) -> Self {
+        Self {
+            open,
+            interval: Duration::from_secs(1),
+            wall: Arc::new(SystemWallClock::new()),
+        }
+    }
+
+    /// Sets how often the store is looked at. Default is 1 s; less than 1 ms counts as that.
+    #[must_use]
+    pub const fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Writes and reads dates by another clock. Default is the system's.
+    #[must_use]
+    pub fn with_wall_clock(mut self, wall: Arc<dyn WallClock>) -> Self {
+        self.wall = wall;
+        self
+    }
+}
+
 /// Connects a breaker with those of the same name in other processes.
 ///
 /// When one opens by itself, it writes so; the others look at an interval and open too, for what is left of the
@@ -27,25 +61,23 @@ pub struct SharedBreaker {
 }
 
 impl SharedBreaker {
-    /// Spawns the task that connects; must be called within a tokio runtime. `open` is the longest time that
-    /// others shall stay open, best the first reset timeout.
+    /// Spawns the task that connects; must be called within a tokio runtime.
     ///
-    /// The store is scanned below the namespace and the breaker's name at each interval: best a second or more.
+    /// The store is scanned below the namespace and the breaker's name at each interval.
     #[must_use]
     pub fn start(
         breaker: Breaker,
         store: Arc<dyn StateStore>,
         namespace: Namespace,
-        open: Duration,
-        interval: Duration,
+        sharing: Sharing,
     ) -> Self {
-        let clock = Arc::new(SystemWallClock::new());
+        let interval = sharing.interval;
         let link = Link {
             breaker,
             store,
             namespace,
-            open,
-            clock,
+            open: sharing.open,
+            clock: sharing.wall,
             me: format!("{:016x}", rand::random::<u64>()),
         };
         Self {
@@ -187,7 +219,8 @@ mod tests {
             .chain([&other])
             .map(|breaker| {
                 let namespace = Namespace::new("breakers").unwrap();
-                SharedBreaker::start(breaker.clone(), store.clone(), namespace, ms(200), ms(10))
+                let sharing = Sharing::new(ms(200)).with_interval(ms(10));
+                SharedBreaker::start(breaker.clone(), store.clone(), namespace, sharing)
             })
             .collect();
         sleep(ms(30)).await;
@@ -214,6 +247,48 @@ mod tests {
         );
         for link in links {
             link.shutdown().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_stay_open_for_what_is_left_by_their_own_clock_and_never_longer() {
+        use mcp_core::clock::FakeClock;
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let seconds = Duration::from_secs;
+        // Its clock is an hour ahead, and so is what it writes.
+        for (behind, follows) in [(0, true), (3600, true), (-3600, false)] {
+            let config = || {
+                let own = BreakerConfig::new().with_reset_timeout(seconds(60), seconds(60));
+                own.unwrap().with_jitter(0.0).unwrap()
+            };
+            let name = format!("crm{behind}");
+            let [one, other] = [(); 2].map(|()| Breaker::new(&name, config()));
+            let now = SystemTime::UNIX_EPOCH + seconds(1_800_000_000);
+            let link = |breaker: &Breaker, date: SystemTime| {
+                let clock = FakeClock::new();
+                clock.set_date(date);
+                let sharing = Sharing::new(seconds(60)).with_wall_clock(Arc::new(clock));
+                let namespace = Namespace::new("breakers").unwrap();
+                SharedBreaker::start(breaker.clone(), store.clone(), namespace, sharing)
+            };
+            let theirs = match u64::try_from(behind) {
+                Ok(ahead) => now + seconds(ahead),
+                Err(_) => now - seconds(3600),
+            };
+            let links = [link(&one, theirs), link(&other, now)];
+            sleep(seconds(2)).await;
+            for _ in 0..5 {
+                one.admit().unwrap().report(Outcome::Failure);
+            }
+            sleep(seconds(3)).await;
+            let open = other.state() == BreakerState::Open;
+            assert_eq!(open, follows, "{behind}");
+            // However wrong the other clock is, no longer than was said.
+            sleep(seconds(61)).await;
+            assert!(other.admit().is_ok(), "{behind}");
+            for link in links {
+                link.shutdown().await;
+            }
         }
     }
 }

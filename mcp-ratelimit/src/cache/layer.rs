@@ -11,7 +11,7 @@ use super::entry::has_hints;
 use super::remote::Remote;
 use super::shelf::FullKey;
 use super::{Cache, CacheService};
-use crate::keys::{call_key, identity, random_secret};
+use crate::keys::{identity, public_key, random_secret};
 
 type TtlFn = Arc<dyn Fn(&Request) -> Option<Duration> + Send + Sync>;
 
@@ -91,7 +91,8 @@ impl CacheLayer {
         self
     }
 
-    /// Serves answers whose `cacheScope` is `public` to everybody. By default each principal has its own.
+    /// Serves answers whose `cacheScope` is `public` to all callers of the same protocol revision. By default each principal
+    /// has its own, for each revision, set of scopes and set of client capabilities.
     ///
     /// # Security
     ///
@@ -183,7 +184,7 @@ impl CacheLayer {
         let secret = self.settings.secret;
         let owner = request.principal().partition();
         let shared = self.settings.public.filter(|_| hinted);
-        let public = shared.map(|shared| (shared, call_key(secret, &shared, request)));
+        let public = shared.map(|shared| (shared, public_key(secret, &shared, request)));
         Some(Plan {
             own: (owner, identity(secret, &owner, request)),
             public,

@@ -198,6 +198,7 @@ pub(super) fn digest(request: &Request) -> String {
         .as_bytes());
     add(request.name().unwrap_or_default().as_bytes());
     add(request.version().as_str().as_bytes());
+    add(request.capabilities().as_json().as_bytes());
     for scope in request.principal().scopes() {
         add(scope.as_bytes());
     }

@@ -307,3 +307,34 @@ async fn processes_share_answers_on_a_store_and_invalidations_reach_it() {
     );
     assert_eq!(three.layer.cache().stats().misses, 2);
 }
+
+#[tokio::test]
+async fn public_answers_are_shared_within_one_revision_only() {
+    use mcp_core::ProtocolVersion;
+    let s = setup(
+        r#","ttlMs":5000,"cacheScope":"public""#,
+        CacheLayer::new(1 << 20).with_public(Shared::by_operator()),
+    );
+    let of = |user: &str, version: ProtocolVersion| read(user, "x").with_version(version);
+    let (new, old) = (ProtocolVersion::V_2026_07_28, ProtocolVersion::V_2025_11_25);
+    assert_eq!(s.ask(of("a", new.clone())).await, Some(0));
+    assert_eq!(s.ask(of("b", new)).await, Some(0));
+    assert_eq!(s.ask(of("a", old.clone())).await, Some(1));
+    assert_eq!(s.ask(of("b", old)).await, Some(1));
+}
+
+#[tokio::test]
+async fn answers_are_kept_apart_by_what_the_client_can_do() {
+    use mcp_core::ClientCapabilities;
+    let s = setup(
+        r#","ttlMs":5000,"cacheScope":"private""#,
+        CacheLayer::new(1 << 20),
+    );
+    let of = |capabilities: &str| {
+        let capabilities = ClientCapabilities::new(Json::parse(capabilities.to_owned()).unwrap());
+        read("a", "x").with_capabilities(capabilities)
+    };
+    assert_eq!(s.ask(of(r#"{"elicitation":{}}"#)).await, Some(0));
+    assert_eq!(s.ask(of("{}")).await, Some(1));
+    assert_eq!(s.ask(of(r#"{"elicitation":{}}"#)).await, Some(0));
+}

@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use mcp_core::ConfigError;
@@ -66,6 +67,9 @@ impl Preset {
                 return Err(ConfigError::new(option, value, remedy));
             }
         }
+        let concurrency = NonZeroUsize::new(config.concurrency as usize);
+        let concurrency = concurrency
+            .ok_or_else(|| ConfigError::new("concurrency", "0", "let at least one call through"))?;
         Ok(Self {
             meter: MeterLayer::new(name),
             guard: LoopGuardLayer::new(config.loop_failures, ms(config.loop_pause_ms))?,
@@ -74,12 +78,9 @@ impl Preset {
                 .with_backoff(backoff),
             limit: RateLimitLayer::new(Limit::new(name, quota)).with_overflow(overflow),
             breaker: BreakerLayer::new(handle.clone()),
-            queue: QueueLayer::new(
-                name,
-                config.concurrency as usize,
-                config.queue_length as usize,
-            )?
-            .with_deadline(ms(config.queue_timeout_ms)),
+            queue: QueueLayer::new(name, concurrency)
+                .with_queue(config.queue_length as usize)
+                .with_deadline(ms(config.queue_timeout_ms)),
             timeout: TimeoutLayer::new(ms(config.timeout_ms)).with_idle(ms(config.idle_timeout_ms)),
             handle,
         })

@@ -92,8 +92,8 @@ async fn a_timeout_outside_of_the_queue_ends_calls_that_never_began() {
         })
     };
     let queue = || {
-        QueueLayer::new("q", 1, 10)
-            .unwrap()
+        QueueLayer::one_at_a_time("q")
+            .with_queue(10)
             .with_deadline(SECOND * 60)
     };
     let timeout = TimeoutLayer::new(SECOND * 2);

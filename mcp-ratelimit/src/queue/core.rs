@@ -39,11 +39,11 @@ enum Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStatus {
-    /// Calls under way.
+    /// Calls in flight.
     pub in_flight: usize,
     /// Calls that wait.
     pub queued: usize,
-    /// How many calls may be under way.
+    /// How many calls may be in flight.
     pub limit: usize,
 }
 
@@ -67,6 +67,12 @@ impl Core {
             queue_len,
             adaptive,
         }
+    }
+
+    /// The same with room for another number of waiting calls, and nothing in it.
+    pub(super) fn with_queue(&self, calls: usize) -> Self {
+        let concurrency = self.status().limit;
+        Self::new(Arc::clone(&self.name), concurrency, calls, self.adaptive)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ impl Adaptive {
     }
 }
 
+/// How many calls wait by default.
+const QUEUE: usize = 100;
+
 pub(super) type PriorityFn = Arc<dyn Fn(&Request) -> Priority + Send + Sync>;
 
 /// Applies a [`QueueService`].
@@ -59,41 +63,36 @@ pub struct QueueLayer {
 }
 
 impl QueueLayer {
-    /// Lets `concurrency` calls through at once and `queue_len` wait for up to 10 s. A queue of zero refuses
-    /// what cannot go through at once: a bulkhead. The name appears in errors and metrics.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] if `concurrency` is zero.
-    pub fn new(name: &str, concurrency: usize, queue_len: usize) -> Result<Self, ConfigError> {
-        if concurrency == 0 {
-            return Err(ConfigError::new(
-                "concurrency",
-                concurrency,
-                "let at least one call through",
-            ));
-        }
-        let core = Arc::new(Core::new(name.into(), concurrency, queue_len, None));
-        Ok(Self {
-            core,
-            deadline: Duration::from_secs(10),
-            priority: None,
-        })
+    /// Lets `concurrency` calls through at once; 100 more wait for up to 10 s. The name appears in errors and metrics.
+    pub fn new(name: &str, concurrency: NonZeroUsize) -> Self {
+        Self::with_core(name, concurrency.get(), None)
     }
 
-    /// Lets the number of calls at once follow what the service stands, beginning with `adaptive`'s least.
-    pub fn adaptive(name: &str, adaptive: Adaptive, queue_len: usize) -> Self {
-        let core = Arc::new(Core::new(
-            name.into(),
-            adaptive.least,
-            queue_len,
-            Some(adaptive),
-        ));
+    /// Lets one call through at a time, for a server that loses work when calls overlap: all services of this layer, and so all
+    /// sessions of an upstream, take turns.
+    pub fn one_at_a_time(name: &str) -> Self {
+        Self::new(name, NonZeroUsize::MIN)
+    }
+
+    /// Adaptive concurrency limit (AIMD): the number of calls at once follows what the service stands, beginning with
+    /// `adaptive`'s least.
+    pub fn adaptive(name: &str, adaptive: Adaptive) -> Self {
+        Self::with_core(name, adaptive.least, Some(adaptive))
+    }
+
+    fn with_core(name: &str, concurrency: usize, adaptive: Option<Adaptive>) -> Self {
         Self {
-            core,
+            core: Arc::new(Core::new(name.into(), concurrency, QUEUE, adaptive)),
             deadline: Duration::from_secs(10),
             priority: None,
         }
+    }
+
+    /// Lets so many calls wait. Default is 100; zero refuses what cannot go through at once: a bulkhead. Set it before
+    /// services are made: those that are there keep their queue.
+    pub fn with_queue(mut self, calls: usize) -> Self {
+        self.core = Arc::new(self.core.with_queue(calls));
+        self
     }
 
     /// Bounds how long a call waits. Default is 10 s; the request's own deadline bounds it too. Zero refuses

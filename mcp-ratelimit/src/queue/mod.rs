@@ -20,7 +20,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let queue = QueueLayer::new("crm", 8, 100)?;
+//! let queue = QueueLayer::new("crm", 8.try_into()?).with_queue(100);
 //! let service = Stack::new(service_fn(|_: Request| async { Ok::<_, Error>(Response::empty()) }))
 //!     .layer(queue.clone())
 //!     .into_service();

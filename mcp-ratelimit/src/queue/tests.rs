@@ -35,8 +35,8 @@ fn slow(log: &Log) -> impl mcp_core::Seam {
 #[tokio::test(start_paused = true)]
 async fn principals_take_turns_and_everybody_is_answered() {
     let log = Log::default();
-    let layer = QueueLayer::new("q", 1, 6)
-        .unwrap()
+    let layer = QueueLayer::one_at_a_time("q")
+        .with_queue(6)
         .with_deadline(SECOND * 60);
     let service = layer.layer(slow(&log));
     let mut calls = Vec::new();
@@ -60,8 +60,8 @@ async fn principals_take_turns_and_everybody_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn waits_end_and_drops_make_room() {
     let log = Log::default();
-    let layer = QueueLayer::new("q", 1, 10)
-        .unwrap()
+    let layer = QueueLayer::one_at_a_time("q")
+        .with_queue(10)
         .with_deadline(SECOND / 2);
     let service = layer.layer(slow(&log));
     let first = tokio::spawn(service.clone().oneshot(by("a")));
@@ -90,7 +90,7 @@ async fn waits_end_and_drops_make_room() {
 
 #[tokio::test]
 async fn a_panic_gives_the_place_back_and_a_granted_drop_passes_it_on() {
-    let layer = QueueLayer::new("q", 1, 10).unwrap();
+    let layer = QueueLayer::one_at_a_time("q").with_queue(10);
     let panics = layer.layer(service_fn(|_: Request| async {
         assert!(std::hint::black_box(false), "on purpose");
         Ok::<_, Error>(Response::empty())
@@ -122,8 +122,8 @@ async fn a_panic_gives_the_place_back_and_a_granted_drop_passes_it_on() {
 #[tokio::test(start_paused = true)]
 async fn urgent_calls_go_first_and_the_limit_adapts() {
     let log = Log::default();
-    let layer = QueueLayer::new("q", 1, 100)
-        .unwrap()
+    let layer = QueueLayer::one_at_a_time("q")
+        .with_queue(100)
         .with_deadline(SECOND * 99)
         .with_priority(|request| {
             if request.principal().subject() == "vip" {
@@ -141,7 +141,8 @@ async fn urgent_calls_go_first_and_the_limit_adapts() {
     }
     assert_eq!(*log.lock().unwrap(), ["x", "vip", "vip", "x", "x"]);
 
-    let adaptive = QueueLayer::adaptive("q", Adaptive::new(2, 50, SECOND * 2).unwrap(), 1000)
+    let adaptive = QueueLayer::adaptive("q", Adaptive::new(2, 50, SECOND * 2).unwrap())
+        .with_queue(1000)
         .with_deadline(SECOND * 999);
     let service = adaptive.layer(slow(&log));
     let calls: Vec<_> = (0..200)
@@ -151,5 +152,5 @@ async fn urgent_calls_go_first_and_the_limit_adapts() {
         call.await.unwrap().unwrap();
     }
     assert!(adaptive.status().limit > 10, "{:?}", adaptive.status());
-    assert!(QueueLayer::new("q", 0, 1).is_err() && Adaptive::new(2, 1, SECOND).is_err());
+    assert!(Adaptive::new(2, 1, SECOND).is_err());
 }

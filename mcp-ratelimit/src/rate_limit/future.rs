@@ -9,8 +9,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::Limiter;
 use super::service::{Seat, refuse};
+use super::{Limiter, RateLimitLayer};
 
 pin_project! {
     /// The answer of a [`RateLimit`](super::RateLimit).
@@ -101,6 +101,7 @@ pub(super) struct Waiting<S> {
     service: S,
     request: Request,
     limiter: Limiter<Request>,
+    draft: bool,
     sleep: Pin<Box<Sleep>>,
     until: Option<Instant>,
     _seat: Seat,
@@ -110,7 +111,7 @@ impl<S> Waiting<S> {
     pub(super) fn new(
         service: S,
         request: Request,
-        limiter: Limiter<Request>,
+        layer: &RateLimitLayer,
         seat: Seat,
         wait: Duration,
         up_to: Duration,
@@ -118,8 +119,9 @@ impl<S> Waiting<S> {
         let until = Instant::now().checked_add(up_to);
         Self {
             service,
+            draft: layer.draft_code && request.upstream().is_none(),
             request,
-            limiter,
+            limiter: layer.limiter.clone(),
             sleep: Box::pin(sleep(wait)),
             until,
             _seat: seat,
@@ -142,7 +144,7 @@ impl<S> Waiting<S> {
                     // Timers have a resolution of a millisecond; an early one must not spin.
                     self.sleep.as_mut().reset(next);
                 }
-                _ => return Poll::Ready(Err(refuse(&refusal))),
+                _ => return Poll::Ready(Err(refuse(&refusal, self.draft))),
             }
         }
     }

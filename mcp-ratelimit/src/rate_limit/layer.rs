@@ -30,6 +30,7 @@ pub struct RateLimitLayer {
     pub(super) limiter: Limiter<Request>,
     pub(super) overflow: Overflow,
     pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) draft_code: bool,
 }
 
 impl RateLimitLayer {
@@ -54,12 +55,23 @@ impl RateLimitLayer {
             limiter,
             overflow: Overflow::Shed,
             waiting: Arc::default(),
+            draft_code: false,
         }
     }
 
     /// Sets what happens to a call beyond the quota. Default is [`Overflow::Shed`].
     pub const fn with_overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// Refuses clients of revision 2026-07-28 with the code -32023 and `retryAfterMs`, `limit` and `remaining` in the data, as
+    /// SEP-3304 (a draft) has it, in the place of our own code. Default is not to.
+    ///
+    /// The draft forbids the code for limits of an API behind a tool: a call that is on its way to an upstream keeps our
+    /// own code.
+    pub const fn with_draft_code(mut self) -> Self {
+        self.draft_code = true;
         self
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
-use mcp_core::{Error, ErrorClass, ErrorKind, Json};
+use mcp_core::{Error, ErrorClass, ErrorKind, Json, RpcCode};
 
 use super::Quota;
 
@@ -40,6 +40,21 @@ impl Refusal {
         self.wait
     }
 
+    /// The error as SEP-3304 (a draft) has it.
+    pub(super) fn draft(&self) -> Error {
+        let data = serde_json::json!({
+            "kind": ErrorKind::RateLimited.name(),
+            "name": *self.limit,
+            "limit": self.quota.count(),
+            "remaining": 0,
+            "windowMs": millis(self.quota.window()),
+            "retryAfterMs": self.wait.map(millis),
+        });
+        Error::from(self)
+            .with_code(RpcCode::DRAFT_RATE_LIMIT)
+            .with_data(Json::from(data))
+    }
+
     pub(super) fn is_longer_than(&self, other: &Self) -> bool {
         match (self.wait, other.wait) {
             (None, other) => other.is_some(),
@@ -64,9 +79,10 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, window) = (self.quota.count(), self.quota.window());
+        let burst = self.quota.burst();
         write!(
             f,
-            "rate limit {:?} of {count} calls in {window:?} is used up; ",
+            "rate limit {:?} of {count} calls in {window:?}, at most {burst} at once, is used up; ",
             self.limit
         )?;
         match self.wait {

@@ -41,7 +41,8 @@ where
             return ResponseFuture::forward(self.inner.call(request));
         };
         let Some((wait, seat)) = self.seat(&refusal) else {
-            return ResponseFuture::refused(refuse(&refusal));
+            let draft = self.layer.draft_code && request.upstream().is_none();
+            return ResponseFuture::refused(refuse(&refusal, draft));
         };
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
@@ -49,14 +50,7 @@ where
             Overflow::Wait { up_to, .. } => up_to,
             Overflow::Shed => Duration::ZERO,
         };
-        let waiting = Waiting::new(
-            ready,
-            request,
-            self.layer.limiter.clone(),
-            seat,
-            wait,
-            up_to,
-        );
+        let waiting = Waiting::new(ready, request, &self.layer, seat, wait, up_to);
         ResponseFuture::waiting(waiting)
     }
 }
@@ -72,11 +66,14 @@ impl<S> RateLimit<S> {
     }
 }
 
-pub(super) fn refuse(refusal: &Refusal) -> Error {
+pub(super) fn refuse(refusal: &Refusal, draft: bool) -> Error {
     let limit = metrics::SharedString::from(refusal.limit().to_owned());
     metrics::counter!("mcp_limit_refusals_total", "limit" => limit).increment(1);
     tracing::debug!(limit = refusal.limit(), wait = ?refusal.wait(), "rate limit refused a call");
-    Error::from(refusal)
+    match draft {
+        true => refusal.draft(),
+        false => Error::from(refusal),
+    }
 }
 
 /// One place among the waiting, given back when dropped.

@@ -310,3 +310,38 @@ fn a_refusal_takes_nothing_from_keys_without_room_either() {
         clock.advance(Duration::from_secs(3600));
     }
 }
+
+#[tokio::test]
+async fn a_limit_tells_the_code_of_the_draft_where_it_may() {
+    use mcp_core::{Era, Method, RpcCode, UpstreamId};
+    let layer = || RateLimitLayer::new(Limit::new("l", Quota::per_minute(1).unwrap()));
+    let ping = || Request::new(Method::PING, None).unwrap();
+    let inside = ping().with_upstream(UpstreamId::new("crm").unwrap());
+    let ours = RpcCode::RATE_LIMITED;
+    for (layer, request, code) in [
+        (layer(), ping(), ours),
+        (layer().with_draft_code(), ping(), RpcCode::DRAFT_RATE_LIMIT),
+        // The draft forbids it for the API behind a tool.
+        (layer().with_draft_code(), inside, ours),
+    ] {
+        let service = layer.layer(service_fn(|_: Request| async {
+            Ok::<_, Error>(Response::empty())
+        }));
+        service.clone().oneshot(request.clone()).await.unwrap();
+        let refused = service.oneshot(request).await.unwrap_err();
+        assert_eq!(refused.code(Era::Stateless), code);
+        assert_eq!(
+            refused.code(Era::Session),
+            ours,
+            "unknown before 2026-07-28"
+        );
+        let answer = refused.to_rpc(Era::Stateless);
+        let data = answer.member("data").unwrap();
+        assert!(data.member("retryAfterMs").unwrap().decode::<u64>().is_ok());
+        if code != ours {
+            assert_eq!(data.member("remaining").unwrap().as_str(), "0");
+            assert_eq!(data.member("limit").unwrap().as_str(), "1");
+        }
+        assert_eq!(refused.status(Era::Stateless), 429);
+    }
+}

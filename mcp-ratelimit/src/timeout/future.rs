@@ -1,12 +1,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mcp_core::{Error, ErrorKind, Notifier};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::asked::Asked;
 
 pin_project! {
     /// The answer of a [`Timeout`](super::Timeout).
@@ -23,9 +26,14 @@ pin_project! {
 
 /// When a call has taken too long.
 pub(super) struct Watch {
+    /// The deadline that the request carries.
     pub(super) deadline: Option<Instant>,
+    /// The longest time that is set here, put off while a person is asked.
+    pub(super) own: Option<Instant>,
     pub(super) idle: Option<Duration>,
     pub(super) notifier: Notifier,
+    /// The time that a person has been asked during the call.
+    pub(super) asked: Option<Arc<Asked>>,
     /// How many notifications had been sent at the last sign of life, and when that was.
     pub(super) seen: u64,
     pub(super) alive: Option<Instant>,
@@ -34,16 +42,25 @@ pub(super) struct Watch {
 impl Watch {
     /// When time is up, as far as known.
     fn due(&mut self) -> Option<Instant> {
+        let paused = self
+            .asked
+            .as_ref()
+            .map_or(Duration::ZERO, |own| own.total());
+        let own = self.own.and_then(|own| own.checked_add(paused));
+        let deadline = own.into_iter().chain(self.deadline).min();
         let Some(idle) = self.idle else {
-            return self.deadline;
+            return deadline;
         };
+        if self.asked.as_ref().is_some_and(|own| own.is_asking()) {
+            self.alive = Some(Instant::now());
+        }
         let sent = self.notifier.sent();
         if sent != self.seen {
             self.seen = sent;
             self.alive = Some(Instant::now());
         }
         let silent = self.alive.and_then(|alive| alive.checked_add(idle));
-        match (self.deadline, silent) {
+        match (deadline, silent) {
             (Some(deadline), Some(silent)) => Some(deadline.min(silent)),
             (deadline, silent) => deadline.or(silent),
         }
@@ -94,7 +111,15 @@ where
 fn too_long(watch: &Watch) -> Error {
     let over = watch
         .deadline
-        .is_some_and(|deadline| deadline <= Instant::now());
+        .into_iter()
+        .chain(watch.own.and_then(|own| {
+            let paused = watch
+                .asked
+                .as_ref()
+                .map_or(Duration::ZERO, |own| own.total());
+            own.checked_add(paused)
+        }))
+        .any(|deadline| deadline <= Instant::now());
     Error::new(
         ErrorKind::Timeout,
         if over {

@@ -10,7 +10,11 @@ use super::Timeout;
 pub struct TimeoutLayer {
     pub(super) longest: Option<Duration>,
     pub(super) idle: Option<Duration>,
+    pub(super) longest_pause: Duration,
 }
+
+/// How long one call may wait for persons before its own time runs again.
+const PAUSE: Duration = Duration::from_secs(900);
 
 impl TimeoutLayer {
     /// Bounds the whole call. Zero ends every call that does not answer at once.
@@ -18,6 +22,7 @@ impl TimeoutLayer {
         Self {
             longest: Some(longest),
             idle: None,
+            longest_pause: PAUSE,
         }
     }
 
@@ -26,7 +31,15 @@ impl TimeoutLayer {
         Self {
             longest: None,
             idle: None,
+            longest_pause: PAUSE,
         }
+    }
+
+    /// Bounds the time in which one call may wait for the answers of persons before its own time runs again. Default is 15
+    /// minutes; zero counts that time like any other.
+    pub const fn with_longest_pause(mut self, longest: Duration) -> Self {
+        self.longest_pause = longest;
+        self
     }
 
     /// Bounds the time between two signs of life. By default it is not bounded.

@@ -6,6 +6,9 @@
 //! 3. A call past either is dropped, which cancels it upstream, and answered with an error of kind `Timeout`.
 //!    Over plain HTTP the answer is 504.
 //!
+//! 4. While the client is asked something that a person may have to answer (elicitation, sampling), neither time runs, for
+//!    [`TimeoutLayer::with_longest_pause`] at most in one call. The deadline that the request carries is not put off.
+//!
 //! Nothing is shared between calls. A call that answers at once costs no timer. Put this layer inside of retries
 //! to bound each attempt, outside to bound them all.
 //!
@@ -30,6 +33,7 @@
 //!
 //! [`Notifier`]: mcp_core::Notifier
 
+mod asked;
 mod future;
 mod http;
 mod layer;

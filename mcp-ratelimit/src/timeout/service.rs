@@ -4,6 +4,7 @@ use mcp_core::{Error, Notifier, Request};
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::asked::Asked;
 use super::future::Watch;
 use super::{ResponseFuture, TimeoutLayer};
 
@@ -35,12 +36,18 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let TimeoutLayer { longest, idle } = self.layer;
+        let TimeoutLayer {
+            longest,
+            idle,
+            longest_pause,
+        } = self.layer;
         let carried = request.deadline().map(|deadline| deadline.instant());
         if longest.is_none() && idle.is_none() {
             let watch = Watch {
                 deadline: carried,
+                own: None,
                 idle,
+                asked: None,
                 seen: 0,
                 notifier: Notifier::none(),
                 alive: None,
@@ -48,16 +55,25 @@ where
             return ResponseFuture::new(self.inner.call(request), watch);
         }
         let now = Instant::now();
-        let own = longest.and_then(|longest| now.checked_add(longest));
-        let deadline = own.into_iter().chain(carried).min();
+        let asker = request.asker().cloned();
+        let asker = asker.filter(|_| !longest_pause.is_zero());
+        let (request, asked) = match asker {
+            Some(asker) => {
+                let asked = Asked::new(longest_pause);
+                (request.with_asker(asked.watch(asker)), Some(asked))
+            }
+            None => (request, None),
+        };
         let notifier = if idle.is_some() {
             request.notifier().clone()
         } else {
             Notifier::none()
         };
         let watch = Watch {
-            deadline,
+            deadline: carried,
+            own: longest.and_then(|longest| now.checked_add(longest)),
             idle,
+            asked,
             seen: notifier.sent(),
             notifier,
             alive: Some(now),

@@ -68,6 +68,58 @@ async fn progress_resets_the_idle_time_but_not_the_deadline() {
     );
 }
 
+/// Answers after a time, as a person does.
+struct Person(Duration);
+
+#[async_trait::async_trait]
+impl mcp_core::Ask for Person {
+    async fn ask(&self, _: Method, _: Option<mcp_core::Json>) -> Result<mcp_core::Json, Error> {
+        sleep(self.0).await;
+        Ok(mcp_core::Json::EMPTY_OBJECT)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_a_person_is_asked_does_not_count() {
+    // One second of work, an answer of the client, one second of work.
+    let asks = |method: Method| {
+        service_fn(move |request: Request| {
+            let method = method.clone();
+            async move {
+                sleep(SECOND).await;
+                if let Some(asker) = request.asker() {
+                    asker.ask(method, None).await?;
+                }
+                sleep(SECOND).await;
+                Ok::<_, Error>(Response::empty())
+            }
+        })
+    };
+    let run = async |layer: TimeoutLayer, method: &str, request: Request| {
+        let start = Instant::now();
+        let person = mcp_core::Asker::new(Person(SECOND * 60));
+        let service = layer.layer(asks(Method::new(method)));
+        let result = service.oneshot(request.with_asker(person)).await;
+        let kind = result.err().map(|error| error.kind());
+        (kind, start.elapsed().as_secs())
+    };
+    let layer = TimeoutLayer::new(SECOND * 3).with_idle(SECOND * 2);
+    let late = Some(ErrorKind::Timeout);
+    for asked in ["elicitation/create", "sampling/createMessage"] {
+        assert_eq!(run(layer, asked, ping()).await, (None, 62), "{asked}");
+    }
+    assert_eq!(run(layer, "roots/list", ping()).await, (late, 2));
+    let whole = TimeoutLayer::new(SECOND * 3);
+    assert_eq!(run(whole, "elicitation/create", ping()).await, (None, 62));
+    let bounded = whole.with_longest_pause(SECOND * 10);
+    assert_eq!(run(bounded, "elicitation/create", ping()).await, (late, 13));
+    let never = whole.with_longest_pause(Duration::ZERO);
+    assert_eq!(run(never, "elicitation/create", ping()).await, (late, 3));
+    // The client's own deadline is the client's.
+    let carried = ping().with_deadline(Deadline::after(SECOND * 5));
+    assert_eq!(run(layer, "elicitation/create", carried).await, (late, 5));
+}
+
 #[tokio::test(start_paused = true)]
 async fn plain_http_is_answered_504() {
     let slow = service_fn(|_: http::Request<()>| async {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::schema::{Compiled, Shelf};
+use super::schema::{Compiled, SchemaProblem, Shelf};
 
 /// How many faults one error names.
 const MOST_FAULTS: usize = 5;
@@ -21,7 +21,7 @@ const MAX_FAULT: usize = 200;
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct ValidateLayer {
-    source: Arc<dyn SchemaSource>,
+    source: Option<Arc<dyn SchemaSource>>,
     shelf: Arc<Shelf>,
     max_bytes: usize,
     max_depth: usize,
@@ -29,8 +29,18 @@ pub struct ValidateLayer {
 }
 
 impl ValidateLayer {
-    /// Checks arguments and results, up to 1 MiB and 64 levels each.
+    /// Checks arguments and results by the schemas of a source, up to 1 MiB and 64 levels each.
     pub fn new(source: Arc<dyn SchemaSource>) -> Self {
+        Self::by(Some(source))
+    }
+
+    /// Checks arguments and results by the schemas that each call carries ([`Request::schemas`]), as it does around
+    /// `mcp_core::rmcp3::serve`. Calls that carry none pass.
+    pub fn by_request() -> Self {
+        Self::by(None)
+    }
+
+    fn by(source: Option<Arc<dyn SchemaSource>>) -> Self {
         Self {
             source,
             shelf: Arc::default(),
@@ -58,6 +68,13 @@ impl ValidateLayer {
         self
     }
 
+    /// Lists the parts of schemas that check nothing because they cannot be used, of tools that have been called, by upstream
+    /// and tool.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SchemaProblem> {
+        self.shelf.problems()
+    }
+
     fn check_arguments(&self, request: &Request) -> Result<Option<Arc<Compiled>>, Error> {
         let Some(tool) = request.tool() else {
             return Ok(None);
@@ -78,7 +95,7 @@ impl ValidateLayer {
             );
             return Err(Error::new(ErrorKind::InvalidParams, message));
         }
-        let compiled = self.shelf.get(&*self.source, request);
+        let compiled = self.shelf.get(self.source.as_deref(), request);
         if let Some(schema) = compiled
             .as_ref()
             .and_then(|compiled| compiled.input.as_ref())

@@ -5,10 +5,12 @@
 //!    model which members are wrong, and why.
 //! 2. The `structuredContent` of a result that is no error must fit the `outputSchema`; else the caller gets an
 //!    error of kind `BadUpstream`. [`ValidateLayer::without_results`] turns this off.
-//! 3. Schemas are JSON Schema 2020-12. References to other documents are not followed, and patterns run in time
-//!    linear in the text. A schema that cannot be used is logged and checks nothing.
+//! 3. Schemas are of the draft that their `$schema` names, else of JSON Schema 2020-12. Formats are not asserted. References
+//!    to other documents are not followed. Patterns run in time linear in the text, or, if they have look-around, with a
+//!    bounded number of steps back. A pattern that cannot be used is left out; it is logged and listed by
+//!    [`ValidateLayer::problems`], as is a schema that cannot be used as a whole.
 //!
-//! Schemas come from a [`SchemaSource`](mcp_core::SchemaSource) and are compiled once for each generation of its catalogue. Put this
+//! Schemas come from a [`SchemaSource`](mcp_core::SchemaSource) or with the call ([`ValidateLayer::by_request`]) and are compiled once for each generation of its catalogue. Put this
 //! layer inside of policy and outside of anything that costs something.
 //!
 //! # Examples
@@ -44,9 +46,11 @@
 //! # Ok(()) }
 //! ```
 
+mod compile;
 mod layer;
 mod schema;
 #[cfg(test)]
 mod tests;
 
 pub use self::layer::{ResponseFuture, Validate, ValidateLayer};
+pub use self::schema::SchemaProblem;

@@ -1,19 +1,37 @@
+//! Which schemas are held compiled, and what is wrong with those that are not.
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
-use mcp_core::{Json, Request, SchemaSource};
-use serde_json::Value;
+use jsonschema::Validator;
+use mcp_core::{Json, Request, SchemaSource, ToolSchemas};
+
+use super::compile::{Made, compile};
 
 /// How many tools' schemas are held compiled.
 const MOST: usize = 10_000;
-const MAX_SCHEMA: usize = 512 * 1024;
-const PATTERN_SIZE: usize = 1 << 20;
+
+/// A part of a tool's schema that checks nothing, because it cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemaProblem {
+    /// The upstream; empty where there is none.
+    pub upstream: String,
+    /// The tool.
+    pub tool: String,
+    /// `inputSchema` or `outputSchema`.
+    pub schema: &'static str,
+    /// The place of the part as a JSON pointer; empty for the whole schema.
+    pub place: String,
+    /// Why it cannot be used.
+    pub reason: String,
+}
 
 /// Both schemas of a tool, ready for use.
 #[derive(Debug)]
 pub(super) struct Compiled {
     generation: u64,
+    problems: Vec<SchemaProblem>,
     pub(super) input: Option<Validator>,
     pub(super) output: Option<Validator>,
 }
@@ -29,12 +47,15 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn get(
         &self,
-        source: &dyn SchemaSource,
+        source: Option<&dyn SchemaSource>,
         request: &Request,
     ) -> Option<Arc<Compiled>> {
         let upstream = request.upstream().map_or("", |upstream| upstream.as_str());
         let key: Tool = (Box::from(upstream), Box::from(request.tool()?));
-        let generation = source.generation();
+        let generation = match source {
+            Some(source) => source.generation(),
+            None => request.schemas()?.generation,
+        };
         let held = self
             .compiled
             .read()
@@ -44,23 +65,39 @@ impl Shelf {
         if let Some(held) = held.filter(|held| held.generation == generation) {
             return Some(held);
         }
-        let schemas = source.schemas(request)?;
-        let compile = |schema: Option<&Json>, which| {
-            let made = compile(schema?);
-            made.inspect_err(|reason| {
-                tracing::warn!(
-                    tool = request.tool(),
-                    which,
-                    reason,
-                    "a schema cannot be used"
-                )
-            })
-            .ok()
+        let schemas = match source {
+            Some(source) => source.schemas(request)?,
+            None => ToolSchemas::clone(request.schemas()?),
         };
+        let mut problems = Vec::new();
+        let mut make = |schema: Option<&Json>, which| {
+            let Made { validator, faults } = compile(schema?);
+            for (place, reason) in faults {
+                tracing::warn!(
+                    upstream,
+                    tool = request.tool(),
+                    schema = which,
+                    place,
+                    reason,
+                    "a part of a schema cannot be used and checks nothing"
+                );
+                problems.push(SchemaProblem {
+                    upstream: upstream.to_owned(),
+                    tool: request.tool().unwrap_or_default().to_owned(),
+                    schema: which,
+                    place,
+                    reason,
+                });
+            }
+            validator
+        };
+        let input = make(schemas.input.as_ref(), "inputSchema");
+        let output = make(schemas.output.as_ref(), "outputSchema");
         let made = Arc::new(Compiled {
             generation: schemas.generation,
-            input: compile(schemas.input.as_ref(), "inputSchema"),
-            output: compile(schemas.output.as_ref(), "outputSchema"),
+            problems,
+            input,
+            output,
         });
         let mut compiled = self
             .compiled
@@ -72,28 +109,16 @@ impl Shelf {
         compiled.insert(key, Arc::clone(&made));
         Some(made)
     }
-}
 
-/// Refuses every reference to another document.
-struct Nowhere;
-
-impl Retrieve for Nowhere {
-    fn retrieve(&self, _: &Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
-        Err("references to other documents are not followed".into())
+    /// What is wrong with the schemas that have been used.
+    pub(super) fn problems(&self) -> Vec<SchemaProblem> {
+        let compiled = self.compiled.read().unwrap_or_else(PoisonError::into_inner);
+        let all = compiled.values().flat_map(|own| own.problems.clone());
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|one, other| {
+            let key = |own: &SchemaProblem| (own.upstream.clone(), own.tool.clone(), own.schema);
+            key(one).cmp(&key(other))
+        });
+        all
     }
-}
-
-fn compile(schema: &Json) -> Result<Validator, String> {
-    if schema.len() > MAX_SCHEMA {
-        return Err(format!("it has more than {MAX_SCHEMA} bytes"));
-    }
-    let schema: Value = schema.decode().map_err(|error| error.to_string())?;
-    // Patterns come from an upstream: an engine that cannot be made to backtrack for ever.
-    let patterns = PatternOptions::regex().size_limit(PATTERN_SIZE);
-    jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .with_retriever(Nowhere)
-        .with_pattern_options(patterns)
-        .build(&schema)
-        .map_err(|error| error.to_string())
 }

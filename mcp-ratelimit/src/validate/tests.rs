@@ -148,3 +148,113 @@ async fn schemas_are_compiled_once_for_each_generation_and_bad_ones_check_nothin
         "a reference within the schema is followed"
     );
 }
+
+#[tokio::test]
+async fn schemas_of_common_libraries_check_what_they_say() {
+    // As Zod 3 (zod-to-json-schema), Zod 4 and Pydantic 2 emit them.
+    let zod3 = r##"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{
+        "pair":{"type":"array","minItems":2,"maxItems":2,"items":[{"type":"string"},{"type":"number"}]},
+        "when":{"type":"string","format":"date-time"}},"required":["pair"],"additionalProperties":false}"##;
+    let zod4 = r##"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","properties":{
+        "mail":{"type":"string","format":"email",
+        "pattern":"^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"}},
+        "required":["mail"],"additionalProperties":false}"##;
+    let pydantic = r##"{"$defs":{"Kind":{"enum":["a","b"],"type":"string"}},"type":"object","properties":{
+        "kind":{"$ref":"#/$defs/Kind"},"n":{"anyOf":[{"type":"integer"},{"type":"null"}],"default":null}},"required":["kind"]}"##;
+    let tuple =
+        r#"{"type":"object","properties":{"pair":{"type":"array","items":[{"type":"string"}]}}}"#;
+    let unknown = r#"{"$schema":"https://vendor.example/schema","type":"object","required":["n"]}"#;
+    for (schema, good, bad) in [
+        (
+            zod3,
+            r#"{"pair":["a",1],"when":"tomorrow"}"#,
+            r#"{"pair":[1,"a"]}"#,
+        ),
+        (
+            zod4,
+            r#"{"mail":"a.b@c.example"}"#,
+            r#"{"mail":"a..b@c.example"}"#,
+        ),
+        (pydantic, r#"{"kind":"a","n":null}"#, r#"{"kind":"c"}"#),
+        (tuple, r#"{"pair":["a"]}"#, r#"{"pair":[1]}"#),
+        (unknown, r#"{"n":1}"#, "{}"),
+    ] {
+        let layer = ValidateLayer::new(source(schema, None));
+        assert!(call(&layer, "t", good, "{}").await.is_ok(), "{good}");
+        let error = call(&layer, "t", bad, "{}").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParams, "{bad}");
+        assert!(layer.problems().is_empty(), "{:?}", layer.problems());
+    }
+}
+
+#[tokio::test]
+async fn a_pattern_that_no_engine_takes_is_left_out_and_listed() {
+    let schema = r#"{"type":"object","properties":{"a":{"pattern":"(","type":"string"},
+        "pattern":{"type":"integer"},"n":{"const":{"pattern":"("}}},
+        "patternProperties":{"(":{"type":"integer"},"^x":{"type":"integer"}},"required":["a"]}"#;
+    let layer = ValidateLayer::new(source(schema, None));
+    assert!(
+        call(
+            &layer,
+            "t",
+            r#"{"a":"(","pattern":1,"n":{"pattern":"("},"x":1}"#,
+            "{}"
+        )
+        .await
+        .is_ok()
+    );
+    for bad in [
+        r#"{"a":1}"#,
+        "{}",
+        r#"{"a":"b","pattern":"c"}"#,
+        r#"{"a":"b","xy":"c"}"#,
+    ] {
+        let error = call(&layer, "t", bad, "{}").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParams, "{bad}");
+    }
+    let problems = layer.problems();
+    let places: Vec<_> = problems.iter().map(|own| own.place.as_str()).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert!(places.contains(&"/properties/a/pattern") && places.contains(&"/patternProperties"));
+    assert!(
+        problems
+            .iter()
+            .all(|own| own.tool == "t" && own.schema == "inputSchema")
+    );
+    // A whole schema that is none is listed too.
+    let layer = ValidateLayer::new(source(r#"{"type":7}"#, None));
+    assert!(call(&layer, "t", "{}", "{}").await.is_ok());
+    assert_eq!(layer.problems()[0].place, "");
+}
+
+#[tokio::test]
+async fn a_pattern_that_goes_back_and_forth_ends() {
+    let schema = r#"{"properties":{"s":{"pattern":"^(?=a)(a|a)*$(?<!b)"}}}"#;
+    let layer = ValidateLayer::new(source(schema, None));
+    let long = format!(r#"{{"s":"{}b"}}"#, "a".repeat(5000));
+    assert!(call(&layer, "t", &long, "{}").await.is_err());
+}
+
+#[tokio::test]
+async fn a_call_may_carry_its_own_schemas() {
+    let layer = ValidateLayer::by_request();
+    let service = layer.layer(service_fn(|_: Request| async {
+        Ok::<_, Error>(Response::empty())
+    }));
+    let ask = async |n: &str, schema: Option<(u64, &str)>| {
+        let params = Json::parse(format!(r#"{{"name":"t","arguments":{{"n":{n}}}}}"#)).unwrap();
+        let mut request = Request::new(Method::TOOLS_CALL, Some(params)).unwrap();
+        if let Some((generation, schema)) = schema {
+            let schema = Json::parse(schema.to_owned()).unwrap();
+            request =
+                request.with_schemas(Arc::new(ToolSchemas::new(generation, Some(schema), None)));
+        }
+        service.clone().oneshot(request).await.is_ok()
+    };
+    let number = r#"{"properties":{"n":{"type":"integer"}}}"#;
+    let text = r#"{"properties":{"n":{"type":"string"}}}"#;
+    assert!(ask("1", Some((1, number))).await && !ask("\"a\"", Some((1, number))).await);
+    // The tool has changed.
+    assert!(!ask("1", Some((2, text))).await && ask("\"a\"", Some((2, text))).await);
+    assert!(ask("1", None).await && ask("\"a\"", None).await);
+}

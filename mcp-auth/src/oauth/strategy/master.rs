@@ -163,14 +163,17 @@ impl MasterOauth {
     }
 
     /// The key under which a token is remembered. What depends on the caller has the caller in it.
-    fn key(&self, need: &CredentialNeed<'_>) -> Result<([u8; 32], Option<Secret>), Error> {
+    ///
+    /// So has what depends on a login: a token does not outlast the login that it was got with.
+    async fn key(&self, need: &CredentialNeed<'_>) -> Result<([u8; 32], Option<Secret>), Error> {
+        const NONE: OAuthError = OAuthError::Unusable("the user has not logged in there");
         let mut hash = Sha256::new();
         let subject = match &self.way {
             Way::Own { .. } => None,
             Way::Exchange { .. } | Way::OnBehalfOf { .. } => Some(inbound(need)?),
-            Way::Enterprise { .. } => {
-                hash.update(Partition::of(need.principal).as_bytes());
-                None
+            Way::Enterprise { login, .. } => {
+                let id = self.manager.id_token(need.principal, login).await?;
+                Some(id.ok_or(NONE)?)
             }
         };
         if let Some(subject) = &subject {
@@ -180,11 +183,7 @@ impl MasterOauth {
         Ok((hash.finalize().into(), subject))
     }
 
-    async fn fetch(
-        &self,
-        need: &CredentialNeed<'_>,
-        subject: Option<&Secret>,
-    ) -> Result<TokenSet, OAuthError> {
+    async fn fetch(&self, subject: Option<&Secret>) -> Result<TokenSet, OAuthError> {
         const NONE: OAuthError = OAuthError::Unusable("the caller has no token to exchange");
         match &self.way {
             Way::Own { relation, scopes } => {
@@ -218,14 +217,9 @@ impl MasterOauth {
                     .on_behalf_of(issuer, client, subject, scopes)
                     .await
             }
-            Way::Enterprise {
-                relation,
-                idp,
-                login,
-            } => {
-                let id = self.manager.id_token(need.principal, login).await?;
-                let id = id.ok_or(OAuthError::Unusable("the user has not logged in there"))?;
-                self.manager.enterprise_managed(relation, idp, &id).await
+            Way::Enterprise { relation, idp, .. } => {
+                let id = subject.ok_or(NONE)?;
+                self.manager.enterprise_managed(relation, idp, id).await
             }
         }
     }
@@ -249,10 +243,10 @@ fn inbound(need: &CredentialNeed<'_>) -> Result<Secret, Error> {
 #[async_trait]
 impl CredentialProvider for MasterOauth {
     async fn credential(&self, need: &CredentialNeed<'_>) -> Result<CredentialOutcome, Error> {
-        let (key, subject) = self.key(need)?;
+        let (key, subject) = self.key(need).await?;
         let fetched = self
             .tokens
-            .try_get_with(key, self.fetch(need, subject.as_ref()))
+            .try_get_with(key, self.fetch(subject.as_ref()))
             .await;
         match fetched {
             Ok(tokens) => bearer(&tokens.access),
@@ -283,7 +277,7 @@ impl CredentialProvider for MasterOauth {
                 return Ok(CredentialRetry::GiveUp);
             }
         }
-        let (key, _) = self.key(need)?;
+        let (key, _) = self.key(need).await?;
         self.tokens.invalidate(&key).await;
         Ok(CredentialRetry::Retry)
     }

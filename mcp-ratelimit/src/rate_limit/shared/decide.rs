@@ -94,10 +94,12 @@ impl Decider {
     }
 
     pub(super) async fn ask(&self, key: [u64; 2], cost: u32) -> Result<Decision, Away> {
-        let mut connection = self.connection.manager();
         let mut call = self.script.key(self.name(key));
         call.arg(self.interval).arg(self.burst).arg(cost);
-        let asked = call.invoke_async::<(bool, i64, u64)>(&mut connection);
+        // A call whose answer was lost may be charged twice, which allows no more than the quota.
+        let asked = self
+            .connection
+            .ask_repeatably(async |mut to| call.invoke_async::<(bool, i64, u64)>(&mut to).await);
         let answer = tokio::time::timeout(self.timeout, asked)
             .await
             .map_err(|_| Away::Timeout)?;
@@ -111,10 +113,11 @@ impl Decider {
 
     /// Takes back what an allowed call was charged.
     pub(super) async fn refund(&self, key: [u64; 2], cost: u32) -> Result<(), Away> {
-        let mut connection = self.connection.manager();
         let mut call = self.refund.key(self.name(key));
         call.arg(self.interval).arg(cost);
-        let asked = call.invoke_async::<()>(&mut connection);
+        let asked = self
+            .connection
+            .ask_once(async |mut to| call.invoke_async::<()>(&mut to).await);
         let answer = tokio::time::timeout(self.timeout, asked).await;
         Ok(answer.map_err(|_| Away::Timeout)??)
     }

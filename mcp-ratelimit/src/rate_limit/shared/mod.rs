@@ -91,7 +91,7 @@ where
         ResponseFuture(Box::pin(async move {
             match check(&limiters, &request).await {
                 Ok(()) => ready.call(request).await,
-                Err(refusal) => Err(refuse(&refusal)),
+                Err(refusal) => Err(refuse(&refusal, false)),
             }
         }))
     }

@@ -6,10 +6,10 @@ use sha2::Sha256;
 
 /// Signs texts for one purpose each.
 #[derive(Clone)]
-pub(super) struct Sealer([u8; 32]);
+pub(crate) struct Sealer([u8; 32]);
 
 impl Sealer {
-    pub(super) const fn new(key: [u8; 32]) -> Self {
+    pub(crate) const fn new(key: [u8; 32]) -> Self {
         Self(key)
     }
 
@@ -23,12 +23,12 @@ impl Sealer {
         mac
     }
 
-    pub(super) fn sign(&self, purpose: &str, parts: &[&[u8]]) -> String {
+    pub(crate) fn sign(&self, purpose: &str, parts: &[&[u8]]) -> String {
         URL_SAFE_NO_PAD.encode(self.mac(purpose, parts).finalize().into_bytes())
     }
 
     /// Checks in constant time.
-    pub(super) fn fits(&self, purpose: &str, parts: &[&[u8]], signature: &str) -> bool {
+    pub(crate) fn fits(&self, purpose: &str, parts: &[&[u8]], signature: &str) -> bool {
         URL_SAFE_NO_PAD
             .decode(signature)
             .is_ok_and(|bytes| self.mac(purpose, parts).verify_slice(&bytes).is_ok())
