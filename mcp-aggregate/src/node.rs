@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) digest: Digest,
     pub(crate) sharing: Sharing,
     pub(crate) timing: Timing,
+    /// Whether there are layers around the service, which may want to know more of a call.
+    pub(crate) has_layers: bool,
     service: BoxSeam,
     lifecycle: Option<Arc<dyn Lifecycle>>,
     calls: TaskTracker,
@@ -61,6 +63,7 @@ pub(crate) struct NodeParts {
     pub(crate) digest: Digest,
     pub(crate) sharing: Sharing,
     pub(crate) timing: Timing,
+    pub(crate) has_layers: bool,
     pub(crate) service: BoxSeam,
     pub(crate) lifecycle: Option<Arc<dyn Lifecycle>>,
 }
@@ -73,6 +76,7 @@ impl Node {
             digest: parts.digest,
             sharing: parts.sharing,
             timing: parts.timing,
+            has_layers: parts.has_layers,
             service: parts.service,
             lifecycle: parts.lifecycle,
             calls: TaskTracker::new(),

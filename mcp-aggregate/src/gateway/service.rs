@@ -60,7 +60,9 @@ impl GatewayService {
         };
         let snapshot = self.0.core.snapshot_now(&request);
         match snapshot.find(ListKind::Tools, tool) {
-            Some(entry) => request.with_annotations(entry.annotations),
+            Some(entry) => request
+                .with_annotations(entry.annotations)
+                .with_schemas(Arc::clone(entry.schemas())),
             None => request,
         }
     }

@@ -338,6 +338,7 @@ impl Upstream {
             digest: self.digest(),
             sharing,
             timing,
+            has_layers: !self.layers.is_empty(),
             service: self.layers.around(connected.service),
             lifecycle: connected.lifecycle,
         })

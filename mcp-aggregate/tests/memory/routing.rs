@@ -275,7 +275,7 @@ async fn an_unknown_tool_of_the_only_upstream_without_a_prefix_is_the_upstreams_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tools_annotations_are_known_to_every_layer() {
+async fn a_tools_annotations_and_schemas_are_known_to_every_layer() {
     use std::sync::{Arc, Mutex};
 
     let annotated = Server::new(json!({ "tools": {} }), |request| {
@@ -294,7 +294,9 @@ async fn a_tools_annotations_are_known_to_every_layer() {
                 let read_only = request
                     .annotations()
                     .is_some_and(|own| own.read_only == Some(true));
-                seen.lock().unwrap().push(read_only);
+                let input = request.schemas().and_then(|own| own.input.clone());
+                let is_schema = input.is_some_and(|own| own.as_str().contains("object"));
+                seen.lock().unwrap().push(read_only && is_schema);
             }
             request
         })

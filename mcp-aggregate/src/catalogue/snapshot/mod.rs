@@ -6,8 +6,8 @@ use std::{
 };
 
 use mcp_core::{
-    Change, ChangedEntry, Entry as Listed, Json, ToolAnnotations, UpstreamId, Visibility,
-    mirror::Mirrors, shapes::Shape,
+    Change, ChangedEntry, Entry as Listed, Json, ToolAnnotations, ToolSchemas, UpstreamId,
+    Visibility, mirror::Mirrors, shapes::Shape,
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     skills::{self, Root},
     uri,
 };
-use crate::node::Node;
+use crate::{digest::Digester, node::Node};
 
 /// A page holds no more than this many bytes of entries, unless one entry alone does.
 const PAGE: usize = 1 << 20;
@@ -57,6 +57,25 @@ pub(crate) struct Entry {
     pub(crate) annotations: ToolAnnotations,
     pub(crate) mirrors: Option<Arc<Mirrors>>,
     pub(crate) json: Json,
+    /// Read when a layer first wants them.
+    schemas: OnceLock<Arc<ToolSchemas>>,
+}
+
+impl Entry {
+    /// Returns the schemas of a tool. Their generation is derived from what they say: clients whose catalogues differ
+    /// elsewhere share what a layer makes of them.
+    pub(crate) fn schemas(&self) -> &Arc<ToolSchemas> {
+        self.schemas.get_or_init(|| {
+            let input = self.json.member("inputSchema");
+            let output = self.json.member("outputSchema");
+            let mut digester = Digester::default();
+            for schema in [&input, &output] {
+                digester.put(schema.as_ref().map_or(b"", |schema| schema.as_bytes()));
+            }
+            let generation = digester.finish().number();
+            Arc::new(ToolSchemas::new(generation, input, output))
+        })
+    }
 }
 
 /// An entry that is not offered because another one has its public name.
@@ -156,6 +175,7 @@ impl Snapshot {
                 annotations: item.annotations,
                 mirrors: item.mirrors.clone(),
                 json,
+                schemas: OnceLock::new(),
             });
         }
     }

@@ -63,7 +63,11 @@ impl Router {
         if entry.original != entry.public {
             request.set_name(Arc::clone(&entry.original));
         }
-        let request = request.with_annotations(entry.annotations);
+        let mut request = request.with_annotations(entry.annotations);
+        // For the layers of the upstream; they are of use to nothing else.
+        if request.schemas().is_none() && entry.node.has_layers {
+            request = request.with_schemas(Arc::clone(entry.schemas()));
+        }
         self.forward(entered, request).await
     }
 
