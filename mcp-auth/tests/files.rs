@@ -345,3 +345,161 @@ async fn the_key_of_a_vault_lies_in_a_file() {
         Some(Secret::new("x"))
     );
 }
+
+/// Runs the program sops with the key in a file.
+fn sops(key: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/vault-tools");
+    let mut command = Command::new(script);
+    command.env("SOPS_AGE_KEY_FILE", key).arg("sops");
+    let output = run(command.args(arguments));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whatever people write: dates, comments, numbers that are none, texts that look like something else.
+const PLAIN: &str = r##"# at the top
+day: 2024-01-02
+stamp: 2024-01-02T03:04:05Z
+quoted: "2024-01-02"
+list:
+    - a
+    # between the elements
+    - b
+inf: .inf
+ninf: -.inf
+nan: .nan
+floats: [1.0, 1e3, 0.1, 12345678901234567890.5]
+octal: 017
+hex: 0x1F
+big: 123456789012345678901234567890
+yes_: yes
+flag: true
+nothing: null
+empty: ""
+multi: |
+    x
+    y
+nested:
+    # inside
+    k: v # trailing
+oauth:
+    # of the shared user
+    shared:
+        token: hunter2
+"##;
+
+#[tokio::test]
+async fn files_that_the_program_sops_writes_are_opened_and_what_is_written_is_opened_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, identity, recipient) = keygen(dir.path(), "key");
+    let plain = dir.path().join("plain.yaml");
+    let open = |file: &Path| SecretFile::sops(file, AgeKeys::new(&identity).unwrap());
+    let in_clear = format!("{PLAIN}last_unencrypted: 1.5\n");
+    let dated = format!("{PLAIN}day_unencrypted: 2024-01-02\n");
+    let number =
+        format!("{PLAIN}n_unencrypted: 123456789012345678901234567890\ni_unencrypted: .inf\n");
+    for (what, text, rule) in [
+        ("everything sealed", PLAIN, &[][..]),
+        ("a number in the clear", &in_clear, &[]),
+        ("a date in the clear", &dated, &[]),
+        ("numbers that are none in the clear", &number, &[]),
+        (
+            "by a regular expression",
+            PLAIN,
+            &["--encrypted-regex", "^(oauth|token)$"],
+        ),
+        (
+            "but for a regular expression",
+            PLAIN,
+            &["--unencrypted-regex", "^day$"],
+        ),
+        (
+            "only sealed values under the seal",
+            PLAIN,
+            &["--encrypted-regex", "^oauth$", "--mac-only-encrypted"],
+        ),
+    ] {
+        fs::write(&plain, text).unwrap();
+        let mut arguments = vec!["--encrypt", "--age", &recipient];
+        arguments.extend(rule);
+        arguments.push(plain.to_str().unwrap());
+        let sealed = sops(&path, &arguments);
+        let file = dir.path().join("sealed.yaml");
+        fs::write(&file, &sealed).unwrap();
+        let secrets = open(&file);
+        let token = secrets.get(&shared(), &name("token")).await;
+        let token = token.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(token, Some(Secret::new("hunter2")), "{what}");
+        // Another secret and another value: the program opens what is written, and comments are where they were.
+        let put = async |own: &str| secrets.put(&shared(), &name(own), Secret::new("new")).await;
+        put("token")
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        put("more").await.unwrap();
+        let written = fs::read_to_string(&file).unwrap();
+        let comments = |text: &str| {
+            text.lines()
+                .filter(|line| line.trim_start().starts_with('#'))
+                .count()
+        };
+        assert_eq!(comments(&written), comments(&sealed), "{what}");
+        let opened = sops(&path, &["--decrypt", file.to_str().unwrap()]);
+        assert!(
+            opened.contains("token: new") && opened.contains("more: new"),
+            "{what}: {opened}"
+        );
+        assert!(
+            opened.contains("# at the top") && opened.contains("# of the shared user"),
+            "{what}"
+        );
+        assert!(opened.contains("# between the elements"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_sops_file_with_several_documents_is_read_and_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, identity, recipient) = keygen(dir.path(), "key");
+    let plain = dir.path().join("plain.yaml");
+    fs::write(
+        &plain,
+        "a: 1\n---\noauth:\n    shared:\n        token: hunter2\n",
+    )
+    .unwrap();
+    let sealed = sops(
+        &path,
+        &["--encrypt", "--age", &recipient, plain.to_str().unwrap()],
+    );
+    let file = dir.path().join("sealed.yaml");
+    fs::write(&file, &sealed).unwrap();
+    let secrets = SecretFile::sops(&file, AgeKeys::new(&identity).unwrap());
+    let token = secrets.get(&shared(), &name("token")).await.unwrap();
+    assert_eq!(token, Some(Secret::new("hunter2")));
+    let error = secrets
+        .put(&shared(), &name("token"), Secret::new("x"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("several documents"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), sealed);
+}
+
+#[tokio::test]
+async fn a_secret_that_a_regular_expression_leaves_in_the_clear_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, identity, recipient) = keygen(dir.path(), "key");
+    let plain = dir.path().join("plain.yaml");
+    fs::write(&plain, PLAIN).unwrap();
+    for rule in [
+        ["--encrypted-regex", "^token$"],
+        ["--unencrypted-regex", "^clear"],
+    ] {
+        let mut arguments = vec!["--encrypt", "--age", &recipient];
+        arguments.extend(rule);
+        arguments.push(plain.to_str().unwrap());
+        let file = dir.path().join("sealed.yaml");
+        fs::write(&file, sops(&path, &arguments)).unwrap();
+        let secrets = SecretFile::sops(&file, AgeKeys::new(&identity).unwrap());
+        let put = async |own: &str| secrets.put(&shared(), &name(own), Secret::new("x")).await;
+        assert!(put("clear").await.is_err(), "{rule:?}");
+        assert!(put("token").await.is_ok(), "{rule:?}");
+    }
+}

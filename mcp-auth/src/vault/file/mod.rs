@@ -12,9 +12,9 @@
 //!
 //! An age file is that document in JSON, sealed as a whole; in a SOPS file (JSON or YAML, by its ending) each value is
 //! sealed for itself. Both are read and written by the programs `age` and `sops` too. Of SOPS there are age keys,
-//! suffixes that say what is sealed, and files whose seal covers sealed values only; other keys in a file are kept. Key
-//! groups are refused, and where regular expressions say what is sealed, the file can be read and not written. Comments
-//! of YAML are lost with the first write.
+//! suffixes and regular expressions that say what is sealed, and files whose seal covers sealed values only; other keys in a
+//! file are kept. Key groups are refused. Files with several documents, or where comments say what is sealed, can be read and not
+//! written. Comments of YAML stay where they are.
 //!
 //! A file is read again when it has changed. It is written beside and put in its place as a whole, by one process at a
 //! time; a file that does not open is never written over.
@@ -22,6 +22,8 @@
 mod age;
 #[cfg(feature = "sops")]
 mod sops;
+#[cfg(feature = "sops")]
+mod text;
 mod tree;
 
 use std::{

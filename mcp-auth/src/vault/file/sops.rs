@@ -14,7 +14,10 @@ use rand::Rng as _;
 use sha2::{Digest as _, Sha512};
 use zeroize::Zeroizing;
 
-use super::{AgeKeys, Format, Node, age, corrupt};
+use super::{
+    AgeKeys, Format, Node, age, corrupt,
+    text::{self, Dates},
+};
 use crate::date;
 
 /// The member that says how the others are sealed.
@@ -35,7 +38,12 @@ pub(super) struct Sops {
 
 /// A file that has been read and not been opened.
 struct File {
+    /// The first document; the metadata are in each.
     document: Node,
+    /// The documents that follow, in YAML.
+    more: Vec<Node>,
+    /// The dates that stand unsealed and without quotes in YAML.
+    dates: Dates,
     key: Zeroizing<Vec<u8>>,
 }
 
@@ -47,10 +55,17 @@ impl Sops {
     fn read(&self, file: &[u8]) -> Result<File, StoreError> {
         let bad = || corrupt("the file is no SOPS file");
         let text = std::str::from_utf8(file).map_err(|_| bad())?;
-        let document: Node = match self.yaml {
-            true => serde_saphyr::from_str(text).map_err(|_| bad())?,
-            false => serde_json::from_str(text).map_err(|_| bad())?,
+        let mut documents: Vec<Node> = match self.yaml {
+            true => text::documents(text)
+                .map(text::parse)
+                .collect::<Result<_, _>>()
+                .map_err(|_| bad())?,
+            false => vec![serde_json::from_str(text).map_err(|_| bad())?],
         };
+        if documents.is_empty() {
+            return Err(bad());
+        }
+        let document = documents.remove(0);
         let metadata = document.get(METADATA).ok_or_else(bad)?;
         if let Some(Node::List(groups)) = metadata.get("key_groups")
             && !groups.is_empty()
@@ -68,7 +83,15 @@ impl Sops {
         if key.len() != 32 {
             return Err(bad());
         }
-        Ok(File { document, key })
+        Ok(File {
+            document,
+            more: documents,
+            dates: match self.yaml {
+                true => text::dates(text),
+                false => Dates::default(),
+            },
+            key,
+        })
     }
 
     fn begin(&self) -> Result<File, StoreError> {
@@ -94,11 +117,22 @@ impl Sops {
             ("version".to_owned(), Node::text(VERSION)),
         ]);
         let document = Node::Map(vec![(METADATA.to_owned(), metadata)]);
-        Ok(File { document, key })
+        Ok(File {
+            document,
+            more: Vec::new(),
+            dates: Dates::default(),
+            key,
+        })
     }
 
-    fn write(&self, document: &Node) -> Result<Vec<u8>, StoreError> {
+    /// Writes a document: in YAML into the text that is there, so that its comments stay.
+    fn write(&self, document: &Node, before: Option<&str>) -> Result<Vec<u8>, StoreError> {
         let bad = || corrupt("the SOPS file cannot be written");
+        if let Some(text) = before.filter(|_| self.yaml)
+            && let Some(edited) = text::edit(text, document)
+        {
+            return Ok(edited.into_bytes());
+        }
         Ok(match self.yaml {
             true => serde_saphyr::to_string(document)
                 .map_err(|_| bad())?
@@ -111,13 +145,13 @@ impl Sops {
 impl Format for Sops {
     fn open(&self, file: &[u8]) -> Result<Node, StoreError> {
         let file = self.read(file)?;
-        let (plain, hash) = file.open()?;
         let sealed = file.setting("mac").unwrap_or_default();
         let own = open_value(
             &file.key,
             sealed,
             file.setting("lastmodified").unwrap_or_default(),
         )?;
+        let (plain, hash) = file.open()?;
         use subtle::ConstantTimeEq as _;
         let same: bool = match &own {
             Node::Text(own) => own.as_bytes().ct_eq(hash.as_bytes()).into(),
@@ -137,6 +171,7 @@ impl Format for Sops {
         path: &[&str],
         text: Option<&str>,
     ) -> Result<Vec<u8>, StoreError> {
+        let before = file.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let mut file = match file {
             Some(bytes) => {
                 self.open(bytes)?;
@@ -144,6 +179,11 @@ impl Format for Sops {
             }
             None => self.begin()?,
         };
+        if !file.more.is_empty() {
+            return Err(corrupt(
+                "the SOPS file has several documents: it can be read and not written",
+            ));
+        }
         match text {
             Some(text) => {
                 file.must_seal(path)?;
@@ -153,12 +193,22 @@ impl Format for Sops {
             None => drop(file.document.remove(path)),
         }
         let now = date::rfc3339(std::time::SystemTime::now());
+        // New members come before the metadata.
+        file.document.move_last(METADATA);
+        if self.yaml {
+            // What is written decides which dates are times.
+            let draft = self.write(&file.document, before)?;
+            file.dates = text::dates(std::str::from_utf8(&draft).unwrap_or_default());
+        }
         let (_, hash) = file.open()?;
         let mac = seal_value(&file.key, &hash, &now)?;
         file.document
             .set(&[METADATA, "lastmodified"], Node::text(now));
         file.document.set(&[METADATA, "mac"], Node::text(mac));
-        self.write(&file.document)
+        let written = self.write(&file.document, before)?;
+        // Nothing is put in the place of the old file that would not open.
+        self.open(&written)?;
+        Ok(written)
     }
 }
 
@@ -180,11 +230,19 @@ impl File {
             key: &self.key,
             hash,
             only_sealed,
+            dates: &self.dates,
         };
-        let mut members = Vec::new();
-        for (name, node) in self.document.members() {
-            if name != METADATA {
-                members.push((name.clone(), walk.open(node, &mut vec![name])?));
+        let mut members: Vec<(String, Node)> = Vec::new();
+        for document in std::iter::once(&self.document).chain(&self.more) {
+            for (name, node) in document.members() {
+                if name == METADATA {
+                    continue;
+                }
+                let opened = walk.open(node, &mut vec![name])?;
+                // Of two documents with one member the first counts.
+                if !members.iter().any(|(own, _)| own == name) {
+                    members.push((name.clone(), opened));
+                }
             }
         }
         let hash: String = walk
@@ -199,21 +257,27 @@ impl File {
     /// Refuses a place whose value would be written in the clear, or be taken for the metadata.
     fn must_seal(&self, path: &[&str]) -> Result<(), StoreError> {
         let set = |name: &str| self.setting(name).filter(|own| !own.is_empty());
-        for rule in [
-            "encrypted_regex",
-            "unencrypted_regex",
-            "encrypted_comment_regex",
-            "unencrypted_comment_regex",
-        ] {
+        for rule in ["encrypted_comment_regex", "unencrypted_comment_regex"] {
             if set(rule).is_some() {
                 return Err(corrupt(
-                    "regular expressions say what is sealed in the SOPS file, which are not known here: it is not written",
+                    "comments say what is sealed in the SOPS file, which are not known here: it is not written",
                 ));
             }
         }
+        // One member of the path that fits is enough, as the format has it.
+        let fits = |rule: &str| {
+            match set(rule) {
+            None => Ok(None),
+            Some(rule) => regex::Regex::new(rule)
+                .map(|rule| Some(path.iter().any(|own| rule.is_match(own))))
+                .map_err(|_| corrupt("a regular expression of the SOPS file is not understood here: it is not written")),
+        }
+        };
         let ends = |suffix: &str| path.iter().any(|own| own.ends_with(suffix));
         let sealed = !set("unencrypted_suffix").is_some_and(ends)
-            && set("encrypted_suffix").is_none_or(ends);
+            && set("encrypted_suffix").is_none_or(ends)
+            && fits("unencrypted_regex")? != Some(true)
+            && fits("encrypted_regex")? != Some(false);
         match sealed && path.first() != Some(&METADATA) {
             true => Ok(()),
             false => Err(corrupt(
@@ -232,6 +296,7 @@ struct Walk<'a> {
     key: &'a [u8],
     hash: Sha512,
     only_sealed: bool,
+    dates: &'a Dates,
 }
 
 impl Walk<'_> {
@@ -248,30 +313,58 @@ impl Walk<'_> {
             }
             // The elements of a list have the path of the list.
             Node::List(all) => {
-                let all = all.iter().map(|node| self.open(node, path));
+                // A comment between elements is one in the file, which is not counted.
+                let all = all.iter().filter(|node| !is_comment(node));
+                let all = all.map(|node| self.open(node, path));
                 Node::List(all.collect::<Result<_, _>>()?)
             }
             Node::Null => Node::Null,
             Node::Text(text) if text.starts_with(HEAD) => {
-                let plain = open_value(self.key, text, &aad(path))?;
-                self.count(&plain);
-                plain
+                let (kind, text) = open_sealed(self.key, text, &aad(path))?;
+                // What was sealed is what is counted, to the letter.
+                self.hash.update(text.as_bytes());
+                read_value(kind, text)?
             }
             other => {
                 if !self.only_sealed {
-                    self.count(other);
+                    self.count(other, path.last().copied().unwrap_or_default());
                 }
                 other.clone()
             }
         })
     }
 
-    fn count(&mut self, leaf: &Node) {
+    fn count(&mut self, leaf: &Node, name: &str) {
         match leaf {
             Node::Bool(own) => self.hash.update(if *own { "True" } else { "False" }),
+            Node::Float(own) => self.hash.update(float(*own)),
+            // Larger ones are taken for floating-point numbers.
+            Node::Int(own) if u64::try_from(*own).is_err() && i64::try_from(*own).is_err() => {
+                self.hash.update(float(*own as f64));
+            }
+            Node::Text(own) => {
+                let time = self.dates.time(name, own);
+                self.hash.update(time.as_deref().unwrap_or(own.as_str()));
+            }
             leaf => self.hash.update(leaf.leaf().unwrap_or_default().as_bytes()),
         }
     }
+}
+
+/// Writes a number as the format's own program does.
+fn float(own: f64) -> String {
+    match own {
+        own if own.is_nan() => "NaN".to_owned(),
+        own if own.is_infinite() && own > 0.0 => "+Inf".to_owned(),
+        own if own.is_infinite() => "-Inf".to_owned(),
+        own => own.to_string(),
+    }
+}
+
+/// Whether an element of a list is a comment that the program has sealed.
+fn is_comment(node: &Node) -> bool {
+    let text = node.as_text();
+    text.is_some_and(|text| text.starts_with(HEAD) && text.ends_with(",type:comment]"))
 }
 
 fn cipher(key: &[u8]) -> Result<Cipher, StoreError> {
@@ -302,6 +395,16 @@ fn seal_value(key: &[u8], text: &str, aad: &str) -> Result<String, StoreError> {
 
 /// Opens a value.
 fn open_value(key: &[u8], sealed: &str, aad: &str) -> Result<Node, StoreError> {
+    let (kind, text) = open_sealed(key, sealed, aad)?;
+    read_value(kind, text)
+}
+
+/// Opens a value: its type, and what it says.
+fn open_sealed<'s>(
+    key: &[u8],
+    sealed: &'s str,
+    aad: &str,
+) -> Result<(&'s str, Zeroizing<String>), StoreError> {
     let bad = || corrupt("a value of the SOPS file is malformed");
     let parts = sealed
         .strip_prefix(HEAD)
@@ -321,7 +424,12 @@ fn open_value(key: &[u8], sealed: &str, aad: &str) -> Result<Node, StoreError> {
     let changed =
         || corrupt("a value of the SOPS file was changed, or moved from where it was put");
     let opened = Zeroizing::new(opened.map_err(|_| changed())?);
-    let text = Zeroizing::new(std::str::from_utf8(&opened).map_err(|_| bad())?.to_owned());
+    let text = std::str::from_utf8(&opened).map_err(|_| bad())?;
+    Ok((kind, Zeroizing::new(text.to_owned())))
+}
+
+fn read_value(kind: &str, text: Zeroizing<String>) -> Result<Node, StoreError> {
+    let bad = || corrupt("a value of the SOPS file is malformed");
     Ok(match kind {
         "int" | "int64" => Node::Int(text.parse().map_err(|_| bad())?),
         "float" => Node::Float(text.parse().map_err(|_| bad())?),
@@ -330,7 +438,7 @@ fn open_value(key: &[u8], sealed: &str, aad: &str) -> Result<Node, StoreError> {
                 .or_else(|_| text.to_lowercase().parse())
                 .map_err(|_| bad())?,
         ),
-        "str" | "bytes" => Node::Text(text),
+        "str" | "bytes" | "time" => Node::Text(text),
         _ => return Err(bad()),
     })
 }
@@ -340,10 +448,12 @@ fn open_value(key: &[u8], sealed: &str, aad: &str) -> Result<Node, StoreError> {
 pub(crate) fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let json = serde_json::from_str::<Node>(&text).ok();
-    let yaml = serde_saphyr::from_str::<Node>(&text).ok();
+    let yaml = text::parse(&text).ok();
     for document in json.into_iter().chain(yaml) {
         let file = File {
             document,
+            more: Vec::new(),
+            dates: Dates::default(),
             key: Zeroizing::new(vec![1; 32]),
         };
         let _ = file.must_seal(&["a", "shared", "b"]);

@@ -79,6 +79,17 @@ impl Node {
         }
     }
 
+    /// Moves a member to the end.
+    #[cfg(feature = "sops")]
+    pub(super) fn move_last(&mut self, name: &str) {
+        if let Self::Map(members) = self
+            && let Some(at) = members.iter().position(|(own, _)| own == name)
+        {
+            let own = members.remove(at);
+            members.push(own);
+        }
+    }
+
     /// Removes what is at a path, and tells if it was there. Members that become empty go too.
     pub(super) fn remove(&mut self, path: &[&str]) -> bool {
         let (Some((first, rest)), Self::Map(members)) = (path.split_first(), self) else {
@@ -148,6 +159,15 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_u64<E>(self, own: u64) -> Result<Node, E> {
         Ok(Node::Int(own.into()))
+    }
+
+    fn visit_i128<E>(self, own: i128) -> Result<Node, E> {
+        Ok(Node::Int(own))
+    }
+
+    fn visit_u128<E>(self, own: u128) -> Result<Node, E> {
+        let number = i128::try_from(own).map(Node::Int);
+        Ok(number.unwrap_or(Node::Float(own as f64)))
     }
 
     fn visit_f64<E>(self, own: f64) -> Result<Node, E> {
