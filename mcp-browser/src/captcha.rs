@@ -7,7 +7,9 @@ use mcp_captcha::{Challenge, ImageChallenge, Kind, TokenChallenge, widget::WIDGE
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{BrowserError, BrowserErrorKind, Mode, Session, page::Until};
+use crate::{
+    Area, BrowserError, BrowserErrorKind, Mode, Screenshot, Session, page::Until, session::Rounds,
+};
 
 /// A captcha on a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,13 +186,8 @@ impl Session {
             }
             Ok(found)
         };
-        self.run(
-            "browser.detect_captcha",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        self.run("browser.detect_captcha", "", self.action_timeout(), work)
+            .await
     }
 
     /// Describes a captcha for a solver.
@@ -221,21 +218,11 @@ impl Session {
     ///
     /// `ElementNotFound`, `Timeout`.
     pub async fn captcha_picture(&self, found: &FoundCaptcha) -> Result<Bytes, BrowserError> {
-        let work = async {
-            let (_, page) = self.page()?;
-            let picture = match &found.image {
-                Some(selector) => page.element(selector).screenshot(self.covered()).await?,
-                None => page.screenshot(false, self.covered()).await?,
-            };
-            Ok(picture.into())
+        let area = match &found.image {
+            Some(selector) => Area::Element(selector.clone()),
+            None => Area::Viewport,
         };
-        self.run(
-            "browser.captcha_picture",
-            "",
-            self.0.config.action_timeout * 2,
-            work,
-        )
-        .await
+        self.screenshot(&Screenshot::of(area)).await
     }
 
     /// Hands an answer over: types a text into the field, or writes a token where the widget would and calls the
@@ -249,8 +236,7 @@ impl Session {
         found: &FoundCaptcha,
         answer: &str,
     ) -> Result<CaptchaOutcome, BrowserError> {
-        let limit =
-            self.0.config.action_timeout + self.0.config.settle_timeout + Duration::from_secs(2);
+        let limit = self.action_timeout() + self.settle_timeout() + Duration::from_secs(2);
         let work = async {
             if answer.is_empty() || answer.len() > 16 * 1024 {
                 return Err(BrowserError::new(
@@ -260,7 +246,7 @@ impl Session {
             }
             self.no_dialog()?;
             let (_, page) = self.page()?;
-            let mark = self.0.hub.mark();
+            let begun = self.begin();
             if let Some(field) = &found.field {
                 let field = page.element(field);
                 field.fill(answer).await?;
@@ -278,7 +264,7 @@ impl Session {
             let before = page.documents();
             let argument = json!({ "widget": widget, "key": found.site_key, "token": answer });
             let (called, shown): (u32, bool) = page.evaluate(SUBMIT, Some(&argument)).await?;
-            self.settle(&page, mark).await;
+            self.settle(&page, &begun, Rounds::Action).await;
             if page.documents() != before {
                 return Ok(CaptchaOutcome::Accepted);
             }
@@ -325,7 +311,7 @@ impl Session {
         self.run(
             "browser.captcha_answered",
             found.kind.name(),
-            self.0.config.action_timeout,
+            self.action_timeout(),
             work,
         )
         .await

@@ -309,7 +309,8 @@ impl BrowserService {
         let mut gone = session.0.browser.gone();
         let watching = tokio::spawn(async move {
             loop {
-                let Some(deadline) = weak.upgrade().map(|inner| Session(inner).deadline()) else {
+                let Some(deadline) = weak.upgrade().map(|inner| Session::of(inner).deadline())
+                else {
                     return;
                 };
                 tokio::select! {
@@ -319,7 +320,7 @@ impl BrowserService {
                 let (Some(inner), Some(service)) = (weak.upgrade(), service.upgrade()) else {
                     return;
                 };
-                let session = Session(inner);
+                let session = Session::of(inner);
                 if !session.is_open() || session.deadline() <= Instant::now() {
                     Self(service).end(&session).await;
                     return;

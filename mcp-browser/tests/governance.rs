@@ -17,8 +17,8 @@ use std::{
 };
 
 use mcp_browser::{
-    Action, BrowserErrorKind as K, Button, Downloads, OriginPolicy, Screenshot, Secrets, Session,
-    SessionOptions,
+    Action, BrowserErrorKind as K, ConsoleLevel, Downloads, Notice, OriginPolicy, Screenshot,
+    Secrets, Session, SessionOptions,
 };
 use mcp_core::{
     AuditOutcome, MemoryAudit, Principal,
@@ -127,10 +127,11 @@ async fn nothing_reaches_an_origin_that_is_not_allowed() {
     // Every attempt gets as far as the session's proxy, which refuses it.
     let refused = Mutex::new(Vec::new());
     let ended = |path: &str| {
-        let refusals = session.take_refusals();
-        let is_refused = refusals
-            .iter()
-            .any(|refusal| refusal.contains(&bad.port.to_string()));
+        let notices = session.take_notices();
+        let is_refused = notices.iter().any(|notice| match notice {
+            Notice::Refused(why) => why.contains(&bad.port.to_string()),
+            _ => false,
+        });
         if is_refused {
             refused.lock().unwrap().push(path.to_owned());
         }
@@ -445,13 +446,15 @@ async fn downloads_are_off_and_bounded_when_on() {
         let session = session(&service).await;
         let _ = session.navigate(&site.url("/file")).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        match session.downloads().await {
-            Ok(kept) => {
-                assert!(fits);
-                assert_eq!((kept.len(), kept[0].0.as_str()), (1, "report.bin"));
-                assert_eq!(std::fs::read(&kept[0].1).unwrap(), vec![7; 1000]);
-            }
-            Err(error) => assert!(!fits && error.kind() == K::TooLarge, "{error}"),
+        let kept = session.downloads().await.unwrap().remove(0);
+        assert_eq!((kept.number, kept.name.as_str()), (1, "report.bin"));
+        let read = session.read_download(1).await;
+        if fits {
+            assert_eq!(std::fs::read(kept.path.unwrap()).unwrap(), vec![7; 1000]);
+            assert_eq!(read.unwrap().1, vec![7; 1000]);
+        } else {
+            assert!(kept.path.is_none() && kept.problem.unwrap().contains("1000 bytes"));
+            assert_eq!(read.unwrap_err().kind(), K::TooLarge);
         }
         service.shutdown().await;
     }
@@ -492,10 +495,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         .await
         .unwrap();
     session.act("#name_", fill("shop-password")).await.unwrap();
-    session
-        .act("text=Send", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Send", Action::click()).await.unwrap();
     let seen = run(&session, "() => name_.value + '|' + password.value.length").await;
     assert_eq!(seen, "[hidden]|23", "it arrived, and is hidden");
     let leaks = [
@@ -505,7 +505,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         run(&session, "() => ({ a: password.value, b: [name_.value] })").await.to_string(),
         run(&session, "() => { console.log(password.value); document.title = password.value; return location.hash = encodeURIComponent(password.value) }").await.to_string(),
         session.snapshot(false, 0, 50_000).await.unwrap().title,
-        format!("{:?}", session.console(false)),
+        format!("{:?}", session.console(ConsoleLevel::Debug)),
         format!("{:?}", session.network()),
     ];
     for (index, leak) in leaks.iter().enumerate() {
@@ -539,7 +539,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), K::Denied, "{error}");
-    session.screenshot(&Screenshot::Viewport).await.unwrap();
+    session.screenshot(&Screenshot::default()).await.unwrap();
     let events = audit.events();
     let filled = events
         .iter()

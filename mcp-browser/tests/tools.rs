@@ -19,7 +19,7 @@ use mcp_captcha::{
     Solver, TaskId, Verdict,
 };
 use mcp_core::{
-    Amount, Json, Method, Principal, Request, Seam,
+    Amount, Json, Method, Principal, Request,
     rmcp3::{RmcpServer, serve},
 };
 use rmcp::{
@@ -31,37 +31,11 @@ use rmcp::{
     service::{RequestContext, RoleClient},
 };
 use serde_json::{Value, json};
-use support::{Site, config, reference, service, site};
+use support::{
+    Site, config, reference, service, site,
+    tools::{call, open, text},
+};
 use tower::ServiceExt;
-
-async fn call(seam: &impl Seam, principal: &Principal, tool: &str, arguments: Value) -> Value {
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": { "elicitation": {} } } });
-    let request = Request::encode(Method::TOOLS_CALL, &params)
-        .unwrap()
-        .with_principal(principal.clone());
-    seam.clone()
-        .oneshot(request)
-        .await
-        .unwrap_or_else(|error| panic!("{tool}: {error}"))
-        .decode()
-        .unwrap()
-}
-
-fn text(answer: &Value) -> &str {
-    answer["content"][0]["text"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{answer}"))
-}
-
-async fn open(seam: &impl Seam, principal: &Principal, options: Value) -> String {
-    let answer = call(seam, principal, "browser_create_session", options).await;
-    answer["structuredContent"]["session_id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{answer}"))
-        .to_owned()
-}
 
 fn all(site: &Site) -> BrowserTools {
     let config = config(&[site]).allow_evaluate().allow_uploads(1000);
@@ -240,8 +214,8 @@ async fn every_tool_of_every_group_answers() {
         ),
         (
             "browser_upload",
-            json!({ "selector": "#file", "name": "a.txt", "content_base64": "aGk=" }),
-            "uploaded",
+            json!({ "selector": "#file", "files": [{ "name": "a.txt", "content_base64": "aGk=" }] }),
+            "uploaded: 1",
         ),
         ("browser_navigate", json!({ "url": "back" }), "Console"),
         ("browser_trace", json!({ "action": "start" }), "tracing"),
@@ -267,10 +241,7 @@ async fn every_tool_of_every_group_answers() {
         ),
     ] {
         let answer = call(&seam, &local, tool, with(arguments)).await;
-        assert_eq!(
-            answer["content"][0]["resource"]["mimeType"], kind,
-            "{answer}"
-        );
+        assert_eq!(answer["content"][1]["mimeType"], kind, "{answer}");
     }
     let errors = [
         (
@@ -298,7 +269,7 @@ async fn every_tool_of_every_group_answers() {
         ("browser_downloads", json!({}), "not allowed"),
         (
             "browser_upload",
-            json!({ "selector": "#file", "name": "a", "content_base64": "%" }),
+            json!({ "selector": "#file", "files": [{ "name": "a", "content_base64": "%" }] }),
             "not base64",
         ),
         ("browser_dialog", json!({ "accept": true }), "no dialog"),
@@ -330,16 +301,16 @@ async fn groups_are_off_until_switched_on_and_every_tool_says_what_it_does() {
     };
     let browsers = service(config(&[&site]));
     let basic = listed(BrowserTools::new(browsers.clone())).await;
-    assert_eq!(basic.len(), 9, "{basic:?}");
-    let some = listed(BrowserTools::new(browsers.clone()).with([Capability::Tabs])).await;
-    assert_eq!(some.len(), 10);
+    assert_eq!(basic.len(), 11, "{basic:?}");
+    let some = listed(BrowserTools::new(browsers.clone()).with([Capability::Logs])).await;
+    assert_eq!(some.len(), 13);
     let all = listed(
         BrowserTools::new(browsers)
             .with(Capability::ALL)
             .with_captcha(None, Sites::none()),
     )
     .await;
-    assert_eq!(all.len(), 9 + 13 + 2);
+    assert_eq!(all.len(), 11 + 17 + 2);
     for tool in &all {
         let hints = &tool["annotations"];
         assert!(

@@ -8,7 +8,10 @@ use playwright_rs::{
     server::channel_owner::ChannelOwner as _,
 };
 
-use super::{Mode, SessionOptions, Viewport, hub::Hub};
+use super::{
+    Mode, SessionOptions, Viewport,
+    hub::{Hub, HubConfig},
+};
 use crate::{
     BrowserConfig, BrowserError, BrowserErrorKind, Downloads, OriginPolicy,
     engine::BrowserHandle,
@@ -281,8 +284,31 @@ async fn furnish(
         let locale = options.locale.as_deref().unwrap_or("en-US");
         stealth::each_page(&remote, browser.browser().version(), locale)
     });
-    let limits = (config.max_tabs, config.dialog_timeout);
-    let hub = Hub::listen(browser.driver().tap(), context, remote, limits, prepare).await?;
+    let hub_config = HubConfig {
+        max_tabs: config.max_tabs,
+        dialog_timeout: config.dialog_timeout,
+        uploads: config.uploads > 0,
+        downloads: config.downloads != Downloads::Deny,
+        choosers: options.mode == Mode::Headless,
+    };
+    let tap = browser.driver().tap();
+    let hub = Hub::listen(tap, context, remote, hub_config, prepare).await?;
     hub.open().await?;
+    if let Some(locale) = &options.locale {
+        check_locale(&hub, locale).await?;
+    }
     Ok(hub)
+}
+
+/// Chromium takes any text for a locale and speaks another language then.
+async fn check_locale(hub: &Hub, locale: &str) -> Result<(), BrowserError> {
+    let known = "locale => { try { return Intl.DateTimeFormat.supportedLocalesOf([locale]).length > 0 } catch { return false } }";
+    for tab in hub.tabs().0 {
+        if !tab.page.evaluate::<bool>(known, Some(&locale)).await? {
+            return Err(invalid(format!(
+                "locale {locale:?} is none that Chromium knows: give a language and a region such as \"de-DE\""
+            )));
+        }
+    }
+    Ok(())
 }
