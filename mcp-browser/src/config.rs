@@ -232,7 +232,8 @@ impl BrowserConfig {
         self
     }
 
-    /// Keeps so many contexts ready for new sessions with default options. Default is none.
+    /// Keeps so many contexts ready for new sessions that are like the latest ones: with the same size, device, language
+    /// and so on. Sessions with a profile, a video or a window are not among them. Default is none.
     #[must_use]
     pub const fn with_warm_contexts(mut self, contexts: usize) -> Self {
         self.warm = contexts;

@@ -476,6 +476,32 @@ async fn devices_places_and_languages_are_emulated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn contexts_are_kept_ready_for_sessions_like_the_latest() {
+    let site = site().await;
+    let service = service(config(&[&site]).allow_evaluate().with_warm_contexts(1));
+    service.warm_up().await.unwrap();
+    let mut options = SessionOptions::default();
+    options.viewport = Some(mcp_browser::Viewport::new(640, 480));
+    options.locale = Some("de-DE".into());
+    let look = "() => [innerWidth, innerHeight, navigator.language]";
+    for _ in 0..3 {
+        let session = service.create(&user("alice"), options.clone()).await;
+        let session = session.unwrap();
+        session.navigate(&site.url("/form")).await.unwrap();
+        let seen = session.evaluate(look).await.unwrap();
+        assert_eq!(seen, serde_json::json!([640, 480, "de-DE"]));
+        service.close(&user("alice"), session.id()).await.unwrap();
+        until("one is ready", || service.warm_contexts() == 1).await;
+    }
+    // Another kind of session gets nothing of it.
+    let plain = session(&service).await;
+    plain.navigate(&site.url("/form")).await.unwrap();
+    let seen = plain.evaluate(look).await.unwrap();
+    assert_eq!(seen[0], 1280);
+    service.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_are_blocked_answered_changed_and_slowed() {
     let site = site().await;
     let service = service(

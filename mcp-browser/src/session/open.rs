@@ -138,15 +138,19 @@ impl SessionOptions {
         }
     }
 
-    /// Whether a warm context will do.
-    pub(crate) fn is_plain(&self) -> bool {
-        let plain = Self {
-            allow_origins: self.allow_origins.clone(),
-            deny_origins: self.deny_origins.clone(),
-            proxy: self.proxy.clone(),
-            ..Self::default()
-        };
-        *self == plain
+    /// What of it a context is made with. Policy and proxy are set when a context that is ready is taken.
+    pub(crate) fn shape(&self) -> Self {
+        Self {
+            allow_origins: None,
+            deny_origins: Vec::new(),
+            proxy: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a context can be made before the session that it is for.
+    pub(crate) fn can_be_warm(&self) -> bool {
+        self.mode == Mode::Headless && self.profile.is_none() && !self.video
     }
 
     fn context(
