@@ -350,6 +350,10 @@ fn widget_page(kind: &str, mode: &str) -> String {
             window.turnstile = {{ render(element, options) {{ document.getElementById('w').textContent = 'rendered'; }} }};
             setTimeout(() => turnstile.render('#w', {{ sitekey: '0x4AAAAAAAA7654321'{explicit} }}));</script>"),
         "v3" => "<script src='https://www.google.com/recaptcha/api.js?render=6LfD3PIbAAAAAJs_eEHvoOl75_v3key'></script><input type=hidden name=g-recaptcha-response>".to_owned(),
+        "framed" => "<h1>Framed</h1><iframe src='/v2/stands'></iframe>".to_owned(),
+        "shadow" => "<div id=host></div><script>host.attachShadow({ mode: 'open' }).innerHTML =
+            '<form><div class=h-captcha data-sitekey=10000000-ffff-ffff-ffff-000000000001></div><textarea name=h-captcha-response></textarea></form>'</script>".to_owned(),
+        "other" => "<h1>Other</h1><div class=frc-captcha></div><div class=geetest_captcha></div>".to_owned(),
         "picture" => "<form><img id=captcha-image alt=captcha width=120 height=40 src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>
             <input name=captcha_answer></form>".to_owned(),
         _ => "<p>nothing here</p>".to_owned(),
@@ -517,6 +521,53 @@ async fn captchas_are_detected_solved_submitted_and_checked() {
     assert!(text(&none).contains("no captcha"));
     let none = call(&seam, &local, "browser_solve_captcha", only).await;
     assert_eq!(none["structuredContent"]["error"], "invalid_input");
+    tools.service().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captchas_in_frames_and_shadow_roots_are_found_and_others_are_named() {
+    let site = widgets().await;
+    let fake = Arc::new(Fake::default());
+    let tools = with_captcha(&site, Some(fake.clone()));
+    let seam = serve(tools.clone()).into_service();
+    let local = Principal::local();
+    let id = open(&seam, &local, json!({})).await;
+    let only = json!({ "session_id": id });
+    for (page, kind, outcome) in [
+        ("framed", "recaptcha_v2", "accepted"),
+        ("shadow", "hcaptcha", "unknown"),
+    ] {
+        let url = site.url(&format!("/{page}/silent"));
+        let there = json!({ "session_id": id, "url": url });
+        call(&seam, &local, "browser_navigate", there).await;
+        let found = call(&seam, &local, "browser_detect_captcha", only.clone()).await;
+        let found = &found["structuredContent"]["captchas"];
+        assert_eq!(found[0]["kind"], kind, "{page}: {found}");
+        let solved = call(&seam, &local, "browser_solve_captcha", only.clone()).await;
+        assert_eq!(
+            solved["structuredContent"]["outcome"], outcome,
+            "{page}: {solved}"
+        );
+        let Challenge::Token(asked) = fake.asked.lock().unwrap().last().unwrap().clone() else {
+            panic!("{page}");
+        };
+        let of = if page == "framed" {
+            site.url("/v2/stands")
+        } else {
+            url
+        };
+        assert_eq!(asked.page_url, of);
+        // The session's own, not one that was asked for.
+        assert!(asked.user_agent.unwrap().contains("HeadlessChrome/"));
+    }
+    let there = json!({ "session_id": id, "url": site.url("/other/silent") });
+    call(&seam, &local, "browser_navigate", there).await;
+    let found = call(&seam, &local, "browser_detect_captcha", only).await;
+    assert_eq!(
+        found["structuredContent"]["others"],
+        json!(["Friendly Captcha", "GeeTest"]),
+        "{found}"
+    );
     tools.service().shutdown().await;
 }
 

@@ -261,7 +261,7 @@ impl Session {
     }
 
     /// The session with a page in the browser's own protocol, in which what is set lasts as long as the page.
-    pub(super) async fn protocol(&self, page: &Page) -> Result<Protocol, BrowserError> {
+    pub(crate) async fn protocol(&self, page: &Page) -> Result<Protocol, BrowserError> {
         let mut open = self.0.traffic.protocols.lock().await;
         if let Some(session) = open.get(page.guid()) {
             return Ok(session.clone());
