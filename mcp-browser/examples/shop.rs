@@ -8,8 +8,8 @@ use std::{error::Error, io::Write as _, path::Path};
 
 use axum::{Router, response::Html, routing::get};
 use mcp_browser::{
-    Action, BrowserConfig, BrowserService, Button, Discover, OriginPolicy, Screenshot,
-    SessionOptions, Viewport,
+    Action, BrowserConfig, BrowserService, Discover, OriginPolicy, Screenshot, SessionOptions,
+    Viewport,
 };
 use mcp_core::Principal;
 
@@ -47,12 +47,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     session
         .act("#tea", Action::Select(vec!["Darjeeling".into()]))
         .await?;
-    session
-        .act("text=Order", Action::Click(Button::Left))
-        .await?;
+    session.act("text=Order", Action::click()).await?;
     let view = session.snapshot(false, 0, 4000).await?;
     writeln!(std::io::stdout(), "{}", view.text)?;
-    tokio::fs::write(&file, session.screenshot(&Screenshot::Viewport).await?).await?;
+    tokio::fs::write(&file, session.screenshot(&Screenshot::default()).await?).await?;
     writeln!(std::io::stdout(), "the picture is in {file}")?;
     browsers.shutdown().await;
     Ok(())

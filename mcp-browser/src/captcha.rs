@@ -7,7 +7,11 @@ use mcp_captcha::{Challenge, ImageChallenge, Kind, TokenChallenge, widget::WIDGE
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{BrowserError, BrowserErrorKind, Mode, Session, page::Until};
+use crate::{
+    Area, BrowserError, BrowserErrorKind, Mode, Screenshot, Session,
+    page::{Page, Until},
+    session::Rounds,
+};
 
 /// A captcha on a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,12 @@ pub struct FoundCaptcha {
     /// `data-s` or `data-cdata`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// The address of the frame that it is in, if not of the page itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_url: Option<String>,
+    /// Turnstile on a challenge page: `chlPageData`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_data: Option<String>,
     /// For a picture: the selector of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -75,8 +85,11 @@ pub(crate) const HOOK: &str = r"(() => {
 })()";
 
 /// Looks for widgets as the vendors document them, and for pictures beside a field that names a captcha.
-const DETECT: &str = r"widgets => {
+const DETECT: &str = r"({ widgets, main }) => {
   const found = [], known = new Set();
+  const roots = [document];
+  for (let n = 0; n < roots.length && n < 200; n++) for (const host of roots[n].querySelectorAll('*')) if (host.shadowRoot) roots.push(host.shadowRoot);
+  const all = selector => roots.flatMap(root => Array.from(root.querySelectorAll(selector)));
   const add = item => { const key = item.kind + item.site_key + (item.image || ''); if (!known.has(key) && found.length < 20) { known.add(key); found.push(item) } };
   const scripts = Array.from(document.scripts, script => script.src).filter(Boolean);
   const text = value => value ? String(value).slice(0, 4096) : null;
@@ -84,15 +97,15 @@ const DETECT: &str = r"widgets => {
   for (const widget of widgets) {
     const own = scripts.filter(src => widget.scripts.some(start => src.replace(/^https?:\/\//, '').startsWith(start)));
     const enterprise = own.some(src => src.includes('enterprise.js'));
-    if (widget.element) for (const element of document.querySelectorAll(widget.element)) {
+    if (widget.element) for (const element of all(widget.element)) {
       const data = element.dataset;
       add({ kind: widget.kind, site_key: text(data.sitekey), invisible: data.size === 'invisible', enterprise,
             action: text(data.action), data: text(data.s || data.cdata) });
     }
     for (const { name, options } of kept) if (name === widget.global && options.sitekey && widget.kind !== 'recaptcha_v3')
       add({ kind: widget.kind, site_key: text(options.sitekey), invisible: options.size === 'invisible', enterprise,
-            action: text(options.action), data: text(options.cData || options.s) });
-    for (const frame of document.querySelectorAll('iframe[src]')) {
+            action: text(options.action), data: text(options.cData || options.s), page_data: text(options.chlPageData) });
+    for (const frame of all('iframe[src]')) {
       if (!widget.frames.some(part => frame.src.includes(part))) continue;
       const url = new URL(frame.src, location.href), hash = new URLSearchParams(url.hash.slice(1));
       let key = null;
@@ -106,7 +119,7 @@ const DETECT: &str = r"widgets => {
     }
   }
   const named = 'input[name*=captcha i], input[id*=captcha i], input[placeholder*=captcha i]';
-  const pictures = document.querySelectorAll('img[src*=captcha i], img[id*=captcha i], img[class*=captcha i], img[alt*=captcha i]');
+  const pictures = !main ? [] : document.querySelectorAll('img[src*=captcha i], img[id*=captcha i], img[class*=captcha i], img[alt*=captcha i]');
   for (const picture of pictures) {
     const area = picture.closest('form') || document;
     const field = Array.from(area.querySelectorAll(named)).find(field => ['text', ''].includes(field.getAttribute('type') || ''));
@@ -122,11 +135,14 @@ const DETECT: &str = r"widgets => {
 /// Writes a token where the widget would, and calls whoever waits for it. Answers how many callbacks were called, and
 /// whether the page had an element for the widget.
 const SUBMIT: &str = r"({ widget, key, token }) => {
-  const shown = !!widget.element && !!document.querySelector(widget.element);
+  const roots = [document];
+  for (let n = 0; n < roots.length && n < 200; n++) for (const host of roots[n].querySelectorAll('*')) if (host.shadowRoot) roots.push(host.shadowRoot);
+  const all = selector => roots.flatMap(root => Array.from(root.querySelectorAll(selector)));
+  const shown = !!widget.element && all(widget.element).length > 0;
   const fields = [];
-  for (const name of widget.fields) fields.push(...document.querySelectorAll(`[name='${name}'], #${name}`));
+  for (const name of widget.fields) fields.push(...all(`[name='${name}'], #${name}`));
   if (!fields.length) {
-    const form = (widget.element && document.querySelector(widget.element)?.closest('form')) || document.forms[0] || document.body;
+    const form = (widget.element && all(widget.element)[0]?.closest('form')) || document.forms[0] || document.body;
     const field = document.createElement('textarea');
     field.name = widget.fields[0]; field.style.display = 'none';
     form.append(field); fields.push(field);
@@ -140,7 +156,7 @@ const SUBMIT: &str = r"({ widget, key, token }) => {
     const run = typeof back === 'string' ? back.split('.').reduce((at, part) => at && at[part], window) : back;
     if (typeof run === 'function' && !called.has(run)) { called.add(run); setTimeout(() => run(token)); }
   };
-  if (widget.element) for (const element of document.querySelectorAll(widget.element)) if (element.dataset.sitekey === key) call(element.dataset.callback);
+  if (widget.element) for (const element of all(widget.element)) if (element.dataset.sitekey === key) call(element.dataset.callback);
   for (const { name, options } of window[Symbol.for('mcp-browser.captcha')] || []) if (name === widget.global) call(options.callback);
   const clients = window.___grecaptcha_cfg && window.___grecaptcha_cfg.clients;
   if (widget.global === 'grecaptcha' && clients) {
@@ -156,7 +172,31 @@ const SUBMIT: &str = r"({ widget, key, token }) => {
 }";
 
 /// Whether the widget holds an answer.
-const ANSWERED: &str = r"fields => fields.some(name => Array.from(document.querySelectorAll(`[name='${name}']`)).some(field => field.value))";
+const ANSWERED: &str = r"fields => {
+  const roots = [document];
+  for (let n = 0; n < roots.length && n < 200; n++) for (const host of roots[n].querySelectorAll('*')) if (host.shadowRoot) roots.push(host.shadowRoot);
+  return fields.some(name => roots.some(root => Array.from(root.querySelectorAll(`[name='${name}']`)).some(field => field.value)));
+}";
+
+/// The names of vendors whose widgets are on the page and cannot be dealt with here, by their scripts, frames and
+/// elements.
+const OTHERS: &str = r"() => {
+  const signs = {
+    'GeeTest': ['geetest.com', 'geevisit.com', '.geetest_captcha, .geetest_holder'],
+    'Arkose Labs (FunCaptcha)': ['arkoselabs.com', 'funcaptcha.com', '#FunCaptcha, [data-pkey]'],
+    'AWS WAF': ['awswaf.com', 'awswaf.com', 'awswaf-captcha'],
+    'MTCaptcha': ['mtcaptcha.com', 'mtcaptcha.com', '.mtcaptcha'],
+    'DataDome': ['captcha-delivery.com', 'datadome.co', '#datadome-captcha'],
+    'Friendly Captcha': ['friendly-challenge', 'friendlycaptcha.com', '.frc-captcha'],
+    'Cloudflare challenge page': ['/cdn-cgi/challenge-platform/h/', '/cdn-cgi/challenge-platform/h/', '#challenge-form, #challenge-running'],
+  };
+  const sources = [...document.querySelectorAll('script[src], iframe[src]')].map(node => node.src);
+  return Object.entries(signs).filter(([, [a, b, element]]) =>
+    sources.some(src => src.includes(a) || src.includes(b)) || document.querySelector(element)).map(([name]) => name);
+}";
+
+/// How many frames are looked into.
+const FRAMES: usize = 20;
 
 impl Session {
     /// Whether it has a window.
@@ -177,20 +217,81 @@ impl Session {
         let work = async {
             self.no_dialog()?;
             let (_, page) = self.page()?;
-            let mut found: Vec<FoundCaptcha> = page.evaluate(DETECT, Some(&WIDGETS)).await?;
-            found.truncate(20);
-            for captcha in &mut found {
-                captcha.page_url = page.url();
+            let mut all = Vec::new();
+            for (index, frame) in self.0.hub.frames_of(&page, FRAMES).into_iter().enumerate() {
+                let main = index == 0;
+                let argument = json!({ "widgets": WIDGETS, "main": main });
+                let found = page.evaluate_in::<Vec<FoundCaptcha>>(&frame, DETECT, Some(&argument));
+                let found = match found.await {
+                    Ok(found) => found,
+                    Err(error) if main => return Err(error),
+                    // It went away meanwhile.
+                    Err(_) => continue,
+                };
+                all.extend(found.into_iter().map(|mut captcha| {
+                    captcha.page_url = page.url();
+                    captcha.frame_url = match main {
+                        true => None,
+                        false => self.0.hub.frame_url(&frame),
+                    };
+                    captcha
+                }));
             }
-            Ok(found)
+            all.truncate(20);
+            Ok(all)
         };
-        self.run(
-            "browser.detect_captcha",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        self.run("browser.detect_captcha", "", self.action_timeout(), work)
+            .await
+    }
+
+    /// The vendors of captchas on the page that cannot be dealt with here, by name.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`, `BrowserGone`.
+    pub async fn other_captchas(&self) -> Result<Vec<String>, BrowserError> {
+        let work = async {
+            let (_, page) = self.page()?;
+            let mut names = Vec::new();
+            for frame in self.0.hub.frames_of(&page, FRAMES) {
+                let found = page.evaluate_in::<Vec<String>>(&frame, OTHERS, None::<&()>);
+                // A frame that went away shows none.
+                names.extend(found.await.unwrap_or_default());
+            }
+            names.sort();
+            names.dedup();
+            Ok(names)
+        };
+        let limit = self.action_timeout();
+        self.run("browser.other_captchas", "", limit, work).await
+    }
+
+    /// Uses the user agent that an answer is bound to, in the current page from now on.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`, `BrowserGone`.
+    pub async fn adopt_user_agent(&self, user_agent: &str) -> Result<(), BrowserError> {
+        let work = async {
+            let (_, page) = self.page()?;
+            let protocol = self.protocol(&page).await?;
+            let method = "Emulation.setUserAgentOverride";
+            protocol
+                .send(method, json!({ "userAgent": user_agent }))
+                .await
+        };
+        let limit = self.action_timeout();
+        self.run("browser.user_agent", "", limit, work).await
+    }
+
+    /// The frame that a captcha was found in.
+    fn frame_of(&self, page: &Page, found: &FoundCaptcha) -> String {
+        let frames = self.0.hub.frames_of(page, FRAMES).into_iter();
+        let mut same = frames.filter(|frame| self.0.hub.frame_url(frame) == found.frame_url);
+        match &found.frame_url {
+            None => page.main_frame().to_owned(),
+            Some(_) => same.next().unwrap_or_else(|| page.main_frame().to_owned()),
+        }
     }
 
     /// Describes a captcha for a solver.
@@ -202,8 +303,8 @@ impl Session {
         if found.kind == Kind::Image {
             return Ok(ImageChallenge::new(self.captcha_picture(found).await?).into());
         }
-        let mut token =
-            TokenChallenge::new(found.kind, found.site_key.clone(), found.page_url.clone());
+        let url = found.frame_url.as_ref().unwrap_or(&found.page_url);
+        let mut token = TokenChallenge::new(found.kind, found.site_key.clone(), url.clone());
         token.invisible = found.invisible;
         token.enterprise = found.enterprise;
         token.action.clone_from(&found.action);
@@ -211,8 +312,19 @@ impl Session {
             Kind::Turnstile => token.cdata.clone_from(&found.data),
             _ => token.data_s.clone_from(&found.data),
         }
-        token.user_agent.clone_from(&self.0.options.user_agent);
+        token.page_data.clone_from(&found.page_data);
+        token.user_agent = Some(self.user_agent().await?);
         Ok(token.into())
+    }
+
+    /// What the page says it is shown by: of the options, the device, the stealth profile, or Chromium's own.
+    async fn user_agent(&self) -> Result<String, BrowserError> {
+        let work = async {
+            let (_, page) = self.page()?;
+            page.evaluate("navigator.userAgent", None::<&()>).await
+        };
+        let limit = self.action_timeout();
+        self.run("browser.captcha_challenge", "", limit, work).await
     }
 
     /// Takes a picture of a captcha, or of the page where it has none of its own.
@@ -221,21 +333,11 @@ impl Session {
     ///
     /// `ElementNotFound`, `Timeout`.
     pub async fn captcha_picture(&self, found: &FoundCaptcha) -> Result<Bytes, BrowserError> {
-        let work = async {
-            let (_, page) = self.page()?;
-            let picture = match &found.image {
-                Some(selector) => page.element(selector).screenshot(self.covered()).await?,
-                None => page.screenshot(false, self.covered()).await?,
-            };
-            Ok(picture.into())
+        let area = match &found.image {
+            Some(selector) => Area::Element(selector.clone()),
+            None => Area::Viewport,
         };
-        self.run(
-            "browser.captcha_picture",
-            "",
-            self.0.config.action_timeout * 2,
-            work,
-        )
-        .await
+        self.screenshot(&Screenshot::of(area)).await
     }
 
     /// Hands an answer over: types a text into the field, or writes a token where the widget would and calls the
@@ -249,8 +351,7 @@ impl Session {
         found: &FoundCaptcha,
         answer: &str,
     ) -> Result<CaptchaOutcome, BrowserError> {
-        let limit =
-            self.0.config.action_timeout + self.0.config.settle_timeout + Duration::from_secs(2);
+        let limit = self.action_timeout() + self.settle_timeout() + Duration::from_secs(2);
         let work = async {
             if answer.is_empty() || answer.len() > 16 * 1024 {
                 return Err(BrowserError::new(
@@ -260,7 +361,7 @@ impl Session {
             }
             self.no_dialog()?;
             let (_, page) = self.page()?;
-            let mark = self.0.hub.mark();
+            let begun = self.begin();
             if let Some(field) = &found.field {
                 let field = page.element(field);
                 field.fill(answer).await?;
@@ -277,17 +378,21 @@ impl Session {
                 })?;
             let before = page.documents();
             let argument = json!({ "widget": widget, "key": found.site_key, "token": answer });
-            let (called, shown): (u32, bool) = page.evaluate(SUBMIT, Some(&argument)).await?;
-            self.settle(&page, mark).await;
+            let frame = self.frame_of(&page, found);
+            let (called, shown): (u32, bool) =
+                page.evaluate_in(&frame, SUBMIT, Some(&argument)).await?;
+            self.settle(&page, &begun, Rounds::Action).await;
             if page.documents() != before {
                 return Ok(CaptchaOutcome::Accepted);
             }
             // A page that goes away while it is asked has gone on.
-            let holds = page.evaluate::<bool>(ANSWERED, Some(&widget.fields)).await;
+            let holds = page
+                .evaluate_in::<bool>(&frame, ANSWERED, Some(&widget.fields))
+                .await;
             let Ok(holds) = holds else {
                 return Ok(CaptchaOutcome::Accepted);
             };
-            let gone = match shown {
+            let gone = match shown && found.frame_url.is_none() {
                 false => false,
                 true => page
                     .element(widget.element)
@@ -320,12 +425,13 @@ impl Session {
             }
             let widget = WIDGETS.iter().find(|widget| widget.kind == found.kind);
             let fields = widget.map(|widget| widget.fields).unwrap_or_default();
-            page.evaluate(ANSWERED, Some(&fields)).await
+            let frame = self.frame_of(&page, found);
+            page.evaluate_in(&frame, ANSWERED, Some(&fields)).await
         };
         self.run(
             "browser.captcha_answered",
             found.kind.name(),
-            self.0.config.action_timeout,
+            self.action_timeout(),
             work,
         )
         .await

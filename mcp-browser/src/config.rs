@@ -59,6 +59,7 @@ pub struct BrowserConfig {
     pub(crate) action_timeout: Duration,
     pub(crate) navigation_timeout: Duration,
     pub(crate) settle_timeout: Duration,
+    pub(crate) max_timeout: Duration,
     pub(crate) dialog_timeout: Duration,
     pub(crate) warm: usize,
     pub(crate) headed: bool,
@@ -97,6 +98,7 @@ impl BrowserConfig {
             action_timeout: Duration::from_secs(5),
             navigation_timeout: Duration::from_secs(30),
             settle_timeout: Duration::from_secs(3),
+            max_timeout: Duration::from_secs(60),
             dialog_timeout: Duration::from_secs(60),
             warm: 0,
             headed: false,
@@ -205,22 +207,33 @@ impl BrowserConfig {
         self
     }
 
-    /// Bounds how long is waited after an action for what it set off. Default is 3 s. Nothing is waited where nothing
-    /// was set off.
+    /// Bounds how long is waited after an action for what it set off: requests that began within the page's first turn,
+    /// and those that their answers set off. Default is 3 s. Where nothing was set off nothing is waited for; a page that
+    /// polls costs nothing.
     #[must_use]
     pub const fn with_settle_timeout(mut self, timeout: Duration) -> Self {
         self.settle_timeout = timeout;
         self
     }
 
-    /// Dismisses a page's dialog that nobody has answered for so long. Default is one minute.
+    /// Bounds the timeouts that a call may set for itself. Default is one minute. See
+    /// [`Session::with_timeout`](crate::Session::with_timeout).
+    #[must_use]
+    pub const fn with_max_timeout(mut self, timeout: Duration) -> Self {
+        self.max_timeout = timeout;
+        self
+    }
+
+    /// Dismisses a page's dialog that the caller has not answered for so long; the next answer says so. Default is one
+    /// minute.
     #[must_use]
     pub const fn with_dialog_timeout(mut self, timeout: Duration) -> Self {
         self.dialog_timeout = timeout;
         self
     }
 
-    /// Keeps so many contexts ready for new sessions with default options. Default is none.
+    /// Keeps so many contexts ready for new sessions that are like the latest ones: with the same size, device, language
+    /// and so on. Sessions with a profile, a video or a window are not among them. Default is none.
     #[must_use]
     pub const fn with_warm_contexts(mut self, contexts: usize) -> Self {
         self.warm = contexts;

@@ -2,6 +2,8 @@ use std::{borrow::Cow, fmt};
 
 use mcp_core::ErrorKind;
 
+use crate::call_log;
+
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 macro_rules! kinds {
@@ -50,12 +52,16 @@ kinds! {
     Ambiguous: "ambiguous", InvalidParams;
     /// The reference is not one of the page's last snapshot.
     StaleReference: "stale_reference", InvalidParams;
+    /// The page's renderer ended. Another can be loaded in its place.
+    PageCrashed: "page_crashed", Unavailable;
     /// The page could not be loaded.
     Navigation: "navigation", BadUpstream;
     /// It took too long.
     Timeout: "timeout", Timeout;
     /// A dialog of the page is open and has to be answered first.
     DialogOpen: "dialog_open", InvalidParams;
+    /// A check of an element does not hold.
+    NotAsExpected: "not_as_expected", InvalidParams;
     /// The script of an evaluation threw.
     Script: "script", InvalidParams;
     /// The page, a result or a file is larger than allowed.
@@ -73,6 +79,8 @@ const INTERRUPTED: &str = "another navigation came in between";
 pub struct BrowserError {
     kind: BrowserErrorKind,
     message: Cow<'static, str>,
+    /// What the driver's call log knows of the cause.
+    reason: Option<String>,
     source: Option<Source>,
 }
 
@@ -83,6 +91,7 @@ impl BrowserError {
         Self {
             kind,
             message: message.into(),
+            reason: None,
             source: None,
         }
     }
@@ -98,6 +107,16 @@ impl BrowserError {
     #[must_use]
     pub fn kind(&self) -> BrowserErrorKind {
         self.kind
+    }
+
+    /// What the driver's call log knows of the cause, in a few words.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    pub(crate) fn map_kind(mut self, kind: BrowserErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     pub(crate) fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
@@ -117,15 +136,18 @@ impl BrowserError {
         )
     }
 
-    /// Translates what Playwright says. Only its first line is kept: the rest is a call log or a stack with paths.
+    /// Translates what Playwright says. Its first line is kept, and of the call log what tells the cause: the rest is a
+    /// stack with paths.
     pub(crate) fn of(error: &playwright_rs::Error) -> Self {
-        let text = error.to_string();
+        let whole = error.to_string();
+        let (text, log) = call_log::split(&whole);
+        let reason = call_log::reason(log);
         let line = text.lines().next().unwrap_or_default();
         let line = line
             .trim_start_matches("Protocol error: ")
             .trim_start_matches("Error: ");
         let line: String = line.chars().take(500).collect();
-        let kind = classify(error, &text);
+        let kind = classify(error, text);
         let message = match kind {
             BrowserErrorKind::Ambiguous => {
                 let count = text
@@ -133,8 +155,9 @@ impl BrowserError {
                     .nth(1)
                     .and_then(|rest| rest.split(' ').next());
                 let count = count.unwrap_or("several");
+                let matches = call_log::matches(text);
                 format!(
-                    "the selector matches {count} elements: use a reference from a snapshot, or a narrower selector"
+                    "the selector matches {count} elements: use a reference from a snapshot, or a narrower selector{matches}"
                 )
             }
             BrowserErrorKind::BrowserGone => {
@@ -150,13 +173,20 @@ impl BrowserError {
                 ),
                 None => format!("the page could not be loaded: {INTERRUPTED}; try again"),
             },
-            BrowserErrorKind::Timeout => format!("it took too long: {line}"),
+            BrowserErrorKind::PageCrashed => {
+                "the page crashed: navigate, or reload it, to get a new one".to_owned()
+            }
+            BrowserErrorKind::Timeout => match &reason {
+                Some(reason) => format!("it took too long: {reason}"),
+                None => format!("it took too long: {line}"),
+            },
             BrowserErrorKind::InvalidInput => {
                 format!("the element or the selector does not fit: {line}")
             }
             _ => line,
         };
-        Self::new(kind, message)
+        let error = Self::new(kind, message);
+        Self { reason, ..error }
     }
 }
 
@@ -175,13 +205,22 @@ fn classify(error: &playwright_rs::Error, text: &str) -> BrowserErrorKind {
     );
     if has(&["strict mode violation"]) {
         K::Ambiguous
-    } else if ended || has(&["has been closed", "Target crashed", "Page crashed"]) {
+    } else if has(&["Target crashed", "Page crashed"]) {
+        K::PageCrashed
+    } else if ended || has(&["has been closed"]) {
         K::BrowserGone
     } else if has(&["aria-ref"]) {
         K::StaleReference
     } else if has(&["net::ERR_", "interrupted by another navigation"]) {
         K::Navigation
-    } else if matches!(error, P::Timeout(_) | P::NavigationTimeout { .. }) || has(&["Timeout "]) {
+    } else if matches!(
+        error,
+        P::Timeout(_)
+            | P::NavigationTimeout { .. }
+            | P::AssertionTimeout(_)
+            | P::AssertionFailed(_)
+    ) || has(&["Timeout "])
+    {
         K::Timeout
     } else if has(&[
         "is not a valid selector",
@@ -193,6 +232,13 @@ fn classify(error: &playwright_rs::Error, text: &str) -> BrowserErrorKind {
         "not editable",
         "Not a checkbox",
         "did not find some options",
+        "not an HTMLInputElement",
+        "Non-multiple file input",
+        "webkitdirectory",
+        "did not accept the drop",
+        "Unknown key",
+        "Invalid timezone",
+        "Invalid locale",
     ]) {
         K::InvalidInput
     } else {

@@ -17,6 +17,7 @@
 //! | `full` | all of the above | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod call_log;
 #[cfg(feature = "captcha")]
 mod captcha;
 mod config;
@@ -54,8 +55,10 @@ pub use self::{
     secrets::Secrets,
     service::BrowserService,
     session::{
-        Action, Button, Conditions, DialogView, Extract, Files, Mode, Position, Route, Screenshot,
-        Session, SessionOptions, SnapshotView, TabView, Viewport, Wait,
+        Action, Area, Button, Click, Conditions, ConsoleLevel, CookieQuery, DialogView, Emulation,
+        Expectation, Extract, Files, KeptDownload, Language, LoadState, Mode, Modifier, NewCookie,
+        Notice, Place, Pointer, Position, RequestPart, RequestView, Route, Screenshot, Session,
+        SessionOptions, SnapshotQuery, SnapshotView, TabView, Viewport, Wait,
     },
 };
 

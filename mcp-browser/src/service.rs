@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -38,7 +38,10 @@ struct Inner {
     config: Arc<BrowserConfig>,
     engine: Engine,
     leases: Arc<Mutex<Leases>>,
-    warm: Arc<tokio::sync::Mutex<Vec<Prepared>>>,
+    /// Contexts that are ready, and what they are like.
+    warm: Arc<tokio::sync::Mutex<Vec<(SessionOptions, Prepared)>>>,
+    /// What the latest sessions were like, the latest first.
+    shapes: Mutex<VecDeque<SessionOptions>>,
     refilling: AtomicBool,
     /// Held while a warm context is being made: who needs one waits for it rather than making another.
     making: tokio::sync::Mutex<()>,
@@ -106,6 +109,7 @@ impl BrowserService {
             engine,
             leases: Arc::default(),
             warm: Arc::default(),
+            shapes: Mutex::new([SessionOptions::default()].into()),
             refilling: AtomicBool::new(false),
             making: tokio::sync::Mutex::default(),
         })))
@@ -227,6 +231,7 @@ impl BrowserService {
                 })??
             }
         };
+        self.make_ready(&options);
         let id = format!("{:032x}", rand::random::<u128>());
         let session = Session::new(
             id.clone(),
@@ -241,25 +246,43 @@ impl BrowserService {
         Ok(session)
     }
 
-    /// Takes a context that is ready, and has another one made.
+    /// Takes a context that is ready for such a session.
     async fn take_warm(&self, options: &SessionOptions) -> Result<Option<Prepared>, BrowserError> {
-        if self.0.config.warm == 0
-            || !options.is_plain()
-            || self.0.config.isolation != Isolation::Shared
-        {
+        if !self.keeps_warm(options) {
             return Ok(None);
         }
-        let mut taken = self.pop_warm().await;
-        if taken.is_none() {
+        let shape = options.shape();
+        let mut taken = self.pop_warm(&shape).await;
+        if taken.is_none() && lock(&self.0.shapes).contains(&shape) {
             // Nothing is waited for where nothing is being made.
             let _made = self.0.making.lock().await;
-            taken = self.pop_warm().await;
+            taken = self.pop_warm(&shape).await;
         }
         if let Some(prepared) = &taken {
             prepared.proxy.set(
                 options.proxy_config(&self.0.config),
                 options.policy(&self.0.config)?,
             );
+        }
+        Ok(taken)
+    }
+
+    fn keeps_warm(&self, options: &SessionOptions) -> bool {
+        let config = &self.0.config;
+        config.warm > 0 && options.can_be_warm() && config.isolation == Isolation::Shared
+    }
+
+    /// Has contexts made for sessions like the latest ones.
+    fn make_ready(&self, options: &SessionOptions) {
+        if !self.keeps_warm(options) {
+            return;
+        }
+        {
+            let mut shapes = lock(&self.0.shapes);
+            let shape = options.shape();
+            shapes.retain(|known| *known != shape);
+            shapes.push_front(shape);
+            shapes.truncate(self.0.config.warm);
         }
         if !self.0.refilling.swap(true, Ordering::AcqRel) {
             let service = self.clone();
@@ -269,13 +292,39 @@ impl BrowserService {
                 service.0.refilling.store(false, Ordering::Release);
             });
         }
-        Ok(taken)
     }
 
-    async fn pop_warm(&self) -> Option<Prepared> {
+    async fn pop_warm(&self, shape: &SessionOptions) -> Option<Prepared> {
         let mut warm = self.0.warm.lock().await;
-        warm.retain(|prepared| prepared.browser.is_alive());
-        warm.pop()
+        warm.retain(|(_, prepared)| prepared.browser.is_alive());
+        let at = warm.iter().position(|(known, _)| known == shape)?;
+        Some(warm.remove(at).1)
+    }
+
+    /// What the next context is to be like, if one is missing.
+    async fn next_shape(&self) -> Option<SessionOptions> {
+        let wanted: Vec<SessionOptions> = {
+            let shapes = lock(&self.0.shapes);
+            let all = shapes.iter().cycle();
+            all.take(self.0.config.warm).cloned().collect()
+        };
+        let mut warm = self.0.warm.lock().await;
+        let count = |shape: &SessionOptions, all: &[SessionOptions]| {
+            all.iter().filter(|known| *known == shape).count()
+        };
+        let made: Vec<SessionOptions> = warm.iter().map(|(shape, _)| shape.clone()).collect();
+        let next = wanted
+            .iter()
+            .find(|shape| count(shape, &made) < count(shape, &wanted))?;
+        if made.len() >= self.0.config.warm {
+            let spare = made
+                .iter()
+                .position(|shape| count(shape, &made) > count(shape, &wanted))?;
+            let (_, spare) = warm.remove(spare);
+            // What cannot be closed goes with the browser.
+            tokio::spawn(async move { spare.context.close().await });
+        }
+        Some(next.clone())
     }
 
     async fn refill(&self) {
@@ -283,17 +332,14 @@ impl BrowserService {
             owner: None,
             headed: false,
         };
-        loop {
-            if self.0.warm.lock().await.len() >= self.0.config.warm {
-                return;
-            }
+        while let Some(shape) = self.next_shape().await {
             let _making = self.0.making.lock().await;
             let made = async {
                 let browser = self.0.engine.browser(slot).await?;
-                prepare(&self.0.config, browser, &SessionOptions::default(), None).await
+                prepare(&self.0.config, browser, &shape, None).await
             };
             match made.await {
-                Ok(prepared) => self.0.warm.lock().await.push(prepared),
+                Ok(prepared) => self.0.warm.lock().await.push((shape, prepared)),
                 Err(error) => {
                     tracing::warn!(%error, "no warm browser context");
                     return;
@@ -309,7 +355,8 @@ impl BrowserService {
         let mut gone = session.0.browser.gone();
         let watching = tokio::spawn(async move {
             loop {
-                let Some(deadline) = weak.upgrade().map(|inner| Session(inner).deadline()) else {
+                let Some(deadline) = weak.upgrade().map(|inner| Session::of(inner).deadline())
+                else {
                     return;
                 };
                 tokio::select! {
@@ -319,7 +366,7 @@ impl BrowserService {
                 let (Some(inner), Some(service)) = (weak.upgrade(), service.upgrade()) else {
                     return;
                 };
-                let session = Session(inner);
+                let session = Session::of(inner);
                 if !session.is_open() || session.deadline() <= Instant::now() {
                     Self(service).end(&session).await;
                     return;
@@ -366,6 +413,12 @@ impl BrowserService {
     #[must_use]
     pub fn session_count(&self) -> usize {
         lock(&self.0.leases).total()
+    }
+
+    /// How many contexts are ready for new sessions. While one is being taken or put it may be one less.
+    #[must_use]
+    pub fn warm_contexts(&self) -> usize {
+        self.0.warm.try_lock().map_or(0, |warm| warm.len())
     }
 
     /// Closes a principal's session and returns its videos, if it recorded any.

@@ -38,13 +38,13 @@ pub(crate) fn is_reference(text: &str) -> bool {
     text.len() <= 24 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Hides the values of fields: those of a text box whose value is one of `values`.
-pub(crate) fn hide_values(text: &str, values: &[String]) -> String {
+/// Hides the values of text boxes that are to be hidden.
+pub(crate) fn hide_values(text: &str, hidden: impl Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let body = line.trim_end_matches('\n');
         match field_value(body) {
-            Some((head, value)) if values.iter().any(|hidden| *hidden == unquote(value)) => {
+            Some((head, value)) if hidden(&unquote(value)) => {
                 out.push_str(head);
                 out.push_str(HIDDEN);
                 out.push_str(&line[body.len()..]);
@@ -113,20 +113,31 @@ fn floor(text: &str, mut at: usize) -> usize {
 }
 
 /// What changed from one snapshot to the next, or `None` if nothing did. Lines that went begin with `-`, new ones
-/// with `+`, each block with the number of its first line.
+/// with `+`, each block with the number of its first line and the heading that it stands under.
+///
+/// Where the focus is does not count as a change: it moves with every action.
 pub(crate) fn difference(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;
     }
+    let (old, new) = (without_focus(old), without_focus(new));
+    if old == new {
+        return None;
+    }
+    let (old, new) = (old.as_str(), new.as_str());
     let diff = TextDiff::configure()
         .algorithm(Algorithm::Myers)
         .timeout(DIFF_TIME)
         .diff_lines(old, new);
     let mut out = String::new();
+    let lines: Vec<&str> = new.lines().collect();
     for group in diff.grouped_ops(0) {
         if let Some(first) = group.first() {
+            let at = first.new_range().start;
+            let under =
+                context(&lines, at).map_or_else(String::new, |line| format!(", under {line}"));
             // Writing to a string does not fail.
-            let _ = writeln!(out, "@@ line {}", first.new_range().start + 1);
+            let _ = writeln!(out, "@@ line {}{under}", at + 1);
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let sign = match change.tag() {
@@ -140,6 +151,102 @@ pub(crate) fn difference(old: &str, new: &str) -> Option<String> {
         }
     }
     Some(out)
+}
+
+/// The lines of an element and what is in it, by its reference, at the left margin.
+pub(crate) fn subtree(text: &str, reference: &str) -> Option<String> {
+    let mark = format!("[ref={reference}]");
+    let mut lines = text.lines().skip_while(|line| !line.contains(&mark));
+    let first = lines.next()?;
+    let depth = indent(first);
+    let below = lines.take_while(|line| indent(line) > depth);
+    let lines = std::iter::once(first).chain(below);
+    Some(lines.map(|line| format!("{}\n", &line[depth..])).collect())
+}
+
+/// The lines down to a level, with how many are left out below each.
+pub(crate) fn to_depth(text: &str, levels: usize) -> String {
+    let most = levels.saturating_sub(1) * 2;
+    let mut out = String::new();
+    let mut left_out = 0;
+    for line in text.lines().map(Some).chain([None]) {
+        let deep = line.is_some_and(|line| indent(line) > most);
+        if deep {
+            left_out += 1;
+            continue;
+        }
+        if left_out > 0 {
+            let margin = " ".repeat(most + 2);
+            let _ = writeln!(out, "{margin}({left_out} more lines)");
+            left_out = 0;
+        }
+        if let Some(line) = line {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// The lines that hold a text in any case, with the lines that they stand in.
+pub(crate) fn find(text: &str, wanted: &str) -> String {
+    let wanted = wanted.to_lowercase();
+    let mut path: Vec<(&str, bool)> = Vec::new();
+    let mut out = String::new();
+    for line in text.lines() {
+        let depth = indent(line);
+        while path.last().is_some_and(|(above, _)| indent(above) >= depth) {
+            path.pop();
+        }
+        path.push((line, false));
+        if line.to_lowercase().contains(&wanted) {
+            for (line, shown) in &mut path {
+                if !*shown {
+                    out.push_str(line);
+                    out.push('\n');
+                    *shown = true;
+                }
+            }
+        }
+    }
+    out
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// What a line stands under: the last heading before it, or else the nearest line above that has a name.
+fn context<'a>(lines: &[&'a str], at: usize) -> Option<&'a str> {
+    let before = lines.get(..at)?;
+    let name = |line: &'a str| {
+        let item = line.trim_start().strip_prefix("- ")?;
+        let end = item
+            .rfind('"')
+            .filter(|end| *end > item.find('"').unwrap_or(*end))?;
+        Some(&item[..=end])
+    };
+    let heading = before
+        .iter()
+        .rev()
+        .find(|line| line.trim_start().starts_with("- heading "));
+    if let Some(heading) = heading {
+        return name(heading);
+    }
+    let mut depth = indent(lines.get(at)?);
+    for line in before.iter().rev() {
+        if indent(line) < depth {
+            depth = indent(line);
+            if let Some(name) = name(line) {
+                return Some(name);
+            }
+        }
+    }
+    None
+}
+
+fn without_focus(text: &str) -> String {
+    text.replace(" [active]", "")
 }
 
 #[cfg(test)]
@@ -169,13 +276,40 @@ mod tests {
 
     #[test]
     fn only_fields_are_hidden() {
-        let hidden = hide_values(SNAPSHOT, &["hunter2".into(), "a: b".into()]);
+        let hidden = hide_values(SNAPSHOT, |value| ["hunter2", "a: b"].contains(&value));
         assert!(
             hidden.contains("Password\" [ref=e5]: [hidden]\n")
                 && hidden.contains("[ref=f1e6]: [hidden]\n"),
             "{hidden}"
         );
         assert!(hidden.contains("paragraph [ref=e7]: hunter2"));
+    }
+
+    #[test]
+    fn parts_of_a_snapshot_are_cut_out_by_reference_depth_and_text() {
+        let text = "- main [ref=e1]:\n  - heading \"Basket\" [level=2] [ref=e2]\n  - list [ref=e3]:\n    - listitem [ref=e4]: Tea\n    - listitem [ref=e5]: Milk\n- contentinfo [ref=e6]\n";
+        assert_eq!(
+            subtree(text, "e3").unwrap(),
+            "- list [ref=e3]:\n  - listitem [ref=e4]: Tea\n  - listitem [ref=e5]: Milk\n"
+        );
+        assert_eq!(subtree(text, "e9"), None);
+        assert_eq!(
+            to_depth(text, 1),
+            "- main [ref=e1]:\n  (4 more lines)\n- contentinfo [ref=e6]\n"
+        );
+        assert_eq!(to_depth(text, 9), text);
+        assert_eq!(
+            find(text, "TEA"),
+            "- main [ref=e1]:\n  - list [ref=e3]:\n    - listitem [ref=e4]: Tea\n"
+        );
+        assert_eq!(find(text, "coffee"), "");
+        let diff = difference(text, &text.replace("Milk", "Cream")).unwrap();
+        assert!(
+            diff.starts_with("@@ line 5, under heading \"Basket\"\n"),
+            "{diff}"
+        );
+        let focused = text.replace("[ref=e4]", "[active] [ref=e4]");
+        assert_eq!(difference(text, &focused), None);
     }
 
     #[test]
@@ -211,8 +345,9 @@ mod tests {
         #[test]
         fn nothing_panics(text in "(- textbox \"?\\PC{0,8}\"? \\[ref=\\PC{0,4}\\]: \\PC{0,8}\n){0,5}") {
             let _ = references(&text);
-            let _ = hide_values(&text, &["x".into()]);
+            let _ = hide_values(&text, |value| value == "x");
             let _ = difference(&text, "- a\n");
+            let _ = (find(&text, "x"), to_depth(&text, 2), subtree(&text, "e1"));
         }
     }
 }

@@ -9,8 +9,7 @@
 mod support;
 
 use mcp_browser::{
-    Action, BrowserErrorKind as K, Button, Extract, Files, Screenshot, SessionOptions, Viewport,
-    Wait,
+    Action, Area, BrowserErrorKind as K, Extract, Files, Screenshot, SessionOptions, Viewport, Wait,
 };
 use mcp_core::Principal;
 use support::{config, reference, service, session, site, text};
@@ -58,10 +57,7 @@ async fn a_form_is_filled_by_references() {
         )
         .await
         .unwrap();
-    session
-        .act("text=Send", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Send", Action::click()).await.unwrap();
     assert!(
         text(&session)
             .await
@@ -87,7 +83,10 @@ async fn a_form_is_filled_by_references() {
     assert_eq!(value, "[hidden]");
     session.act("#hover", Action::Hover).await.unwrap();
     assert!(text(&session).await.contains("hovered"));
-    session.act("#hover", Action::DoubleClick).await.unwrap();
+    session
+        .act("#hover", Action::Click(mcp_browser::Click::double()))
+        .await
+        .unwrap();
     assert!(text(&session).await.contains("double"));
     session.navigate(&site.url("/drag")).await.unwrap();
     session.act("#a", Action::Drag("#b".into())).await.unwrap();
@@ -110,10 +109,7 @@ async fn shadow_roots_and_frames_are_reached() {
         .await
         .unwrap();
     session
-        .act(
-            &reference(&view.text, "button"),
-            Action::Click(Button::Left),
-        )
+        .act(&reference(&view.text, "button"), Action::click())
         .await
         .unwrap();
     let (markdown, _) = session
@@ -127,10 +123,7 @@ async fn shadow_roots_and_frames_are_reached() {
     session.navigate(&site.url("/frames")).await.unwrap();
     let view = session.snapshot(false, 0, 20_000).await.unwrap();
     session
-        .act(
-            &reference(&view.text, "Frame button"),
-            Action::Click(Button::Left),
-        )
+        .act(&reference(&view.text, "Frame button"), Action::click())
         .await
         .unwrap();
     let view = session.snapshot(true, 0, 20_000).await.unwrap();
@@ -152,15 +145,12 @@ async fn selectors_that_do_not_fit_are_explained() {
         ("#missing", K::ElementNotFound, "snapshot"),
         (".twin", K::Ambiguous, "2 elements"),
         ("e9999", K::StaleReference, "take a new one"),
-        ("#off", K::Timeout, "disabled"),
+        ("#off", K::Timeout, "element is not enabled"),
         ("", K::InvalidInput, "empty"),
         ("css=[[", K::InvalidInput, "selector"),
     ];
     for (selector, kind, part) in cases {
-        let error = session
-            .act(selector, Action::Click(Button::Left))
-            .await
-            .unwrap_err();
+        let error = session.act(selector, Action::click()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{selector}: {error}");
         assert!(error.to_string().contains(part), "{selector}: {error}");
     }
@@ -173,10 +163,7 @@ async fn selectors_that_do_not_fit_are_explained() {
     let view = session.snapshot(false, 0, 20_000).await.unwrap();
     let old = reference(&view.text, "Send");
     session.navigate(&site.url("/article")).await.unwrap();
-    let error = session
-        .act(&old, Action::Click(Button::Left))
-        .await
-        .unwrap_err();
+    let error = session.act(&old, Action::click()).await.unwrap_err();
     assert_eq!(error.kind(), K::StaleReference, "{error}");
     session.wait(&Wait::Text("Tea".into())).await.unwrap();
     service.shutdown().await;
@@ -231,10 +218,7 @@ async fn an_action_waits_for_what_it_set_off_and_no_longer() {
     let service = service(config(&[&site]));
     let session = session(&service).await;
     session.navigate(&site.url("/busy")).await.unwrap();
-    session
-        .act("text=Load", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Load", Action::click()).await.unwrap();
     assert!(
         text(&session).await.contains("slow answer"),
         "the answer was waited for"
@@ -272,7 +256,8 @@ async fn pictures_have_the_right_size_and_colours() {
     options.viewport = Some(Viewport::new(640, 480));
     let session = service.create(&Principal::local(), options).await.unwrap();
     session.navigate(&site.url("/colours")).await.unwrap();
-    let (width, height, pixels) = decode(&session.screenshot(&Screenshot::Viewport).await.unwrap());
+    let (width, height, pixels) =
+        decode(&session.screenshot(&Screenshot::default()).await.unwrap());
     assert_eq!((width, height), (640, 480));
     let at = |x: u32, y: u32| {
         let i = ((y * width + x) * 3) as usize;
@@ -282,11 +267,16 @@ async fn pictures_have_the_right_size_and_colours() {
         (at(50, 50), at(50, 150), at(300, 50)),
         ([255, 0, 0], [0, 128, 0], [255, 255, 255])
     );
-    let (_, height, _) = decode(&session.screenshot(&Screenshot::FullPage).await.unwrap());
+    let (_, height, _) = decode(
+        &session
+            .screenshot(&Screenshot::of(Area::FullPage))
+            .await
+            .unwrap(),
+    );
     assert_eq!(height, 2200);
     let (width, height, _) = decode(
         &session
-            .screenshot(&Screenshot::Element("#green".into()))
+            .screenshot(&Screenshot::of(Area::Element("#green".into())))
             .await
             .unwrap(),
     );
@@ -301,10 +291,7 @@ async fn dialogs_are_shown_and_answered() {
     let service = service(config(&[&site]));
     let session = session(&service).await;
     session.navigate(&site.url("/dialogs")).await.unwrap();
-    session
-        .act("text=Ask", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Ask", Action::click()).await.unwrap();
     let dialog = session.dialog().unwrap();
     assert_eq!(
         (dialog.kind.as_str(), dialog.message.as_str()),
@@ -317,10 +304,7 @@ async fn dialogs_are_shown_and_answered() {
         session.snapshot(false, 0, 1000).await.unwrap().title,
         "Grace"
     );
-    session
-        .act("text=Confirm", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Confirm", Action::click()).await.unwrap();
     session.answer_dialog(false, None).await.unwrap();
     assert_eq!(
         session.snapshot(false, 0, 1000).await.unwrap().title,

@@ -135,7 +135,7 @@ async fn windows_are_shown_on_the_display_that_is_given() {
     session.navigate(&site.url("/form")).await.unwrap();
     assert!(
         session
-            .screenshot(&Screenshot::Viewport)
+            .screenshot(&Screenshot::default())
             .await
             .unwrap()
             .starts_with(b"\x89PNG")

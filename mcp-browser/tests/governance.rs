@@ -17,8 +17,8 @@ use std::{
 };
 
 use mcp_browser::{
-    Action, BrowserErrorKind as K, Button, Downloads, OriginPolicy, Screenshot, Secrets, Session,
-    SessionOptions,
+    Action, BrowserErrorKind as K, ConsoleLevel, Downloads, Notice, OriginPolicy, Screenshot,
+    Secrets, Session, SessionOptions,
 };
 use mcp_core::{
     AuditOutcome, MemoryAudit, Principal,
@@ -75,8 +75,14 @@ fn attempts(evil: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Tries everything, and returns what the scripts answered.
-async fn try_all(session: &Session, good: &Site, bad: &Site) -> Vec<(&'static str, Value)> {
+/// Tries everything, and returns what the scripts answered. Each attempt has its page until `ended` says that it came to
+/// its end, at most half a minute: going on before would end it with its page, and prove nothing.
+async fn try_all(
+    session: &Session,
+    good: &Site,
+    bad: &Site,
+    ended: impl Fn(&str) -> bool,
+) -> Vec<(&'static str, Value)> {
     let mut answers = Vec::new();
     for (path, attempt) in attempts(&bad.origin) {
         // Tabs that were opened before do not count against this one.
@@ -87,7 +93,12 @@ async fn try_all(session: &Session, good: &Site, bad: &Site) -> Vec<(&'static st
         // A page that goes away while it is asked did not get an answer either.
         let answer = session.evaluate(&attempt).await.unwrap_or_default();
         answers.push((path, answer));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        for _ in 0..600 {
+            if ended(path) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     answers
 }
@@ -113,7 +124,23 @@ async fn nothing_reaches_an_origin_that_is_not_allowed() {
         assert_eq!(error.kind(), K::Denied, "{error}");
         assert!(error.to_string().contains(&bad.port.to_string()), "{error}");
     }
-    for (path, answer) in try_all(&session, &good, &bad).await {
+    // Every attempt gets as far as the session's proxy, which refuses it.
+    let refused = Mutex::new(Vec::new());
+    let ended = |path: &str| {
+        let notices = session.take_notices();
+        let is_refused = notices.iter().any(|notice| match notice {
+            Notice::Refused(why) => why.contains(&bad.port.to_string()),
+            _ => false,
+        });
+        if is_refused {
+            refused.lock().unwrap().push(path.to_owned());
+        }
+        is_refused
+    };
+    let answers = try_all(&session, &good, &bad, ended).await;
+    let paths: Vec<&str> = answers.iter().map(|(path, _)| *path).collect();
+    assert_eq!(*refused.lock().unwrap(), paths, "tried and refused");
+    for (path, answer) in answers {
         assert_ne!(answer, "reached", "{path}");
         if path == "/from-service-worker" {
             assert_eq!(answer, "failed", "it ran, and did not get there");
@@ -135,18 +162,10 @@ async fn everything_reaches_an_origin_that_is_allowed() {
             .with_settle_timeout(Duration::from_millis(500)),
     );
     let session = session(&service).await;
-    try_all(&session, &good, &bad).await;
-    let missing = || -> Vec<&str> {
-        let paths = attempts("http://x").into_iter().map(|(path, _)| path);
-        paths.filter(|path| !bad.was_asked_for(path)).collect()
-    };
-    for _ in 0..300 {
-        if missing().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(missing(), Vec::<&str>::new(), "did not arrive");
+    try_all(&session, &good, &bad, |path| bad.was_asked_for(path)).await;
+    let paths = attempts("http://x").into_iter().map(|(path, _)| path);
+    let missing: Vec<&str> = paths.filter(|path| !bad.was_asked_for(path)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "did not arrive");
     service.shutdown().await;
 }
 
@@ -427,13 +446,15 @@ async fn downloads_are_off_and_bounded_when_on() {
         let session = session(&service).await;
         let _ = session.navigate(&site.url("/file")).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        match session.downloads().await {
-            Ok(kept) => {
-                assert!(fits);
-                assert_eq!((kept.len(), kept[0].0.as_str()), (1, "report.bin"));
-                assert_eq!(std::fs::read(&kept[0].1).unwrap(), vec![7; 1000]);
-            }
-            Err(error) => assert!(!fits && error.kind() == K::TooLarge, "{error}"),
+        let kept = session.downloads().await.unwrap().remove(0);
+        assert_eq!((kept.number, kept.name.as_str()), (1, "report.bin"));
+        let read = session.read_download(1).await;
+        if fits {
+            assert_eq!(std::fs::read(kept.path.unwrap()).unwrap(), vec![7; 1000]);
+            assert_eq!(read.unwrap().1, vec![7; 1000]);
+        } else {
+            assert!(kept.path.is_none() && kept.problem.unwrap().contains("1000 bytes"));
+            assert_eq!(read.unwrap_err().kind(), K::TooLarge);
         }
         service.shutdown().await;
     }
@@ -474,10 +495,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         .await
         .unwrap();
     session.act("#name_", fill("shop-password")).await.unwrap();
-    session
-        .act("text=Send", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Send", Action::click()).await.unwrap();
     let seen = run(&session, "() => name_.value + '|' + password.value.length").await;
     assert_eq!(seen, "[hidden]|23", "it arrived, and is hidden");
     let leaks = [
@@ -487,7 +505,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         run(&session, "() => ({ a: password.value, b: [name_.value] })").await.to_string(),
         run(&session, "() => { console.log(password.value); document.title = password.value; return location.hash = encodeURIComponent(password.value) }").await.to_string(),
         session.snapshot(false, 0, 50_000).await.unwrap().title,
-        format!("{:?}", session.console(false)),
+        format!("{:?}", session.console(ConsoleLevel::Debug)),
         format!("{:?}", session.network()),
     ];
     for (index, leak) in leaks.iter().enumerate() {
@@ -521,7 +539,7 @@ async fn secrets_are_typed_where_they_may_be_and_seen_nowhere() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), K::Denied, "{error}");
-    session.screenshot(&Screenshot::Viewport).await.unwrap();
+    session.screenshot(&Screenshot::default()).await.unwrap();
     let events = audit.events();
     let filled = events
         .iter()

@@ -11,8 +11,9 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use mcp_browser::{
-    Action, BrowserConfig, BrowserErrorKind as K, BrowserLimits, BrowserService, Button,
-    Conditions, DriverConfig, Extract, Isolation, ProfileStore, Route, SessionOptions, Wait,
+    Action, BrowserConfig, BrowserErrorKind as K, BrowserLimits, BrowserService, Conditions,
+    ConsoleLevel, CookieQuery, DriverConfig, Extract, Isolation, NewCookie, Notice, ProfileStore,
+    Route, SessionOptions, Wait,
 };
 use mcp_core::{
     Principal,
@@ -279,10 +280,7 @@ async fn bad_pages_are_errors_and_leave_the_session_well() {
     assert_eq!(error.kind(), K::Denied);
     // A storm of dialogs: the first is shown, the rest go by.
     session.navigate(&site.url("/dialogs")).await.unwrap();
-    session
-        .act("text=Storm", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Storm", Action::click()).await.unwrap();
     let mut title = String::new();
     let started = Started::now();
     while title != "calm" && started.elapsed() < Duration::from_secs(60) {
@@ -296,7 +294,7 @@ async fn bad_pages_are_errors_and_leave_the_session_well() {
     assert_eq!(title, "calm");
     // A flood of popups.
     session.navigate(&site.url("/popups")).await.unwrap();
-    let flood = session.act("text=Flood", Action::Click(Button::Left)).await;
+    let flood = session.act("text=Flood", Action::click()).await;
     if let Err(error) = flood {
         // A machine with nothing but popups to open may take longer than an action may.
         assert_eq!(error.kind(), K::Timeout, "{error}");
@@ -305,7 +303,11 @@ async fn bad_pages_are_errors_and_leave_the_session_well() {
     let started = Started::now();
     while closed == 0 && started.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(ms(100)).await;
-        closed += session.take_closed_popups();
+        for notice in session.take_notices() {
+            if let Notice::PopupsClosed(count) = notice {
+                closed += count;
+            }
+        }
     }
     assert!(closed > 0);
     assert!(session.tabs().len() <= 4, "{:?}", session.tabs());
@@ -474,6 +476,32 @@ async fn devices_places_and_languages_are_emulated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn contexts_are_kept_ready_for_sessions_like_the_latest() {
+    let site = site().await;
+    let service = service(config(&[&site]).allow_evaluate().with_warm_contexts(1));
+    service.warm_up().await.unwrap();
+    let mut options = SessionOptions::default();
+    options.viewport = Some(mcp_browser::Viewport::new(640, 480));
+    options.locale = Some("de-DE".into());
+    let look = "() => [innerWidth, innerHeight, navigator.language]";
+    for _ in 0..3 {
+        let session = service.create(&user("alice"), options.clone()).await;
+        let session = session.unwrap();
+        session.navigate(&site.url("/form")).await.unwrap();
+        let seen = session.evaluate(look).await.unwrap();
+        assert_eq!(seen, serde_json::json!([640, 480, "de-DE"]));
+        service.close(&user("alice"), session.id()).await.unwrap();
+        until("one is ready", || service.warm_contexts() == 1).await;
+    }
+    // Another kind of session gets nothing of it.
+    let plain = session(&service).await;
+    plain.navigate(&site.url("/form")).await.unwrap();
+    let seen = plain.evaluate(look).await.unwrap();
+    assert_eq!(seen[0], 1280);
+    service.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_are_blocked_answered_changed_and_slowed() {
     let site = site().await;
     let service = service(
@@ -559,18 +587,19 @@ async fn requests_are_blocked_answered_changed_and_slowed() {
     session.set_conditions(Conditions::default()).await.unwrap();
     session.navigate(&site.url("/console")).await.unwrap();
     session.wait(&Wait::Time(ms(200))).await.unwrap();
-    let console = format!("{:?}", session.console(false));
+    let console = format!("{:?}", session.console(ConsoleLevel::Debug));
     for part in ["hello from the page", "bad thing", "thrown"] {
         assert!(console.contains(part), "{console}");
     }
-    assert!(!format!("{:?}", session.console(true)).contains("hello"));
-    let network = session.network().join("\n");
+    assert!(!format!("{:?}", session.console(ConsoleLevel::Error)).contains("hello"));
+    let network: Vec<String> = session.network().iter().map(ToString::to_string).collect();
+    let network = network.join("\n");
     assert!(
         network.contains("/console document 200") && network.contains("/blocked/x fetch failed"),
         "{network}"
     );
     session
-        .set_cookie(&site.url("/"), "mine", "1")
+        .set_cookie(&NewCookie::new(&site.url("/"), "mine", "1"))
         .await
         .unwrap();
     session
@@ -582,7 +611,10 @@ async fn requests_are_blocked_answered_changed_and_slowed() {
         [("key".to_owned(), "value".to_owned())]
     );
     assert_eq!(session.cookies().await.unwrap()[0]["name"], "mine");
-    session.clear_cookies().await.unwrap();
+    session
+        .clear_cookies(&CookieQuery::default())
+        .await
+        .unwrap();
     assert_eq!(session.cookies().await.unwrap(), serde_json::json!([]));
     service.shutdown().await;
 }
@@ -600,10 +632,7 @@ async fn videos_and_traces_are_recorded_on_demand() {
         K::InvalidInput
     );
     session.navigate(&site.url("/form")).await.unwrap();
-    session
-        .act("text=Send", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=Send", Action::click()).await.unwrap();
     assert!(session.stop_trace().await.unwrap().starts_with(b"PK"));
     session.wait(&Wait::Time(ms(500))).await.unwrap();
     let videos = service
@@ -625,10 +654,7 @@ async fn tabs_are_listed_chosen_and_closed() {
     let service = service(config(&[&site]).with_max_tabs(3));
     let session = session(&service).await;
     session.navigate(&site.url("/popups")).await.unwrap();
-    session
-        .act("text=One", Action::Click(Button::Left))
-        .await
-        .unwrap();
+    session.act("text=One", Action::click()).await.unwrap();
     session.wait(&Wait::Time(ms(300))).await.unwrap();
     let tabs = session.tabs();
     assert_eq!((tabs.len(), tabs[0].current), (2, true), "{tabs:?}");
@@ -686,7 +712,8 @@ async fn what_is_missing_is_named() {
         r#"{"version":"1.64.0"}"#,
     )
     .unwrap();
-    std::fs::write(folder.path().join("cli.js"), "process.exit(3)").unwrap();
+    let broken = "console.error('no such module: tea'); process.exit(3)";
+    std::fs::write(folder.path().join("cli.js"), broken).unwrap();
     let config = DriverConfig::new(
         support::program("node"),
         folder.path(),
@@ -698,7 +725,9 @@ async fn what_is_missing_is_named() {
         .await
         .unwrap_err();
     assert!(
-        error.kind() == K::StartFailed && error.to_string().contains("Node 20"),
+        error.kind() == K::StartFailed
+            && error.to_string().contains("Node 20")
+            && error.to_string().contains("no such module: tea"),
         "{error}"
     );
     std::fs::write(folder.path().join("cli.js"), "setInterval(() => {}, 1000)").unwrap();

@@ -19,7 +19,7 @@ use mcp_captcha::{
     Solver, TaskId, Verdict,
 };
 use mcp_core::{
-    Amount, Json, Method, Principal, Request, Seam,
+    Amount, Json, Method, Principal, Request,
     rmcp3::{RmcpServer, serve},
 };
 use rmcp::{
@@ -31,37 +31,11 @@ use rmcp::{
     service::{RequestContext, RoleClient},
 };
 use serde_json::{Value, json};
-use support::{Site, config, reference, service, site};
+use support::{
+    Site, config, reference, service, site,
+    tools::{call, open, text},
+};
 use tower::ServiceExt;
-
-async fn call(seam: &impl Seam, principal: &Principal, tool: &str, arguments: Value) -> Value {
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": { "elicitation": {} } } });
-    let request = Request::encode(Method::TOOLS_CALL, &params)
-        .unwrap()
-        .with_principal(principal.clone());
-    seam.clone()
-        .oneshot(request)
-        .await
-        .unwrap_or_else(|error| panic!("{tool}: {error}"))
-        .decode()
-        .unwrap()
-}
-
-fn text(answer: &Value) -> &str {
-    answer["content"][0]["text"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{answer}"))
-}
-
-async fn open(seam: &impl Seam, principal: &Principal, options: Value) -> String {
-    let answer = call(seam, principal, "browser_create_session", options).await;
-    answer["structuredContent"]["session_id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{answer}"))
-        .to_owned()
-}
 
 fn all(site: &Site) -> BrowserTools {
     let config = config(&[site]).allow_evaluate().allow_uploads(1000);
@@ -240,8 +214,8 @@ async fn every_tool_of_every_group_answers() {
         ),
         (
             "browser_upload",
-            json!({ "selector": "#file", "name": "a.txt", "content_base64": "aGk=" }),
-            "uploaded",
+            json!({ "selector": "#file", "files": [{ "name": "a.txt", "content_base64": "aGk=" }] }),
+            "uploaded: 1",
         ),
         ("browser_navigate", json!({ "url": "back" }), "Console"),
         ("browser_trace", json!({ "action": "start" }), "tracing"),
@@ -267,10 +241,7 @@ async fn every_tool_of_every_group_answers() {
         ),
     ] {
         let answer = call(&seam, &local, tool, with(arguments)).await;
-        assert_eq!(
-            answer["content"][0]["resource"]["mimeType"], kind,
-            "{answer}"
-        );
+        assert_eq!(answer["content"][1]["mimeType"], kind, "{answer}");
     }
     let errors = [
         (
@@ -298,7 +269,7 @@ async fn every_tool_of_every_group_answers() {
         ("browser_downloads", json!({}), "not allowed"),
         (
             "browser_upload",
-            json!({ "selector": "#file", "name": "a", "content_base64": "%" }),
+            json!({ "selector": "#file", "files": [{ "name": "a", "content_base64": "%" }] }),
             "not base64",
         ),
         ("browser_dialog", json!({ "accept": true }), "no dialog"),
@@ -330,16 +301,16 @@ async fn groups_are_off_until_switched_on_and_every_tool_says_what_it_does() {
     };
     let browsers = service(config(&[&site]));
     let basic = listed(BrowserTools::new(browsers.clone())).await;
-    assert_eq!(basic.len(), 9, "{basic:?}");
-    let some = listed(BrowserTools::new(browsers.clone()).with([Capability::Tabs])).await;
-    assert_eq!(some.len(), 10);
+    assert_eq!(basic.len(), 11, "{basic:?}");
+    let some = listed(BrowserTools::new(browsers.clone()).with([Capability::Logs])).await;
+    assert_eq!(some.len(), 13);
     let all = listed(
         BrowserTools::new(browsers)
             .with(Capability::ALL)
             .with_captcha(None, Sites::none()),
     )
     .await;
-    assert_eq!(all.len(), 9 + 13 + 2);
+    assert_eq!(all.len(), 11 + 17 + 2);
     for tool in &all {
         let hints = &tool["annotations"];
         assert!(
@@ -379,6 +350,10 @@ fn widget_page(kind: &str, mode: &str) -> String {
             window.turnstile = {{ render(element, options) {{ document.getElementById('w').textContent = 'rendered'; }} }};
             setTimeout(() => turnstile.render('#w', {{ sitekey: '0x4AAAAAAAA7654321'{explicit} }}));</script>"),
         "v3" => "<script src='https://www.google.com/recaptcha/api.js?render=6LfD3PIbAAAAAJs_eEHvoOl75_v3key'></script><input type=hidden name=g-recaptcha-response>".to_owned(),
+        "framed" => "<h1>Framed</h1><iframe src='/v2/stands'></iframe>".to_owned(),
+        "shadow" => "<div id=host></div><script>host.attachShadow({ mode: 'open' }).innerHTML =
+            '<form><div class=h-captcha data-sitekey=10000000-ffff-ffff-ffff-000000000001></div><textarea name=h-captcha-response></textarea></form>'</script>".to_owned(),
+        "other" => "<h1>Other</h1><div class=frc-captcha></div><div class=geetest_captcha></div>".to_owned(),
         "picture" => "<form><img id=captcha-image alt=captcha width=120 height=40 src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>
             <input name=captcha_answer></form>".to_owned(),
         _ => "<p>nothing here</p>".to_owned(),
@@ -546,6 +521,53 @@ async fn captchas_are_detected_solved_submitted_and_checked() {
     assert!(text(&none).contains("no captcha"));
     let none = call(&seam, &local, "browser_solve_captcha", only).await;
     assert_eq!(none["structuredContent"]["error"], "invalid_input");
+    tools.service().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captchas_in_frames_and_shadow_roots_are_found_and_others_are_named() {
+    let site = widgets().await;
+    let fake = Arc::new(Fake::default());
+    let tools = with_captcha(&site, Some(fake.clone()));
+    let seam = serve(tools.clone()).into_service();
+    let local = Principal::local();
+    let id = open(&seam, &local, json!({})).await;
+    let only = json!({ "session_id": id });
+    for (page, kind, outcome) in [
+        ("framed", "recaptcha_v2", "accepted"),
+        ("shadow", "hcaptcha", "unknown"),
+    ] {
+        let url = site.url(&format!("/{page}/silent"));
+        let there = json!({ "session_id": id, "url": url });
+        call(&seam, &local, "browser_navigate", there).await;
+        let found = call(&seam, &local, "browser_detect_captcha", only.clone()).await;
+        let found = &found["structuredContent"]["captchas"];
+        assert_eq!(found[0]["kind"], kind, "{page}: {found}");
+        let solved = call(&seam, &local, "browser_solve_captcha", only.clone()).await;
+        assert_eq!(
+            solved["structuredContent"]["outcome"], outcome,
+            "{page}: {solved}"
+        );
+        let Challenge::Token(asked) = fake.asked.lock().unwrap().last().unwrap().clone() else {
+            panic!("{page}");
+        };
+        let of = if page == "framed" {
+            site.url("/v2/stands")
+        } else {
+            url
+        };
+        assert_eq!(asked.page_url, of);
+        // The session's own, not one that was asked for.
+        assert!(asked.user_agent.unwrap().contains("HeadlessChrome/"));
+    }
+    let there = json!({ "session_id": id, "url": site.url("/other/silent") });
+    call(&seam, &local, "browser_navigate", there).await;
+    let found = call(&seam, &local, "browser_detect_captcha", only).await;
+    assert_eq!(
+        found["structuredContent"]["others"],
+        json!(["Friendly Captcha", "GeeTest"]),
+        "{found}"
+    );
     tools.service().shutdown().await;
 }
 

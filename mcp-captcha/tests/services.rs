@@ -392,6 +392,18 @@ async fn html_and_nonsense_are_said_to_be_so() {
 }
 
 #[tokio::test]
+async fn a_state_that_is_in_no_document_ends_the_wait() {
+    let failed = Say::Json(r#"{"errorId":0,"status":"failed"}"#.into());
+    let script = Script::default()
+        .on("createTask", [say("capsolver.create")])
+        .on("getTaskResult", [failed]);
+    let (client, script) = serve(Vendor::CapSolver, script).await;
+    let solved = client.solve(&token(Kind::Turnstile).into()).await;
+    assert_eq!(solved.unwrap_err().kind(), K::UnknownCode);
+    assert_eq!(script.count("getTaskResult"), 1, "it is asked once");
+}
+
+#[tokio::test]
 async fn a_query_that_fails_on_the_way_is_asked_again_and_counts() {
     let script = Script::default()
         .on("createTask", [say("2captcha.create")])

@@ -160,7 +160,7 @@ fn gateway(
     sites: Sites,
 ) -> Outcome<Running> {
     let tools = BrowserTools::new(browsers.clone())
-        .with([Capability::Extract, Capability::Tabs, Capability::Logs])
+        .with([Capability::Extract, Capability::Logs])
         .with_captcha(captcha.clone(), sites);
     // The first layer is the outermost: who is over the rate does not spend budget, and what the budget refuses does
     // not count as a failure of the browser.

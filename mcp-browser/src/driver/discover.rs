@@ -49,7 +49,7 @@ impl Discover {
         self
     }
 
-    /// Looks for the npm package `playwright-core` in this folder.
+    /// Looks for the npm package `playwright-core` in this folder, which may be relative to the working directory.
     #[must_use]
     pub fn package_at(mut self, folder: impl Into<PathBuf>) -> Self {
         self.packages.push(folder.into());

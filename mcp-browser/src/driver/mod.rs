@@ -36,7 +36,7 @@ pub struct DriverConfig {
 
 impl DriverConfig {
     /// Names the Node program, the folder of the npm package `playwright-core`, and the browser's program
-    /// (Chromium or Chrome).
+    /// (Chromium or Chrome). Relative paths are of the working directory at this call: the driver has another one.
     #[must_use]
     pub fn new(
         node: impl Into<PathBuf>,
@@ -44,9 +44,9 @@ impl DriverConfig {
         browser: impl Into<PathBuf>,
     ) -> Self {
         Self {
-            node: node.into(),
-            package: playwright_core.into(),
-            browser: browser.into(),
+            node: absolute(node.into()),
+            package: absolute(playwright_core.into()),
+            browser: absolute(browser.into()),
             ffmpeg: None,
             environment: Vec::new(),
             start_timeout: Duration::from_secs(30),
@@ -56,14 +56,14 @@ impl DriverConfig {
     /// Names another browser program, for instance than [`Discover`] has found.
     #[must_use]
     pub fn with_browser(mut self, browser: impl Into<PathBuf>) -> Self {
-        self.browser = browser.into();
+        self.browser = absolute(browser.into());
         self
     }
 
     /// Names the `ffmpeg` program, which videos need. Default is none.
     #[must_use]
     pub fn with_ffmpeg(mut self, ffmpeg: impl Into<PathBuf>) -> Self {
-        self.ffmpeg = Some(ffmpeg.into());
+        self.ffmpeg = Some(absolute(ffmpeg.into()));
         self
     }
 
@@ -157,4 +157,10 @@ impl DriverConfig {
         let package: serde_json::Value = serde_json::from_slice(&text).ok()?;
         Some(package.get("version")?.as_str()?.to_owned())
     }
+}
+
+/// A path that means the same in another folder.
+fn absolute(path: PathBuf) -> PathBuf {
+    // Without a working directory no relative path leads anywhere: `check` says so.
+    std::path::absolute(&path).unwrap_or(path)
 }

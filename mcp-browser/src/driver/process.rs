@@ -1,4 +1,11 @@
-use std::{fmt, path::Path, process::Stdio, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use playwright_rs::{
     Playwright,
@@ -9,8 +16,10 @@ use playwright_rs::{
 };
 use tempfile::TempDir;
 use tokio::{
-    process::{Child, Command},
+    io::AsyncReadExt as _,
+    process::{Child, ChildStderr, Command},
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 
 use super::{
@@ -46,6 +55,7 @@ impl Driver {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed("the driver has no pipes"));
         };
+        let errors = child.stderr.take().map(Tail::of);
         // Doc-hidden parts of `playwright-rs`, used here only: its own `launch` reads the environment, installs a
         // signal handler, and does not tell when the driver ends.
         let (transport, messages) = PipeTransport::new(stdin, stdout);
@@ -61,22 +71,23 @@ impl Driver {
             let object = connection.initialize_playwright().await?;
             connection.get_typed::<Playwright>(object.guid()).await
         };
+        let handshake = tokio::time::timeout(config.start_timeout, handshake);
         let started = tokio::select! {
-            result = tokio::time::timeout(config.start_timeout, handshake) => match result {
+            result = handshake => match result {
                 Ok(Ok(playwright)) => Ok(playwright),
                 Ok(Err(error)) => Err(failed("the driver does not answer").with_source(error)),
                 Err(_) => Err(failed("the driver did not answer in time")),
             },
-            status = child.wait() => Err(failed(format!(
-                "the driver ended at once ({}): it needs Node 20 or later",
-                status.map_or_else(|error| error.to_string(), |status| status.to_string())
-            ))),
+            status = child.wait() => Err(ended_at_once(config, status)),
         };
-        let playwright = match started {
-            Ok(playwright) => playwright,
-            Err(error) => {
+        let playwright = match (started, &errors) {
+            (Ok(playwright), _) => playwright,
+            (Err(error), errors) => {
                 reading.abort();
-                return Err(error);
+                return Err(match errors {
+                    Some(errors) => errors.explain(error).await,
+                    None => error,
+                });
             }
         };
         let (stop, stopped) = mpsc::channel(1);
@@ -134,6 +145,62 @@ impl fmt::Debug for Driver {
     }
 }
 
+fn ended_at_once(
+    config: &DriverConfig,
+    status: std::io::Result<std::process::ExitStatus>,
+) -> BrowserError {
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    failed(format!(
+        "the driver ended at once ({status}): {} {} run-driver needs Node 20 or later",
+        config.node.display(),
+        config.cli().display(),
+    ))
+}
+
+/// The end of what the driver writes to its standard error, which says why it does not start.
+struct Tail {
+    text: Arc<Mutex<VecDeque<u8>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Tail {
+    /// How many bytes are kept.
+    const LENGTH: usize = 2000;
+
+    fn of(mut errors: ChildStderr) -> Self {
+        let text = Arc::<Mutex<VecDeque<u8>>>::default();
+        let kept = Arc::clone(&text);
+        // Ends with the driver, whose end of the pipe it is.
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(length @ 1..) = errors.read(&mut buffer).await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend(&buffer[..length]);
+                let excess = kept.len().saturating_sub(Self::LENGTH);
+                kept.drain(..excess);
+            }
+        });
+        Self { text, reading }
+    }
+
+    /// Adds what the driver said to an error.
+    async fn explain(&self, error: BrowserError) -> BrowserError {
+        for _ in 0..20 {
+            if self.reading.is_finished() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = text.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        match text.trim() {
+            "" => error,
+            text => error.map_message(|message| format!("{message}; it said: {text}")),
+        }
+    }
+}
+
 /// Waits for the end of the process: by itself, or because it was asked, or because nobody needs it.
 async fn watch_over(
     mut child: Child,
@@ -146,7 +213,7 @@ async fn watch_over(
     };
     // The end of its input makes the driver close its browsers and end.
     connection.close_writer();
-    let patience = std::time::Duration::from_secs(if asked { 10 } else { 5 });
+    let patience = Duration::from_secs(if asked { 10 } else { 5 });
     if tokio::time::timeout(patience, child.wait()).await.is_err() {
         // Chromium ends when its pipe to the driver does.
         let _ = child.kill().await;
@@ -171,7 +238,7 @@ fn command(config: &DriverConfig, folder: &Path) -> Result<Command, BrowserError
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true);
     // A signal to our own group (Ctrl-C) is ours to handle.
     #[cfg(unix)]

@@ -106,6 +106,9 @@ impl Tap {
         let (Some(method), Some(guid)) = (message["method"].as_str(), message["guid"].as_str())
         else {
             // An answer to a call.
+            if !message["error"].is_null() {
+                crate::call_log::keep(message);
+            }
             return true;
         };
         match method {

@@ -216,8 +216,39 @@ async fn start(
     }
 }
 
+/// What Chromium would do by itself: Playwright's own list for this version of it, since the last such argument is the
+/// one that counts, and after it what sends parts of pages, or asks for lists, elsewhere.
+const DISABLED: [&str; 21] = [
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "DialMediaRouteProvider",
+    "GlobalMediaControls",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "PaintHolding",
+    "ThirdPartyStoragePartitioning",
+    "BlockOriginHeaderModificationOnRedirect",
+    "Translate",
+    "AutoDeElevate",
+    "OptimizationHints",
+    "NetworkTimeServiceQuerying",
+    "AimEnabled",
+    "msForceBrowserSignIn",
+    "msEdgeUpdateLaunchServicesPreferredVersion",
+    "AutofillServerCommunication",
+    "CertificateTransparencyComponentUpdater",
+    "OptimizationGuideModelDownloading",
+    "OptimizationHintsFetching",
+];
+
 fn arguments(id: &str) -> Vec<String> {
+    let disabled = format!("--disable-features={}", DISABLED.join(","));
     [
+        disabled.as_str(),
+        "--disable-domain-reliability",
+        "--safebrowsing-disable-auto-update",
+        "--variations-server-url=http://127.0.0.1:9/",
         // How its process is found again.
         format!("--mcp-browser={id}").as_str(),
         // Every connection goes through the session's proxy, or not at all.

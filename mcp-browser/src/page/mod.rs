@@ -4,6 +4,7 @@
 //! is the names of two objects of the driver.
 
 mod element;
+mod input;
 mod protocol;
 
 use std::{
@@ -21,10 +22,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub(crate) use self::{
-    element::{Element, Until},
+    element::{Element, FileField, Until},
     protocol::Protocol,
 };
-use crate::{BrowserError, BrowserErrorKind};
+use crate::{BrowserError, BrowserErrorKind, Files};
 
 /// Calls methods of the driver's objects.
 #[derive(Clone)]
@@ -97,6 +98,23 @@ fn binary(answer: &Value, field: &str) -> Result<Vec<u8>, BrowserError> {
     bytes.map_err(|error| missing("the driver answered no file").with_source(error))
 }
 
+/// How a picture is to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picture {
+    /// What it must not show.
+    pub(crate) cover: Option<&'static str>,
+    /// JPEG of this quality, 1 to 100, instead of PNG.
+    pub(crate) jpeg: Option<u8>,
+    /// One dot for each CSS pixel instead of each of the device.
+    pub(crate) css_scale: bool,
+    pub(crate) timeout: Duration,
+}
+
+fn payloads(files: &[Files]) -> Vec<Value> {
+    let payload = |file: &Files| json!({ "name": file.name, "mimeType": file.media_type, "buffer": BASE64_STANDARD.encode(&file.content) });
+    files.iter().map(payload).collect()
+}
+
 /// A frame: its name, and the address of its document by the browser's word.
 #[derive(Clone)]
 pub(crate) struct Frame {
@@ -152,6 +170,18 @@ impl Page {
             guid: guid.into(),
             frame,
         }
+    }
+
+    /// The same page with other bounds for an action and a navigation.
+    pub(crate) fn within(&self, action: Duration, navigation: Duration) -> Self {
+        let mut page = self.clone();
+        page.remote.action = action;
+        page.remote.navigation = navigation;
+        page
+    }
+
+    pub(crate) fn action_timeout(&self) -> Duration {
+        self.remote.action
     }
 
     /// The name of the context that it belongs to.
@@ -239,22 +269,29 @@ impl Page {
         Ok(answer["snapshot"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// A picture as PNG, with elements covered.
+    /// A picture of what can be seen, or of the whole page.
     pub(crate) async fn screenshot(
         &self,
         full: bool,
-        cover: Option<&str>,
+        picture: &Picture,
     ) -> Result<Vec<u8>, BrowserError> {
-        let mut wanted = self.picture(cover);
+        let mut wanted = self.picture(picture);
         wanted["fullPage"] = full.into();
         binary(&self.of_page("screenshot", wanted).await?, "binary")
     }
 
-    fn picture(&self, cover: Option<&str>) -> Value {
+    fn picture(&self, picture: &Picture) -> Value {
         let frame = json!({ "guid": &*self.frame.guid });
-        let covered = cover.map(|selector| json!({ "frame": frame, "selector": selector }));
-        let covered: Vec<Value> = covered.into_iter().collect();
-        json!({ "type": "png", "mask": covered, "maskColor": "#808080" })
+        let covered = picture.cover.iter();
+        let covered = covered.map(|selector| json!({ "frame": frame, "selector": selector }));
+        let covered: Vec<Value> = covered.collect();
+        let mut wanted = json!({ "type": "png", "mask": covered, "maskColor": "#808080",
+            "scale": if picture.css_scale { "css" } else { "device" }, "timeout": millis(picture.timeout) });
+        if let Some(quality) = picture.jpeg {
+            wanted["type"] = "jpeg".into();
+            wanted["quality"] = quality.into();
+        }
+        wanted
     }
 
     pub(crate) async fn pdf(&self) -> Result<Vec<u8>, BrowserError> {
@@ -281,10 +318,12 @@ impl Page {
         Element::new(self.clone(), selector.to_owned())
     }
 
-    /// The first element that holds a text.
-    pub(crate) fn with_text(&self, text: &str) -> Element {
+    /// Whether a frame shows a text.
+    pub(crate) async fn shows_text(&self, frame: &str, text: &str) -> Result<bool, BrowserError> {
         let quoted = Value::from(text);
-        self.element(&format!("internal:text={quoted}i >> nth=0"))
+        let wanted = json!({ "selector": format!("internal:text={quoted}i >> visible=true") });
+        let answer = self.remote.call(frame, "queryCount", wanted).await?;
+        Ok(answer["value"].as_u64() > Some(0))
     }
 }
 

@@ -50,12 +50,40 @@ pub(crate) struct FilterProxy {
     accepting: AbortHandle,
 }
 
+/// Why a connection was not made.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    /// Where to.
+    pub(crate) host: String,
+    pub(crate) error: BrowserError,
+}
+
+/// Where Chromium goes by itself.
+const BACKGROUND: [&str; 5] = [
+    "google.com",
+    "googleapis.com",
+    "gstatic.com",
+    "gvt1.com",
+    "gvt2.com",
+];
+
+impl Trouble {
+    /// Whether Chromium may have gone there by itself.
+    pub(crate) fn is_background(&self) -> bool {
+        let of = |domain: &str| {
+            let rest = self.host.strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        BACKGROUND.iter().any(|domain| of(domain))
+    }
+}
+
 struct Shared {
     config: RwLock<(ProxyConfig, OriginPolicy)>,
     received: AtomicU64,
     /// Whether that was all that the session may receive.
     exhausted: watch::Sender<bool>,
-    trouble: Mutex<VecDeque<BrowserError>>,
+    trouble: Mutex<VecDeque<Trouble>>,
 }
 
 impl FilterProxy {
@@ -94,7 +122,7 @@ impl FilterProxy {
     }
 
     /// Takes why connections were not made, since the last time.
-    pub(crate) fn take_trouble(&self) -> Vec<BrowserError> {
+    pub(crate) fn take_trouble(&self) -> Vec<Trouble> {
         let mut trouble = self
             .shared
             .trouble
@@ -201,7 +229,7 @@ impl Shared {
         let stream = match self.connect(&target).await {
             Ok(stream) => stream,
             Err(error) => {
-                self.note(error);
+                self.note(target.host, error);
                 return Err(Broken);
             }
         };
@@ -236,12 +264,12 @@ impl Shared {
         )
     }
 
-    fn note(&self, error: BrowserError) {
+    fn note(&self, host: String, error: BrowserError) {
         tracing::debug!(%error, "a session's connection was not made");
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let text = error.to_string();
-        if trouble.len() < TROUBLE && !trouble.iter().any(|known| known.to_string() == text) {
-            trouble.push_back(error);
+        if trouble.len() < TROUBLE && !trouble.iter().any(|known| known.error.to_string() == text) {
+            trouble.push_back(Trouble { host, error });
         }
     }
 

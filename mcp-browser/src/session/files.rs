@@ -1,12 +1,28 @@
 //! What sessions leave behind: traces and downloads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use playwright_rs::{TracingStartOptions, TracingStopOptions};
 
-use super::{Session, lock};
+use super::{Session, hub::Download, lock};
 use crate::{BrowserError, BrowserErrorKind, Downloads};
+
+/// A file that a page has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptDownload {
+    /// Its number in the session, from 1.
+    pub number: u32,
+    /// The name that the server gave it, without what file systems dislike.
+    pub name: String,
+    /// Its size in bytes, if it is complete.
+    pub size: Option<u64>,
+    /// Where it is kept, if it is.
+    pub path: Option<PathBuf>,
+    /// Why it is not.
+    pub problem: Option<String>,
+}
 
 impl Session {
     /// Begins a trace, which Playwright's trace viewer shows.
@@ -33,13 +49,8 @@ impl Session {
             *lock(&self.0.traffic.tracing) = Some(folder);
             Ok(())
         };
-        self.run(
-            "browser.start_trace",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        self.run("browser.start_trace", "", self.action_timeout(), work)
+            .await
     }
 
     /// Ends the trace and returns it as a ZIP file.
@@ -78,55 +89,123 @@ impl Session {
         .await
     }
 
-    /// Copies the downloads so far into the session's folder and returns where they are, with the names that the
-    /// server gave them.
+    /// The downloads so far. What is complete is copied into the session's folder.
     ///
     /// # Errors
     ///
-    /// `Denied` unless the operator allows downloads, `TooLarge`.
-    pub async fn downloads(&self) -> Result<Vec<(String, PathBuf)>, BrowserError> {
+    /// `Denied` unless the operator allows downloads.
+    pub async fn downloads(&self) -> Result<Vec<KeptDownload>, BrowserError> {
         let work = async {
-            let Downloads::Keep { folder, max_bytes } = &self.0.config.downloads else {
-                return Err(BrowserError::new(
-                    BrowserErrorKind::Denied,
-                    "downloads are not allowed by the operator",
-                ));
-            };
-            let folder = folder.join(&self.0.id);
-            let failed = |error: std::io::Error| {
-                BrowserError::new(BrowserErrorKind::Driver, "a download cannot be kept")
-                    .with_source(error)
-            };
-            tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
+            self.may_download()?;
             let mut kept = Vec::new();
-            for (index, download) in self.0.hub.downloads().into_iter().enumerate() {
-                // Waits until it is complete. What failed is not there.
-                let Some(path) = self.0.hub.complete(&download).await else {
-                    continue;
-                };
-                let size = tokio::fs::metadata(&path).await.map_err(failed)?.len();
-                if size > *max_bytes {
-                    self.0.hub.discard(&download).await?;
-                    return Err(BrowserError::new(
-                        BrowserErrorKind::TooLarge,
-                        format!("a download has {size} bytes, more than {max_bytes}"),
-                    ));
-                }
-                let name = plain_name(&download.name);
-                let place = folder.join(format!("{index}-{name}"));
-                tokio::fs::copy(&path, &place).await.map_err(failed)?;
-                kept.push((name, place));
+            for download in self.0.hub.downloads() {
+                kept.push(self.keep(&download).await?);
             }
             Ok(kept)
         };
-        self.run(
-            "browser.downloads",
-            "",
-            self.0.config.navigation_timeout,
-            work,
-        )
-        .await
+        let limit = self.navigation_timeout();
+        self.run("browser.downloads", "", limit, work).await
     }
+
+    /// The content of a download, by its number.
+    ///
+    /// # Errors
+    ///
+    /// `Denied` unless the operator allows downloads, `InvalidInput` for one that is not there or not complete,
+    /// `TooLarge`.
+    pub async fn read_download(&self, number: u32) -> Result<(KeptDownload, Bytes), BrowserError> {
+        let work = async {
+            self.may_download()?;
+            let mut all = self.0.hub.downloads().into_iter();
+            let download = all.find(|download| download.number == number);
+            let download = download.ok_or_else(|| {
+                let message = "there is no download with this number: list them";
+                BrowserError::new(BrowserErrorKind::InvalidInput, message)
+            })?;
+            let kept = self.keep(&download).await?;
+            let Some(path) = &kept.path else {
+                let why = kept.problem.clone().unwrap_or_default();
+                let kind = match kept.size {
+                    Some(_) => BrowserErrorKind::TooLarge,
+                    None => BrowserErrorKind::InvalidInput,
+                };
+                return Err(BrowserError::new(kind, why));
+            };
+            let content = tokio::fs::read(path).await.map_err(not_kept)?;
+            Ok((kept, content.into()))
+        };
+        let target = number.to_string();
+        let limit = self.navigation_timeout();
+        self.run("browser.read_download", &target, limit, work)
+            .await
+    }
+
+    /// The operator's folder for downloads and the largest one in bytes.
+    fn may_download(&self) -> Result<(&Path, u64), BrowserError> {
+        match &self.0.config.downloads {
+            Downloads::Keep { folder, max_bytes } => Ok((folder, *max_bytes)),
+            Downloads::Deny => Err(BrowserError::new(
+                BrowserErrorKind::Denied,
+                "downloads are not allowed by the operator",
+            )),
+        }
+    }
+
+    async fn keep(&self, download: &Download) -> Result<KeptDownload, BrowserError> {
+        let (folder, max_bytes) = self.may_download()?;
+        let name = plain_name(&download.name);
+        let mut kept = KeptDownload {
+            number: download.number,
+            name: name.clone(),
+            size: None,
+            path: None,
+            problem: None,
+        };
+        let place = folder.join(&self.0.id);
+        let place = place.join(format!("{}-{name}", download.number));
+        if let Ok(found) = tokio::fs::metadata(&place).await {
+            kept.size = Some(found.len());
+            kept.path = Some(place);
+            return Ok(kept);
+        }
+        if let Some(size) = lock(&self.0.traffic.too_large).get(&download.number) {
+            kept.size = Some(*size);
+            kept.problem = Some(too_large(*size, max_bytes));
+            return Ok(kept);
+        }
+        // Waits until it is complete, for as long as an action may take.
+        let path = match self.0.hub.complete(download).await {
+            Ok(path) => path,
+            Err(error) => {
+                kept.problem = Some(match error.kind() {
+                    BrowserErrorKind::Timeout => "it is not complete yet".to_owned(),
+                    _ => format!("it failed: {error}"),
+                });
+                return Ok(kept);
+            }
+        };
+        let size = tokio::fs::metadata(&path).await.map_err(not_kept)?.len();
+        kept.size = Some(size);
+        if size > max_bytes {
+            self.0.hub.discard(download).await?;
+            lock(&self.0.traffic.too_large).insert(download.number, size);
+            kept.problem = Some(too_large(size, max_bytes));
+            return Ok(kept);
+        }
+        let folder = folder.join(&self.0.id);
+        tokio::fs::create_dir_all(&folder).await.map_err(not_kept)?;
+        tokio::fs::copy(&path, &place).await.map_err(not_kept)?;
+        kept.path = Some(place);
+        Ok(kept)
+    }
+}
+
+fn too_large(size: u64, most: u64) -> String {
+    format!("it has {size} bytes, more than the {most} that the operator allows")
+}
+
+fn not_kept(error: std::io::Error) -> BrowserError {
+    BrowserError::new(BrowserErrorKind::Driver, "a download cannot be kept").with_source(error)
 }
 
 /// A file name without folders, dots at its beginning, and what file systems dislike.

@@ -14,7 +14,11 @@ use playwright_rs::{BrowserContext, server::channel_owner::ChannelOwner};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::requests::{Exchange, Requests};
+use super::{
+    dialogs::{Dialogs, OpenDialog},
+    notice::{Notice, Notices},
+    requests::Requests,
+};
 use crate::{
     BrowserError,
     driver::{Listen, Tap},
@@ -25,16 +29,13 @@ use crate::{
 pub(super) const REMEMBERED: usize = 300;
 /// The longest message that is remembered, in characters.
 pub(super) const MESSAGE: usize = 2000;
-/// The longest address of a frame that is remembered, in bytes; longer ones have no place in an answer.
-const ADDRESS: usize = 64 * 1024;
-/// After so many dialogs of one session further ones are dismissed unseen.
-const DIALOGS: u32 = 20;
 /// How many downloads are remembered.
 const DOWNLOADS: usize = 50;
 /// What the driver reports only to who asks for it.
-const EVENTS: [&str; 5] = [
+const EVENTS: [&str; 6] = [
     "console",
     "dialog",
+    "dialogClosed",
     "request",
     "requestFailed",
     "requestFinished",
@@ -53,20 +54,33 @@ pub(crate) struct Message {
 pub(crate) struct Tab {
     pub(crate) number: u32,
     pub(crate) page: Page,
+    /// Its renderer has ended.
+    pub(crate) crashed: bool,
 }
 
-/// A dialog that waits for an answer.
+/// A page's request for files.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenDialog {
-    guid: String,
-    pub(crate) number: u32,
-    pub(crate) kind: String,
-    pub(crate) message: String,
+pub(crate) struct Chooser {
+    /// The driver's name of the file field.
+    pub(crate) field: String,
+}
+
+/// What a hub is to allow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HubConfig {
+    pub(crate) max_tabs: usize,
+    pub(crate) dialog_timeout: Duration,
+    pub(crate) uploads: bool,
+    pub(crate) downloads: bool,
+    /// Whether files are chosen by the caller. A person at a window chooses them there.
+    pub(crate) choosers: bool,
 }
 
 /// A file that a page has begun to load.
 #[derive(Clone, Debug)]
 pub(crate) struct Download {
+    /// Its number in the session, from 1.
+    pub(crate) number: u32,
     /// The driver's name for the file.
     pub(crate) artifact: String,
     pub(crate) name: String,
@@ -78,32 +92,29 @@ pub(crate) type Prepare =
 
 /// Listens to one context.
 pub(crate) struct Hub {
-    pub(crate) max_tabs: usize,
-    dialog_timeout: Duration,
+    pub(crate) config: HubConfig,
     pub(crate) remote: Remote,
     context: Arc<str>,
     prepare: Option<Prepare>,
     numbers: AtomicU64,
     messages: Mutex<VecDeque<Message>>,
-    requests: Requests,
-    pages: Mutex<Pages>,
+    pub(crate) requests: Requests,
+    pub(super) pages: Mutex<Pages>,
     next_tab: AtomicU32,
-    popups_closed: AtomicU32,
-    dialogs: AtomicU32,
-    dialog: watch::Sender<Option<OpenDialog>>,
-    downloads: Mutex<VecDeque<Download>>,
+    pub(crate) notices: Notices,
+    pub(super) dialogs: Dialogs,
+    pub(super) chooser: watch::Sender<Option<Chooser>>,
+    downloads: Mutex<(VecDeque<Download>, u32)>,
     me: Weak<Self>,
 }
 
 #[derive(Default)]
-struct Pages {
-    tabs: Vec<Tab>,
+pub(super) struct Pages {
+    pub(super) tabs: Vec<Tab>,
     current: u32,
-    frames: HashMap<String, Frame>,
+    pub(super) frames: HashMap<String, Frame>,
     /// Pages and their main frames.
-    main: HashMap<String, String>,
-    /// Dialogs: kind and message.
-    dialogs: HashMap<String, (String, String)>,
+    pub(super) main: HashMap<String, String>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -132,12 +143,11 @@ impl Hub {
         tap: &Tap,
         context: &BrowserContext,
         remote: Remote,
-        limits: (usize, Duration),
+        config: HubConfig,
         prepare: Option<Prepare>,
     ) -> Result<Arc<Self>, BrowserError> {
         let hub = Arc::new_cyclic(|me| Self {
-            max_tabs: limits.0,
-            dialog_timeout: limits.1,
+            config,
             remote,
             context: context.guid().into(),
             prepare,
@@ -146,9 +156,9 @@ impl Hub {
             requests: Requests::default(),
             pages: Mutex::default(),
             next_tab: AtomicU32::new(1),
-            popups_closed: AtomicU32::new(0),
-            dialogs: AtomicU32::new(0),
-            dialog: watch::channel(None).0,
+            notices: Notices::default(),
+            dialogs: Dialogs::new(config.dialog_timeout),
+            chooser: watch::channel(None).0,
             downloads: Mutex::default(),
             me: me.clone(),
         });
@@ -174,59 +184,102 @@ impl Hub {
         let (tabs, _) = self.tabs();
         let tab = tabs.into_iter().find(|tab| tab.page.guid() == guid);
         let tab = tab.ok_or_else(BrowserError::gone)?;
-        if let Some(prepare) = &self.prepare {
-            // Also begun when it was reported; here it is waited for.
-            prepare(tab.page).await?;
-        }
+        // The caller asked for it.
+        self.notices.remove(
+            |notice| matches!(notice, Notice::TabOpened { number, .. } if *number == tab.number),
+        );
+        // Also begun when it was reported; here it is waited for.
+        self.furnish(tab.page).await?;
         Ok(tab.number)
     }
 
-    fn number(&self) -> u64 {
+    /// Makes a page as the session wants it.
+    fn furnish(&self, page: Page) -> BoxFuture<'static, Result<(), BrowserError>> {
+        let preparing = self.prepare.as_ref().map(|prepare| prepare(page.clone()));
+        let choosers = self.config.choosers;
+        Box::pin(async move {
+            if choosers {
+                page.intercept_choosers().await?;
+            }
+            match preparing {
+                Some(preparing) => preparing.await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn opened(&self, guid: &str) {
+    pub(super) fn opened(&self, guid: &str) {
         let mut pages = lock(&self.pages);
         let Some(frame) = pages.main.get(guid).and_then(|main| pages.frames.get(main)) else {
             return;
         };
         let page = Page::new(self.remote.clone(), &self.context, guid, frame.clone());
-        if pages.tabs.len() >= self.max_tabs {
-            self.popups_closed.fetch_add(1, Ordering::Relaxed);
+        if pages.tabs.len() >= self.config.max_tabs {
+            self.notices.add(Notice::PopupsClosed(1));
             // It may be closing by itself.
             tokio::spawn(async move { page.close().await });
             return;
         }
         let number = self.next_tab.fetch_add(1, Ordering::Relaxed);
         let shown = page.clone();
-        pages.tabs.push(Tab { number, page });
+        pages.tabs.push(Tab {
+            number,
+            page,
+            crashed: false,
+        });
         if pages.tabs.len() == 1 {
             pages.current = number;
         }
         drop(pages);
-        if let Some(prepare) = &self.prepare {
-            let preparing = prepare(shown);
-            tokio::spawn(async move {
-                if let Err(error) = preparing.await {
-                    tracing::debug!(%error, "a page could not be prepared");
-                }
-            });
-        }
+        let url = String::new();
+        self.notices.add(Notice::TabOpened { number, url });
+        let preparing = self.furnish(shown);
+        tokio::spawn(async move {
+            if let Err(error) = preparing.await {
+                tracing::debug!(%error, "a page could not be prepared");
+            }
+        });
     }
 
-    fn closed(&self, guid: &str) {
+    /// Takes a page out of the tabs. Returns its number, and the tab that is current now.
+    fn remove(&self, guid: &str) -> Option<(u32, Option<u32>)> {
         let mut pages = lock(&self.pages);
         pages.main.remove(guid);
-        pages.tabs.retain(|tab| tab.page.guid() != guid);
-        let current = pages.current;
-        if !pages.tabs.iter().any(|tab| tab.number == current) {
-            pages.current = pages.tabs.last().map_or(current, |tab| tab.number);
+        let at = pages.tabs.iter().position(|tab| tab.page.guid() == guid)?;
+        let number = pages.tabs.remove(at).number;
+        let last = pages.tabs.last().map(|tab| tab.number);
+        if pages.current == number
+            && let Some(last) = last
+        {
+            pages.current = last;
+        }
+        let current = last.map(|_| pages.current);
+        Some((number, current))
+    }
+
+    pub(super) fn closed(&self, guid: &str) {
+        if let Some((number, current)) = self.remove(guid) {
+            self.notices.add(Notice::TabClosed { number, current });
         }
     }
 
-    /// Takes a page that does not answer any more out of the tabs.
+    /// Takes a page that does not answer any more, or that the caller closes, out of the tabs.
     pub(crate) fn abandon(&self, page: &Page) {
-        self.closed(page.guid());
+        self.remove(page.guid());
+    }
+
+    pub(super) fn crashed(&self, guid: &str) {
+        let mut pages = lock(&self.pages);
+        let tab = pages.tabs.iter_mut().find(|tab| tab.page.guid() == guid);
+        if let Some(tab) = tab.filter(|tab| !tab.crashed) {
+            tab.crashed = true;
+            let number = tab.number;
+            self.notices.add(Notice::Crashed { number });
+        }
     }
 
     /// The tabs, and the number of the one that actions go to.
@@ -242,6 +295,18 @@ impl Hub {
             pages.current = number;
         }
         found
+    }
+
+    /// The driver's name of the context.
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The address of the current tab, also of one that crashed.
+    pub(crate) fn current_url(&self) -> Option<String> {
+        let (tabs, current) = self.tabs();
+        let tab = tabs.into_iter().find(|tab| tab.number == current);
+        tab.map(|tab| tab.page.url())
     }
 
     /// The address of a frame's document.
@@ -264,25 +329,12 @@ impl Hub {
         found
     }
 
-    pub(crate) fn popups_closed(&self) -> u32 {
-        self.popups_closed.swap(0, Ordering::Relaxed)
-    }
-
     /// The number that the next event will have.
     pub(crate) fn mark(&self) -> u64 {
         self.numbers.load(Ordering::Relaxed)
     }
 
-    /// Waits until no request is under way that began at or after the mark; tells whether there was one.
-    pub(crate) async fn quiet_since(&self, mark: u64) -> bool {
-        self.requests.quiet_since(mark).await
-    }
-
-    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        self.requests.all()
-    }
-
-    fn said(&self, level: &str, text: String) {
+    pub(super) fn said(&self, level: &str, text: String) {
         let message = Message {
             number: self.number(),
             level: level.to_owned(),
@@ -295,54 +347,43 @@ impl Hub {
         lock(&self.messages).iter().cloned().collect()
     }
 
-    fn asked(&self, guid: &str) {
-        let Some((kind, message)) = lock(&self.pages).dialogs.get(guid).cloned() else {
+    /// A page shows a dialog, which the caller is to answer in time.
+    pub(super) fn asked(&self, guid: &str) {
+        let Some((dialog, excess)) = self.dialogs.opened(guid) else {
             return;
         };
-        let number = self.dialogs.fetch_add(1, Ordering::Relaxed);
-        let dialog = OpenDialog {
-            guid: guid.to_owned(),
-            number,
-            kind,
-            message,
-        };
-        // Leaving a page is what was asked for; and there is an end to what one page may ask.
-        let leaving = dialog.kind == "beforeunload";
-        if leaving || number >= DIALOGS {
-            let hub = self.me.clone();
-            tokio::spawn(async move {
-                if let Some(hub) = hub.upgrade() {
-                    // The page may be gone already.
-                    let _ = hub.answer(&dialog, leaving, None).await;
-                }
-            });
-            return;
+        if excess {
+            self.notices.add(Notice::DialogsDismissed(1));
+        } else {
+            self.said("dialog", format!("{}: {}", dialog.kind, dialog.message));
         }
-        self.said("dialog", format!("{}: {}", dialog.kind, dialog.message));
-        self.dialog.send_replace(Some(dialog.clone()));
-        let (hub, timeout) = (self.me.clone(), self.dialog_timeout);
+        let (hub, timeout) = (self.me.clone(), self.dialogs.timeout);
         tokio::spawn(async move {
-            tokio::time::sleep(timeout).await;
-            let Some(hub) = hub.upgrade() else { return };
-            if hub.answered(dialog.number) {
-                let _ = hub.answer(&dialog, false, None).await;
+            if !excess {
+                tokio::time::sleep(timeout).await;
             }
+            let Some(hub) = hub.upgrade() else { return };
+            if !excess {
+                if !hub.dialogs.answered(dialog.number) {
+                    return;
+                }
+                let (kind, message) = (dialog.kind.clone(), dialog.message.clone());
+                hub.notices.add(Notice::DialogExpired { kind, message });
+            }
+            // The page may be gone already.
+            let _ = hub.answer(&dialog, false, None).await;
         });
     }
 
-    pub(crate) fn dialog(&self) -> watch::Receiver<Option<OpenDialog>> {
-        self.dialog.subscribe()
+    /// A dialog is closed; if the caller had not answered it, that is said.
+    pub(super) fn dialog_closed(&self, closed: Option<OpenDialog>) {
+        if let Some(OpenDialog { kind, message, .. }) = closed {
+            self.notices.add(Notice::DialogGone { kind, message });
+        }
     }
 
-    /// Takes a dialog away, and tells whether it was still open.
-    pub(crate) fn answered(&self, number: u32) -> bool {
-        self.dialog.send_if_modified(|open| {
-            let same = open.as_ref().is_some_and(|open| open.number == number);
-            if same {
-                *open = None;
-            }
-            same
-        })
+    pub(crate) fn dialog(&self) -> watch::Receiver<Option<OpenDialog>> {
+        self.dialogs.first()
     }
 
     pub(crate) async fn answer(
@@ -361,14 +402,17 @@ impl Hub {
     }
 
     pub(crate) fn downloads(&self) -> Vec<Download> {
-        lock(&self.downloads).iter().cloned().collect()
+        lock(&self.downloads).0.iter().cloned().collect()
     }
 
     /// Waits until a download is complete, and answers where it is.
-    pub(crate) async fn complete(&self, download: &Download) -> Option<String> {
+    pub(crate) async fn complete(&self, download: &Download) -> Result<String, BrowserError> {
         let file = &download.artifact;
-        let answer = self.remote.call(file, "pathAfterFinished", json!({})).await;
-        Some(answer.ok()?["value"].as_str()?.to_owned())
+        let answer = self
+            .remote
+            .call(file, "pathAfterFinished", json!({}))
+            .await?;
+        Ok(answer["value"].as_str().unwrap_or_default().to_owned())
     }
 
     pub(crate) async fn discard(&self, download: &Download) -> Result<(), BrowserError> {
@@ -379,96 +423,34 @@ impl Hub {
         gone.map(drop)
     }
 
-    fn downloading(&self, details: &Value) {
+    pub(super) fn downloading(&self, details: &Value) {
         let Some(artifact) = guid_of(&details["artifact"]) else {
             return;
         };
+        let name = text(&details["suggestedFilename"], 300);
+        let mut downloads = lock(&self.downloads);
+        downloads.1 += 1;
         let download = Download {
+            number: downloads.1,
             artifact: artifact.to_owned(),
-            name: text(&details["suggestedFilename"], 300),
+            name,
         };
-        push(&mut lock(&self.downloads), download, DOWNLOADS);
-    }
-}
-
-impl Listen for Hub {
-    fn created(&self, kind: &str, guid: &str, initial: &Value) {
-        match kind {
-            "Frame" => {
-                let url = text(&initial["url"], ADDRESS);
-                let frame = Frame::new(guid, guid_of(&initial["parentFrame"]), &url);
-                lock(&self.pages).frames.insert(guid.to_owned(), frame);
-            }
-            "Page" => {
-                let main = guid_of(&initial["mainFrame"]).unwrap_or_default();
-                let main = main.to_owned();
-                lock(&self.pages).main.insert(guid.to_owned(), main);
-            }
-            "Dialog" => {
-                let dialog = (
-                    text(&initial["type"], 20),
-                    text(&initial["message"], MESSAGE),
-                );
-                lock(&self.pages).dialogs.insert(guid.to_owned(), dialog);
-            }
-            "Request" => self.requests.known(guid, initial),
-            "Response" => self.requests.responded(initial),
-            _ => {}
-        }
+        self.notices.add(Notice::Download {
+            number: download.number,
+            name: download.name.clone(),
+            kept: self.config.downloads,
+        });
+        push(&mut downloads.0, download, DOWNLOADS);
     }
 
-    fn happened(&self, guid: &str, event: &str, details: &Value) {
-        let request = || guid_of(&details["request"]).unwrap_or_default();
-        match event {
-            "page" => self.opened(guid_of(&details["page"]).unwrap_or_default()),
-            "close" => self.closed(guid),
-            "crash" => self.said("pageerror", "the page crashed".to_owned()),
-            "navigated" if details["error"].is_null() => {
-                if let Some(frame) = lock(&self.pages).frames.get(guid) {
-                    let to_document = !details["newDocument"].is_null();
-                    frame.moved(text(&details["url"], ADDRESS), to_document);
-                }
-            }
-            "frameDetached" => {
-                let frame = guid_of(&details["frame"]).unwrap_or_default();
-                lock(&self.pages).frames.remove(frame);
-            }
-            "request" => self.requests.began(request(), self.number()),
-            "requestFinished" => self.requests.ended(request(), None),
-            "requestFailed" => {
-                let failure = details["failureText"].as_str().unwrap_or("failed");
-                self.requests.ended(request(), Some(failure));
-            }
-            "console" => {
-                let level = details["type"].as_str().unwrap_or("log");
-                self.said(level, text(&details["text"], MESSAGE));
-            }
-            "pageError" => {
-                let thrown = &details["error"];
-                let message = &thrown["error"]["message"];
-                let said = if message.is_string() {
-                    message
-                } else {
-                    &thrown["value"]["s"]
-                };
-                self.said("pageerror", text(said, MESSAGE));
-            }
-            "dialog" => self.asked(guid_of(&details["dialog"]).unwrap_or_default()),
-            "download" => self.downloading(details),
-            _ => {}
-        }
-    }
-
-    fn disposed(&self, guid: &str) {
-        self.requests.forget(guid);
-        let is_page = {
-            let mut pages = lock(&self.pages);
-            pages.dialogs.remove(guid);
-            pages.frames.remove(guid);
-            pages.main.contains_key(guid)
+    pub(super) fn chooser_opened(&self, details: &Value) {
+        let Some(field) = guid_of(&details["element"]) else {
+            return;
         };
-        if is_page {
-            self.closed(guid);
-        }
+        let multiple = details["isMultiple"] == true;
+        let allowed = self.config.uploads;
+        self.notices.add(Notice::FileChooser { multiple, allowed });
+        let field = field.to_owned();
+        self.chooser.send_replace(Some(Chooser { field }));
     }
 }

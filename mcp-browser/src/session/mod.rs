@@ -1,14 +1,32 @@
 //! One session: a browser context leased to a principal.
 
 mod act;
+mod close;
+mod code;
+mod dialogs;
+mod element;
+mod emulate;
+mod events;
+mod expect;
 mod files;
+mod form;
 mod go;
+mod hiding;
 mod hub;
+mod logs;
+mod notice;
 mod open;
 mod options;
+mod picture;
+mod pointer;
 mod read;
 mod requests;
+mod script;
+mod settle;
+mod tabs;
 mod traffic;
+mod upload;
+mod wait;
 
 use std::{
     collections::HashSet,
@@ -26,12 +44,23 @@ use playwright_rs::BrowserContext;
 use tokio::{task::AbortHandle, time::Instant};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "captcha")]
+pub(crate) use self::settle::Rounds;
 pub use self::{
-    act::{Action, Button, Files},
-    go::Wait,
+    act::{Action, Button, Click, Modifier},
+    code::Language,
+    emulate::Emulation,
+    expect::Expectation,
+    files::KeptDownload,
+    logs::{ConsoleLevel, RequestPart, RequestView},
+    notice::Notice,
     options::{Mode, Position, SessionOptions, Viewport},
-    read::{Extract, Screenshot, SnapshotView},
-    traffic::{Conditions, Route},
+    picture::{Area, Screenshot},
+    pointer::{Place, Pointer},
+    read::{Extract, SnapshotQuery, SnapshotView},
+    traffic::{Conditions, CookieQuery, NewCookie, Route},
+    upload::Files,
+    wait::{LoadState, Wait},
 };
 pub(crate) use self::{
     hub::{Hub, Prepare},
@@ -40,7 +69,7 @@ pub(crate) use self::{
 };
 use crate::{
     BrowserConfig, BrowserError, BrowserErrorKind, engine::BrowserHandle, page::Page,
-    proxy::FilterProxy, snapshot::HIDDEN,
+    proxy::FilterProxy,
 };
 
 /// A browser session of one principal. Clones are the same session.
@@ -49,7 +78,14 @@ use crate::{
 /// for it; the browser may finish it. The session ends when it is closed, when it has not been used for the idle
 /// timeout, at its absolute timeout, when its browser ends, or with the service.
 #[derive(Clone)]
-pub struct Session(pub(crate) Arc<Inner>);
+pub struct Session(pub(crate) Arc<Inner>, Pace);
+
+/// How long the calls through one handle of a session may take, where that is not the operator's default.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    action: Option<Duration>,
+    settle: Option<Duration>,
+}
 
 pub(crate) struct Inner {
     pub(crate) id: String,
@@ -66,10 +102,13 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     pub(crate) closed: AtomicBool,
     secrets: Mutex<Vec<Secret>>,
+    /// What password fields have held.
+    passwords: Mutex<Vec<Zeroizing<String>>>,
     seen: Mutex<Seen>,
     /// Who ends the session when its time has come.
     pub(crate) watching: OnceLock<AbortHandle>,
     pub(crate) traffic: traffic::Traffic,
+    recording: code::Recording,
 }
 
 /// The last snapshot that the caller was shown.
@@ -78,6 +117,8 @@ struct Seen {
     tab: u32,
     document: u64,
     text: String,
+    /// What of it was shown, if not the whole.
+    part: Option<String>,
     references: HashSet<String>,
 }
 
@@ -101,10 +142,25 @@ pub struct TabView {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct DialogView {
-    /// `alert`, `confirm` or `prompt`.
+    /// `alert`, `confirm`, `prompt`, or `beforeunload` where a page asks whether to leave it.
     pub kind: String,
     /// What it says.
     pub message: String,
+}
+
+impl DialogView {
+    /// What to do about it.
+    pub(crate) fn demand(&self) -> String {
+        match self.kind.as_str() {
+            "beforeunload" => "the page asks whether to leave it, which may lose what was entered (beforeunload): accept to \
+                leave, dismiss to stay"
+                .to_owned(),
+            kind => format!(
+                "the page shows a dialog that has to be answered first: {kind}: {:?}",
+                self.message
+            ),
+        }
+    }
 }
 
 impl Session {
@@ -123,7 +179,7 @@ impl Session {
             folder,
         } = prepared;
         let now = Instant::now();
-        Self(Arc::new(Inner {
+        let inner = Inner {
             id,
             principal,
             config,
@@ -138,10 +194,64 @@ impl Session {
             started: now,
             closed: AtomicBool::new(false),
             secrets: Mutex::default(),
+            passwords: Mutex::default(),
             seen: Mutex::default(),
             watching: OnceLock::new(),
             traffic: traffic::Traffic::default(),
-        }))
+            recording: code::Recording::default(),
+        };
+        Self::of(Arc::new(inner))
+    }
+
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner, Pace::default())
+    }
+
+    /// The same session with another bound for each action and navigation through this handle.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is more than [`BrowserConfig::with_max_timeout`] allows.
+    pub fn with_timeout(mut self, timeout: Duration) -> Result<Self, BrowserError> {
+        self.1.action = Some(self.allowed("timeout", timeout)?);
+        Ok(self)
+    }
+
+    /// The same session with another bound for what is waited for after each action through this handle. Zero waits
+    /// for nothing.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is more than [`BrowserConfig::with_max_timeout`] allows.
+    pub fn with_settle_timeout(mut self, timeout: Duration) -> Result<Self, BrowserError> {
+        self.1.settle = Some(self.allowed("settle timeout", timeout)?);
+        Ok(self)
+    }
+
+    fn allowed(&self, what: &str, timeout: Duration) -> Result<Duration, BrowserError> {
+        let most = self.0.config.max_timeout;
+        if timeout > most {
+            return Err(BrowserError::new(
+                BrowserErrorKind::InvalidInput,
+                format!(
+                    "the {what} is more than {} s, the most that the operator allows",
+                    most.as_secs_f64()
+                ),
+            ));
+        }
+        Ok(timeout)
+    }
+
+    pub(crate) fn action_timeout(&self) -> Duration {
+        self.1.action.unwrap_or(self.0.config.action_timeout)
+    }
+
+    pub(crate) fn navigation_timeout(&self) -> Duration {
+        self.1.action.unwrap_or(self.0.config.navigation_timeout)
+    }
+
+    pub(crate) fn settle_timeout(&self) -> Duration {
+        self.1.settle.unwrap_or(self.0.config.settle_timeout)
     }
 
     /// The id, which cannot be guessed.
@@ -180,18 +290,37 @@ impl Session {
         self.0.proxy.received()
     }
 
-    /// Requests that the origin policy has refused since the last call.
+    /// Takes what happened by itself since the last call: refusals, tabs, dialogs, downloads, crashes.
+    ///
+    /// Chromium's own background traffic that the policy refused is left out, unless a page asked the same host.
     #[must_use]
-    pub fn take_refusals(&self) -> Vec<String> {
-        let trouble = self.0.proxy.take_trouble().into_iter();
-        let refused = trouble.filter(|error| error.kind() == BrowserErrorKind::Denied);
-        refused.map(|error| error.to_string()).collect()
-    }
-
-    /// How many popups were closed since the last call because there were too many tabs.
-    #[must_use]
-    pub fn take_closed_popups(&self) -> u32 {
-        self.0.hub.popups_closed()
+    pub fn take_notices(&self) -> Vec<Notice> {
+        let refused = self.0.proxy.take_trouble().into_iter();
+        let refused = refused
+            .filter(|trouble| trouble.error.kind() == BrowserErrorKind::Denied)
+            .filter(|trouble| {
+                !trouble.is_background() || self.0.hub.requests.asked_for(&trouble.host)
+            })
+            .map(|trouble| Notice::Refused(self.shown(&trouble.error.to_string())));
+        let tabs = self.tabs();
+        let shown = |notice: Notice| match notice {
+            Notice::TabOpened { number, .. } => {
+                let tab = tabs.iter().find(|tab| tab.number == number);
+                let url = tab.map_or_else(|| "closed again".to_owned(), |tab| tab.url.clone());
+                Notice::TabOpened { number, url }
+            }
+            Notice::DialogExpired { kind, message } => {
+                let message = self.shown(&message);
+                Notice::DialogExpired { kind, message }
+            }
+            Notice::DialogGone { kind, message } => {
+                let message = self.shown(&message);
+                Notice::DialogGone { kind, message }
+            }
+            other => other,
+        };
+        let own = self.0.hub.notices.take().into_iter().map(shown);
+        refused.chain(own).collect()
     }
 
     /// The dialog that waits for an answer.
@@ -243,33 +372,22 @@ impl Session {
     pub(crate) fn page(&self) -> Result<(u32, Page), BrowserError> {
         let (tabs, current) = self.0.hub.tabs();
         let tab = tabs.into_iter().find(|tab| tab.number == current);
-        tab.map(|tab| (tab.number, tab.page)).ok_or_else(|| {
+        let tab = tab.ok_or_else(|| {
             BrowserError::new(
                 BrowserErrorKind::InvalidInput,
                 "the session has no tab: open one",
             )
-        })
-    }
-
-    /// Hides the secrets that were typed in this session.
-    pub(crate) fn shown(&self, text: &str) -> String {
-        let secrets = lock(&self.0.secrets);
-        let mut text = text.to_owned();
-        for secret in secrets.iter().filter(|secret| !secret.secret().is_empty()) {
-            for form in spellings(secret.secret()) {
-                if text.contains(form.as_str()) {
-                    text = text.replace(form.as_str(), HIDDEN);
-                }
-            }
+        })?;
+        if tab.crashed {
+            return Err(BrowserError::new(
+                BrowserErrorKind::PageCrashed,
+                "the page crashed: navigate, or reload it, to get a new one",
+            ));
         }
-        text
-    }
-
-    pub(crate) fn remember_secret(&self, secret: Secret) {
-        let mut secrets = lock(&self.0.secrets);
-        if !secrets.contains(&secret) {
-            secrets.push(secret);
-        }
+        let page = tab
+            .page
+            .within(self.action_timeout(), self.navigation_timeout());
+        Ok((tab.number, page))
     }
 
     /// Waits for the session's turn and runs work under a time limit; the end of the browser ends it.
@@ -335,60 +453,6 @@ impl Session {
             tracing::error!(%error, action, "a browser action could not be audited");
         }
     }
-
-    /// Ends the session: its pages, its proxy, its files. A profile is saved first. Returns the videos, if it
-    /// recorded any and no secret was typed. Does nothing the second time.
-    ///
-    /// # Errors
-    ///
-    /// [`BrowserErrorKind::StoreAway`] if the profile could not be saved; the session has ended all the same.
-    pub async fn close(&self) -> Result<Vec<bytes::Bytes>, BrowserError> {
-        if self.0.closed.swap(true, Ordering::AcqRel) {
-            return Ok(Vec::new());
-        }
-        let begun = Instant::now();
-        let saved = self.save_profile().await;
-        // What hangs is not waited for longer than the browser is given to close.
-        let closing = tokio::time::timeout(Duration::from_secs(5), self.0.context.close()).await;
-        if closing.is_err() && self.0.browser.is_alive() {
-            self.0.browser.kill("a session could not be closed");
-        }
-        let videos = self.videos();
-        self.record("browser.close", "", begun, &saved).await;
-        saved.map(|()| videos)
-    }
-
-    async fn save_profile(&self) -> Result<(), BrowserError> {
-        let (Some(name), Some(profiles)) = (&self.0.options.profile, &self.0.config.profiles)
-        else {
-            return Ok(());
-        };
-        if !self.0.browser.is_alive() {
-            return Err(self.0.browser.gone_error());
-        }
-        let saving = async {
-            let options = playwright_rs::StorageStateOptions::default().indexed_db(true);
-            let state = self.0.context.storage_state(options).await?;
-            profiles.save(self.owner(), name, &state).await
-        };
-        self.bounded(Duration::from_secs(10), saving).await
-    }
-
-    fn videos(&self) -> Vec<bytes::Bytes> {
-        // What fields showed cannot be covered afterwards.
-        let hidden = self.no_secret("its videos are not shown").is_err();
-        let Some(folder) = self.0.folder.as_ref().filter(|_| !hidden) else {
-            return Vec::new();
-        };
-        let files = std::fs::read_dir(folder.path())
-            .into_iter()
-            .flatten()
-            .flatten();
-        files
-            .filter_map(|file| std::fs::read(file.path()).ok())
-            .map(Into::into)
-            .collect()
-    }
 }
 
 impl Drop for Inner {
@@ -406,40 +470,4 @@ impl fmt::Debug for Session {
             .field("owner", &self.0.principal)
             .finish_non_exhaustive()
     }
-}
-
-/// What `encodeURIComponent` leaves as it is (ECMA-262, section 19.2.6.4).
-const COMPONENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'!')
-    .remove(b'~')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
-
-/// A text as it stands by itself, in JSON, in HTML, in addresses and in forms.
-fn spellings(value: &str) -> Vec<Zeroizing<String>> {
-    let json = serde_json::to_string(value).unwrap_or_default();
-    let json = json
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or_default();
-    let html = value
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;");
-    let mut all = vec![
-        value.to_owned(),
-        json.to_owned(),
-        html,
-        percent_encoding::utf8_percent_encode(value, COMPONENT).to_string(),
-        url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
-    ];
-    all.retain(|form| !form.is_empty());
-    all.dedup();
-    all.into_iter().map(Zeroizing::new).collect()
 }

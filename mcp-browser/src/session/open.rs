@@ -8,7 +8,10 @@ use playwright_rs::{
     server::channel_owner::ChannelOwner as _,
 };
 
-use super::{Mode, SessionOptions, Viewport, hub::Hub};
+use super::{
+    Mode, SessionOptions, Viewport,
+    hub::{Hub, HubConfig},
+};
 use crate::{
     BrowserConfig, BrowserError, BrowserErrorKind, Downloads, OriginPolicy,
     engine::BrowserHandle,
@@ -135,15 +138,19 @@ impl SessionOptions {
         }
     }
 
-    /// Whether a warm context will do.
-    pub(crate) fn is_plain(&self) -> bool {
-        let plain = Self {
-            allow_origins: self.allow_origins.clone(),
-            deny_origins: self.deny_origins.clone(),
-            proxy: self.proxy.clone(),
-            ..Self::default()
-        };
-        *self == plain
+    /// What of it a context is made with. Policy and proxy are set when a context that is ready is taken.
+    pub(crate) fn shape(&self) -> Self {
+        Self {
+            allow_origins: None,
+            deny_origins: Vec::new(),
+            proxy: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a context can be made before the session that it is for.
+    pub(crate) fn can_be_warm(&self) -> bool {
+        self.mode == Mode::Headless && self.profile.is_none() && !self.video
     }
 
     fn context(
@@ -281,8 +288,31 @@ async fn furnish(
         let locale = options.locale.as_deref().unwrap_or("en-US");
         stealth::each_page(&remote, browser.browser().version(), locale)
     });
-    let limits = (config.max_tabs, config.dialog_timeout);
-    let hub = Hub::listen(browser.driver().tap(), context, remote, limits, prepare).await?;
+    let hub_config = HubConfig {
+        max_tabs: config.max_tabs,
+        dialog_timeout: config.dialog_timeout,
+        uploads: config.uploads > 0,
+        downloads: config.downloads != Downloads::Deny,
+        choosers: options.mode == Mode::Headless,
+    };
+    let tap = browser.driver().tap();
+    let hub = Hub::listen(tap, context, remote, hub_config, prepare).await?;
     hub.open().await?;
+    if let Some(locale) = &options.locale {
+        check_locale(&hub, locale).await?;
+    }
     Ok(hub)
+}
+
+/// Chromium takes any text for a locale and speaks another language then.
+async fn check_locale(hub: &Hub, locale: &str) -> Result<(), BrowserError> {
+    let known = "locale => { try { return Intl.DateTimeFormat.supportedLocalesOf([locale]).length > 0 } catch { return false } }";
+    for tab in hub.tabs().0 {
+        if !tab.page.evaluate::<bool>(known, Some(&locale)).await? {
+            return Err(invalid(format!(
+                "locale {locale:?} is none that Chromium knows: give a language and a region such as \"de-DE\""
+            )));
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Looking at pages.
 
-use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
+use zeroize::Zeroizing;
 
-use super::{Outcome, Seen, Session, lock};
+use super::{Seen, Session, element::not_found, lock};
 use crate::{
     BrowserError, BrowserErrorKind, markdown,
-    page::{Page, Protocol, Until},
+    page::{Page, Until},
     scripts, snapshot,
 };
 
@@ -15,10 +15,8 @@ const MAX_SNAPSHOT: usize = 4 << 20;
 const UNCHANGED: &str = "nothing changed since the last snapshot\n";
 /// The most characters that an extraction takes out of a page.
 pub(crate) const MAX_EXTRACT: usize = 2 << 20;
-/// The largest picture or document that is answered, in bytes.
-const MAX_BINARY: usize = 20 << 20;
-/// How long a page that does not answer may take to close.
-const CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How many values of password fields are remembered, in case that the page shows them later.
+const PASSWORDS: usize = 50;
 /// How many frames are looked into for fields to hide.
 const MAX_FRAMES: usize = 50;
 
@@ -38,6 +36,50 @@ pub struct SnapshotView {
     pub next: Option<usize>,
 }
 
+/// What to describe. Default is the whole page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotQuery {
+    /// Only what changed since the last snapshot, where that is shorter.
+    pub difference: bool,
+    /// Only what is in this element: a reference or a selector.
+    pub within: Option<String>,
+    /// Only so many levels.
+    pub depth: Option<usize>,
+    /// Only the lines that hold this text, with what they stand in.
+    pub find: Option<String>,
+    /// Where the part begins.
+    pub from: usize,
+}
+
+impl SnapshotQuery {
+    /// What of the page's description is asked for, if it is not the whole.
+    fn part_of(&self, within: Option<&str>, text: &str) -> Result<Option<String>, BrowserError> {
+        let cut = match (&self.within, within) {
+            (None, _) => None,
+            (Some(_), Some(within)) => Some(within.to_owned()),
+            (Some(reference), None) => {
+                let cut = snapshot::subtree(text, reference);
+                Some(cut.ok_or_else(|| not_found(reference))?)
+            }
+        };
+        let cut = match self.depth {
+            None => cut,
+            Some(levels) => Some(snapshot::to_depth(cut.as_deref().unwrap_or(text), levels)),
+        };
+        Ok(match &self.find {
+            None => cut,
+            Some(wanted) => {
+                let found = snapshot::find(cut.as_deref().unwrap_or(text), wanted);
+                Some(match found.is_empty() {
+                    true => format!("no line holds {wanted:?}\n"),
+                    false => found,
+                })
+            }
+        })
+    }
+}
+
 /// What to take out of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,19 +96,6 @@ pub enum Extract {
     Markdown,
 }
 
-/// What to take a picture of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Screenshot {
-    /// What can be seen now.
-    #[default]
-    Viewport,
-    /// The whole page.
-    FullPage,
-    /// One element.
-    Element(String),
-}
-
 impl Session {
     /// Describes the page by its accessibility tree, with references for [`Session::act`].
     ///
@@ -76,32 +105,43 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `DialogOpen`, `Timeout`, `BrowserGone`.
+    /// `DialogOpen`, `Timeout`, `BrowserGone`, `PageCrashed`.
     pub async fn snapshot(
         &self,
         difference: bool,
         from: usize,
         max: usize,
     ) -> Result<SnapshotView, BrowserError> {
+        let query = SnapshotQuery {
+            difference,
+            from,
+            ..SnapshotQuery::default()
+        };
+        self.snapshot_of(&query, max).await
+    }
+
+    /// Describes a part of the page, or what changed on it. All references of the page can be used afterwards, also
+    /// those that the part does not show.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::snapshot`]; `ElementNotFound`, `Ambiguous` and `StaleReference` for the element.
+    pub async fn snapshot_of(
+        &self,
+        query: &SnapshotQuery,
+        max: usize,
+    ) -> Result<SnapshotView, BrowserError> {
         let work = async {
             self.no_dialog()?;
             let (tab, page) = self.page()?;
-            if from > 0 {
-                let title = page.title().await?;
-                let seen = lock(&self.0.seen);
-                if seen.tab != tab {
-                    return Err(BrowserError::new(
-                        BrowserErrorKind::InvalidInput,
-                        "there is no snapshot of this tab to go on with",
-                    ));
-                }
-                let part = snapshot::part(&seen.text, from, max);
-                return Ok(self.view(&page, &title, &part, false));
+            if query.from > 0 {
+                return self.more(tab, &page, query, max).await;
             }
             let document = page.documents();
+            let within = self.described_within(tab, &page, query).await?;
             let (title, text) = futures_util::try_join!(page.title(), self.describe(&page))?;
             let mut seen = lock(&self.0.seen);
-            let changed = match difference && seen.tab == tab {
+            let changed = match query.difference && seen.tab == tab {
                 true => Some(
                     snapshot::difference(&seen.text, &text).unwrap_or_else(|| UNCHANGED.to_owned()),
                 ),
@@ -111,11 +151,13 @@ impl Session {
                 tab,
                 document,
                 references: snapshot::references(&text),
+                part: query.part_of(within.as_deref(), &text)?,
                 text,
             };
-            let changed = changed.filter(|changed| changed.len() < seen.text.len().max(64));
+            let whole = seen.part.as_ref().unwrap_or(&seen.text);
+            let changed = changed.filter(|changed| changed.len() < whole.len().max(64));
             let Some(changed) = changed else {
-                let part = snapshot::part(&seen.text, 0, max);
+                let part = snapshot::part(whole, 0, max);
                 return Ok(self.view(&page, &title, &part, false));
             };
             let part = snapshot::part(&changed, 0, max);
@@ -128,13 +170,51 @@ impl Session {
             }
             Ok(answer)
         };
-        self.run(
-            "browser.snapshot",
-            "",
-            self.0.config.action_timeout * 2,
-            work,
-        )
-        .await
+        let limit = self.action_timeout() * 3;
+        self.run("browser.snapshot", "", limit, work).await
+    }
+
+    /// The next part of what was shown last.
+    async fn more(
+        &self,
+        tab: u32,
+        page: &Page,
+        query: &SnapshotQuery,
+        max: usize,
+    ) -> Result<SnapshotView, BrowserError> {
+        let title = page.title().await?;
+        let seen = lock(&self.0.seen);
+        if seen.tab != tab {
+            return Err(BrowserError::new(
+                BrowserErrorKind::InvalidInput,
+                "there is no snapshot of this tab to go on with",
+            ));
+        }
+        let whole = seen.part.as_ref().unwrap_or(&seen.text);
+        let part = snapshot::part(whole, query.from, max);
+        Ok(self.view(page, &title, &part, false))
+    }
+
+    /// The description of an element that is named by a selector. The driver's references are of its last description,
+    /// so that the whole page is described afterwards.
+    async fn described_within(
+        &self,
+        tab: u32,
+        page: &Page,
+        query: &SnapshotQuery,
+    ) -> Result<Option<String>, BrowserError> {
+        let Some(target) = &query.within else {
+            return Ok(None);
+        };
+        if snapshot::is_reference(target) {
+            self.locate(tab, page, target)?;
+            return Ok(None);
+        }
+        let element = self.locate(tab, page, target)?;
+        match element.count().await? {
+            0 => Err(not_found(target)),
+            _ => Ok(Some(self.hide(page, element.aria_snapshot().await?).await)),
+        }
     }
 
     fn view(
@@ -155,7 +235,11 @@ impl Session {
 
     /// The snapshot's text, what is to be hidden hidden.
     async fn describe(&self, page: &Page) -> Result<String, BrowserError> {
-        let mut text = page.aria_snapshot().await?;
+        let text = page.aria_snapshot().await?;
+        Ok(self.hide(page, text).await)
+    }
+
+    async fn hide(&self, page: &Page, mut text: String) -> String {
         if text.len() > MAX_SNAPSHOT {
             let part = snapshot::part(&text, 0, MAX_SNAPSHOT);
             text = format!("{}(the page goes on)\n", part.text);
@@ -164,12 +248,15 @@ impl Session {
             .iter()
             .any(|role| text.contains(role))
         {
-            let values = self.hidden_values(page).await;
-            if !values.is_empty() {
-                text = snapshot::hide_values(&text, &values);
-            }
+            text = match self.hidden_values(page).await {
+                Some(values) => snapshot::hide_values(&text, |value| {
+                    values.iter().any(|hidden| hidden == value)
+                }),
+                // Which fields hold passwords is not known.
+                None => snapshot::hide_values(&text, |_| true),
+            };
         }
-        Ok(self.shown(&text))
+        self.shown(&text)
     }
 
     /// Takes something out of an element, or of the whole page. At most `max` bytes, beginning at `from`; also tells
@@ -190,17 +277,11 @@ impl Session {
             let (tab, page) = self.page()?;
             let element = self.locate(tab, &page, target.unwrap_or("body"))?;
             element
-                .wait(Until::Attached, self.0.config.action_timeout)
+                .wait(Until::Attached, self.action_timeout())
                 .await
-                .map_err(|error| match error {
-                    error if error.kind() == BrowserErrorKind::Timeout => BrowserError::new(
-                        BrowserErrorKind::ElementNotFound,
-                        format!(
-                            "no element matches {:?}: take a snapshot",
-                            target.unwrap_or("body")
-                        ),
-                    ),
-                    error => error,
+                .map_err(|error| match error.kind() {
+                    BrowserErrorKind::Timeout => not_found(target.unwrap_or("body")),
+                    _ => error,
                 })?;
             let script = match what {
                 Extract::Text => scripts::TEXT,
@@ -235,7 +316,7 @@ impl Session {
             let part = snapshot::part(&text, from, max);
             Ok((part.text.to_owned(), part.next))
         };
-        let limit = self.0.config.action_timeout * 2;
+        let limit = self.action_timeout() * 2;
         self.run("browser.extract", target.unwrap_or_default(), limit, work)
             .await
     }
@@ -245,7 +326,10 @@ impl Session {
         if !text.contains("value=") {
             return Ok(text);
         }
-        let values = self.hidden_values(page).await;
+        let values = self.hidden_values(page).await.ok_or_else(|| {
+            let message = "the page does not say which of its fields hold passwords: try again";
+            BrowserError::new(BrowserErrorKind::Timeout, message)
+        })?;
         Ok(values.iter().fold(text, |text, value| {
             text.replace(
                 &format!("value=\"{value}\""),
@@ -254,192 +338,27 @@ impl Session {
         }))
     }
 
-    /// The values of fields to hide, in every frame.
-    async fn hidden_values(&self, page: &Page) -> Vec<String> {
+    /// The values of fields to hide, in every frame; and those that password fields held before, since a page may turn
+    /// such a field into one that shows its text.
+    /// Nothing where the page's main frame does not answer.
+    async fn hidden_values(&self, page: &Page) -> Option<Vec<String>> {
         let frames = self.0.hub.frames_of(page, MAX_FRAMES);
         let looks = frames.iter().map(|frame| {
             page.evaluate_in::<Vec<String>>(frame, scripts::HIDDEN_VALUES, None::<&()>)
         });
         let found = futures_util::future::join_all(looks).await;
-        // A frame that went away meanwhile shows nothing any more.
-        found.into_iter().flatten().flatten().collect()
-    }
-
-    /// Takes a picture as PNG. Fields into which a secret was typed are covered where they show it.
-    ///
-    /// # Errors
-    ///
-    /// `ElementNotFound`, `TooLarge`, `Timeout`.
-    pub async fn screenshot(&self, what: &Screenshot) -> Result<Bytes, BrowserError> {
-        let work = async {
-            self.no_dialog()?;
-            let (tab, page) = self.page()?;
-            let cover = self.covered();
-            let picture = match what {
-                Screenshot::Viewport => page.screenshot(false, cover).await?,
-                Screenshot::FullPage => page.screenshot(true, cover).await?,
-                Screenshot::Element(target) => {
-                    self.locate(tab, &page, target)?.screenshot(cover).await?
+        found.first().filter(|main| main.is_ok())?;
+        // Another frame that went away meanwhile shows nothing any more.
+        let found: Vec<String> = found.into_iter().flatten().flatten().collect();
+        let mut known = lock(&self.0.passwords);
+        for value in &found {
+            if !known.iter().any(|old| **old == *value) {
+                if known.len() == PASSWORDS {
+                    known.remove(0);
                 }
-            };
-            bounded(picture)
-        };
-        let limit = self.0.config.action_timeout * 2 + std::time::Duration::from_secs(5);
-        self.run("browser.screenshot", "", limit, work).await
-    }
-
-    /// Elements that a picture must not show.
-    pub(crate) fn covered(&self) -> Option<&'static str> {
-        // Text fields only: passwords show dots. Which field it was is known by what it holds now; the page may have
-        // moved the text on. Values cannot be matched by a selector, so every other text field is covered.
-        let fields = "input:not([type]), input[type=text], input[type=search], input[type=tel], input[type=email], input[type=url], input[type=number], textarea";
-        (!lock(&self.0.secrets).is_empty()).then_some(fields)
-    }
-
-    /// Prints the page as PDF. Headless sessions only.
-    ///
-    /// # Errors
-    ///
-    /// `TooLarge`, `Timeout`, `Denied` where a secret was typed, and `Driver` where the browser cannot.
-    pub async fn pdf(&self) -> Result<Bytes, BrowserError> {
-        let work = async {
-            self.no_dialog()?;
-            self.no_secret("its pages are not printed")?;
-            let (_, page) = self.page()?;
-            bounded(page.pdf().await?)
-        };
-        self.run("browser.pdf", "", self.0.config.navigation_timeout, work)
-            .await
-    }
-
-    /// Runs a script in the page and answers its value as JSON: an expression, or a function that is called.
-    ///
-    /// # Errors
-    ///
-    /// `Denied` unless the operator allows it, `Script` for what it throws, `Timeout` for one that never ends, after
-    /// which the page is closed: it would not do anything else any more.
-    pub async fn evaluate(&self, script: &str) -> Result<Value, BrowserError> {
-        let limit = self.0.config.action_timeout;
-        let work = async {
-            if !self.0.config.evaluate {
-                return Err(BrowserError::new(
-                    BrowserErrorKind::Denied,
-                    "scripts may not be evaluated: the operator has not allowed it",
-                ));
+                known.push(Zeroizing::new(value.clone()));
             }
-            self.no_dialog()?;
-            let (_, page) = self.page()?;
-            let mut dialog = self.0.hub.dialog();
-            let evaluated = tokio::select! {
-                biased;
-                value = tokio::time::timeout(limit, page.evaluate::<Value>(script, None::<&()>)) => value,
-                _ = dialog.wait_for(Option::is_some) => Ok(Ok(Value::Null)),
-            };
-            match evaluated {
-                Ok(Ok(value)) => Ok(value),
-                Ok(Err(error)) => Err(script_error(error)),
-                Err(_) => {
-                    self.replace(&page).await;
-                    Err(BrowserError::new(
-                        BrowserErrorKind::Timeout,
-                        "the script did not end in time; its tab was closed",
-                    ))
-                }
-            }
-        };
-        let grace = CLOSE + self.0.config.navigation_timeout;
-        let value = self
-            .run("browser.evaluate", "", limit + grace, work)
-            .await?;
-        let text = value.to_string();
-        if text.len() > MAX_EXTRACT {
-            return Err(BrowserError::new(
-                BrowserErrorKind::TooLarge,
-                "the value of the script is larger than 2 MiB",
-            ));
         }
-        Ok(serde_json::from_str(&self.shown(&text)).unwrap_or(Value::Null))
+        Some(known.iter().map(|value| value.to_string()).collect())
     }
-
-    /// Closes a page that does not answer any more, and opens an empty one so that the session has a tab.
-    async fn replace(&self, page: &Page) {
-        let closing = async {
-            // A script that runs for ever keeps the page from closing, and perhaps other pages of its process from
-            // loading. One that has ended meanwhile needs no end.
-            if let Ok(session) = Protocol::open(&self.0.hub.remote, page).await {
-                let _ = session.send("Runtime.terminateExecution", json!({})).await;
-            }
-            page.close().await
-        };
-        // One that does not close within the time is ended with the browser by whoever closes the session.
-        let _ = tokio::time::timeout(CLOSE, closing).await;
-        self.0.hub.abandon(page);
-        if self.0.hub.tabs().0.is_empty() {
-            // Where that fails the next action says that there is no tab.
-            let _ = self.0.hub.open().await;
-        }
-    }
-
-    /// What pages wrote to the console and threw, oldest first: number, level and text.
-    #[must_use]
-    pub fn console(&self, errors_only: bool) -> Vec<(u64, String, String)> {
-        let wanted = |level: &str| !errors_only || matches!(level, "error" | "pageerror");
-        let messages = self
-            .0
-            .hub
-            .messages()
-            .into_iter()
-            .filter(|message| wanted(&message.level));
-        messages
-            .map(|message| (message.number, message.level, self.shown(&message.text)))
-            .collect()
-    }
-
-    /// What pages requested, oldest first, as `method url kind outcome`.
-    #[must_use]
-    pub fn network(&self) -> Vec<String> {
-        let exchanges = self.0.hub.exchanges().into_iter();
-        exchanges
-            .map(|exchange| {
-                let outcome = match &exchange.outcome {
-                    None => "pending".to_owned(),
-                    Some(Outcome::Status(status)) => status.to_string(),
-                    Some(Outcome::Failed(error)) => {
-                        format!("failed: {}", error.lines().next().unwrap_or_default())
-                    }
-                };
-                let line = format!(
-                    "{} {} {} {} {outcome}",
-                    exchange.number, exchange.method, exchange.url, exchange.kind
-                );
-                self.shown(&line)
-            })
-            .collect()
-    }
-}
-
-fn script_error(error: BrowserError) -> BrowserError {
-    match error.kind() {
-        BrowserErrorKind::Driver => {
-            let text = error.to_string();
-            BrowserError::new(
-                BrowserErrorKind::Script,
-                format!("the script threw: {text}"),
-            )
-        }
-        _ => error,
-    }
-}
-
-fn bounded(content: Vec<u8>) -> Result<Bytes, BrowserError> {
-    if content.len() > MAX_BINARY {
-        return Err(BrowserError::new(
-            BrowserErrorKind::TooLarge,
-            format!(
-                "the result has {} bytes, more than {MAX_BINARY}: take a picture of a part",
-                content.len()
-            ),
-        ));
-    }
-    Ok(content.into())
 }

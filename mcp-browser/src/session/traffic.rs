@@ -9,13 +9,17 @@ use std::{
 };
 
 use playwright_rs::{
-    Cookie, FulfillOptions,
+    FulfillOptions,
     protocol::{ContinueOptions, Route as Intercepted},
 };
 use serde_json::json;
 
 use super::{Session, lock};
-use crate::{BrowserError, BrowserErrorKind, page::Protocol, scripts};
+use crate::{
+    BrowserError, BrowserErrorKind,
+    page::{Page, Protocol},
+    scripts,
+};
 
 /// How many rules a session may have.
 const MAX_ROUTES: usize = 50;
@@ -74,13 +78,65 @@ impl Conditions {
     }
 }
 
+/// A cookie to set: for an address, or for a domain and a path.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NewCookie {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+    /// The address that it is for.
+    pub url: Option<String>,
+    /// The domain that it is for, with a dot in front for its subdomains too.
+    pub domain: Option<String>,
+    /// With a domain: the path. Default is `/`.
+    pub path: Option<String>,
+    /// When it expires, in seconds since 1970. Default is with the session.
+    pub expires: Option<f64>,
+    /// Hidden from scripts.
+    pub http_only: bool,
+    /// Sent over https only.
+    pub secure: bool,
+    /// `Strict`, `Lax` or `None`.
+    pub same_site: Option<&'static str>,
+}
+
+impl NewCookie {
+    /// A cookie of an address.
+    #[must_use]
+    pub fn new(url: &str, name: &str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            url: Some(url.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Which cookies. Default is all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CookieQuery {
+    /// Those of this name.
+    pub name: Option<String>,
+    /// Those of this domain.
+    pub domain: Option<String>,
+    /// Those of this path.
+    pub path: Option<String>,
+}
+
 /// What a session has set up.
 #[derive(Default)]
 pub(crate) struct Traffic {
     routes: Mutex<Vec<(String, Route)>>,
     /// Whether a page of the session may hold what the caller wrote.
     answered: AtomicBool,
-    throttled: tokio::sync::Mutex<HashMap<String, Protocol>>,
+    /// By the names of their pages.
+    protocols: tokio::sync::Mutex<HashMap<String, Protocol>>,
+    /// Downloads that were thrown away for their size, by their numbers.
+    pub(super) too_large: Mutex<HashMap<u32, u64>>,
     /// Where the trace is written to that is being written.
     pub(super) tracing: Mutex<Option<tempfile::TempDir>>,
 }
@@ -126,7 +182,7 @@ impl Session {
             lock(&self.0.traffic.routes).push((pattern.to_owned(), route));
             Ok(())
         };
-        self.run("browser.route", pattern, self.0.config.action_timeout, work)
+        self.run("browser.route", pattern, self.action_timeout(), work)
             .await
     }
 
@@ -169,13 +225,8 @@ impl Session {
             }
             Ok(())
         };
-        self.run(
-            "browser.clear_routes",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        self.run("browser.clear_routes", "", self.action_timeout(), work)
+            .await
     }
 
     /// The rules, oldest first.
@@ -193,16 +244,8 @@ impl Session {
         let work = async {
             let (_, page) = self.page()?;
             self.0.context.set_offline(conditions.offline).await?;
-            let mut throttled = self.0.traffic.throttled.lock().await;
-            let session = match throttled.get(page.guid()) {
-                Some(session) => session.clone(),
-                None => {
-                    let session = Protocol::open(&self.0.hub.remote, &page).await?;
-                    session.send("Network.enable", json!({})).await?;
-                    throttled.insert(page.guid().to_owned(), session.clone());
-                    session
-                }
-            };
+            let session = self.protocol(&page).await?;
+            session.send("Network.enable", json!({})).await?;
             let rate = |bytes: Option<u32>| bytes.map_or(-1, i64::from);
             let parameters = json!({
                 "offline": conditions.offline,
@@ -213,8 +256,19 @@ impl Session {
             let method = "Network.emulateNetworkConditions";
             session.send(method, parameters).await
         };
-        self.run("browser.conditions", "", self.0.config.action_timeout, work)
+        self.run("browser.conditions", "", self.action_timeout(), work)
             .await
+    }
+
+    /// The session with a page in the browser's own protocol, in which what is set lasts as long as the page.
+    pub(crate) async fn protocol(&self, page: &Page) -> Result<Protocol, BrowserError> {
+        let mut open = self.0.traffic.protocols.lock().await;
+        if let Some(session) = open.get(page.guid()) {
+            return Ok(session.clone());
+        }
+        let session = Protocol::open(&self.0.hub.remote, page).await?;
+        open.insert(page.guid().to_owned(), session.clone());
+        Ok(session)
     }
 
     /// The session's cookies as JSON, values included.
@@ -228,44 +282,78 @@ impl Session {
             let text = serde_json::to_string(&cookies).unwrap_or_default();
             Ok(serde_json::from_str(&self.shown(&text)).unwrap_or_default())
         };
-        self.run("browser.cookies", "", self.0.config.action_timeout, work)
+        self.run("browser.cookies", "", self.action_timeout(), work)
             .await
     }
 
-    /// Sets a cookie for an address.
+    /// Sets a cookie.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, `Denied` for an address that the session may not reach.
-    pub async fn set_cookie(&self, url: &str, name: &str, value: &str) -> Result<(), BrowserError> {
+    /// `InvalidInput` without an address or a domain and path, `Denied` for a host that the session may not reach.
+    pub async fn set_cookie(&self, cookie: &NewCookie) -> Result<(), BrowserError> {
         let work = async {
-            self.0.proxy.policy().check(url)?;
-            let cookie = Cookie::new(name, value).url(url);
-            Ok(self.0.context.add_cookies(&[cookie]).await?)
+            match (&cookie.url, &cookie.domain) {
+                (Some(url), None) => self.0.proxy.policy().check(url)?,
+                // A domain stands for any scheme and port of it. It is sent to those that the session may reach.
+                (None, Some(_)) => {}
+                _ => return Err(invalid("give the cookie an address, or a domain")),
+            }
+            let mut wanted = json!({ "name": cookie.name, "value": cookie.value,
+                "httpOnly": cookie.http_only, "secure": cookie.secure });
+            let fields = [
+                ("url", cookie.url.clone()),
+                ("domain", cookie.domain.clone()),
+                ("sameSite", cookie.same_site.map(str::to_owned)),
+            ];
+            for (name, value) in fields {
+                if let Some(value) = value {
+                    wanted[name] = value.into();
+                }
+            }
+            if cookie.domain.is_some() {
+                wanted["path"] = cookie.path.as_deref().unwrap_or("/").into();
+            }
+            if let Some(expires) = cookie.expires {
+                wanted["expires"] = expires.into();
+            }
+            let remote = &self.0.hub.remote;
+            let cookies = json!({ "cookies": [wanted] });
+            let added = remote.call(self.0.hub.context(), "addCookies", cookies);
+            added.await.map(drop).map_err(|error| match error.kind() {
+                BrowserErrorKind::Driver => error.map_kind(BrowserErrorKind::InvalidInput),
+                _ => error,
+            })
         };
-        self.run(
-            "browser.set_cookie",
-            name,
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        let limit = self.action_timeout();
+        let name = &cookie.name;
+        self.run("browser.set_cookie", name, limit, work).await
     }
 
-    /// Forgets all cookies.
+    /// Forgets cookies: all, or those of a name, a domain, a path.
     ///
     /// # Errors
     ///
     /// `BrowserGone`, `Timeout`.
-    pub async fn clear_cookies(&self) -> Result<(), BrowserError> {
-        let work = async { Ok(self.0.context.clear_cookies(None).await?) };
-        self.run(
-            "browser.clear_cookies",
-            "",
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+    pub async fn clear_cookies(&self, which: &CookieQuery) -> Result<(), BrowserError> {
+        let work = async {
+            let mut wanted = json!({});
+            let fields = [
+                ("name", &which.name),
+                ("domain", &which.domain),
+                ("path", &which.path),
+            ];
+            for (name, value) in fields {
+                if let Some(value) = value {
+                    wanted[name] = value.as_str().into();
+                }
+            }
+            let remote = &self.0.hub.remote;
+            let cleared = remote.call(self.0.hub.context(), "clearCookies", wanted);
+            cleared.await.map(drop)
+        };
+        let limit = self.action_timeout();
+        self.run("browser.clear_cookies", "", limit, work).await
     }
 
     /// The items of the page's local storage (or session storage) as pairs.
@@ -282,7 +370,7 @@ impl Session {
                 .map(|(name, value)| (self.shown(&name), self.shown(&value)))
                 .collect())
         };
-        self.run("browser.storage", "", self.0.config.action_timeout, work)
+        self.run("browser.storage", "", self.action_timeout(), work)
             .await
     }
 
@@ -302,13 +390,8 @@ impl Session {
             let item = json!({ "local": local, "name": name, "value": value });
             page.evaluate(scripts::STORE, Some(&item)).await
         };
-        self.run(
-            "browser.set_storage",
-            name,
-            self.0.config.action_timeout,
-            work,
-        )
-        .await
+        self.run("browser.set_storage", name, self.action_timeout(), work)
+            .await
     }
 }
 

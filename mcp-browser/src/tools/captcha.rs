@@ -91,17 +91,24 @@ impl BrowserTools {
         context: RequestContext<RoleServer>,
     ) -> CallToolResult {
         let found = async {
-            self.session(&context, &params.session_id)?
-                .detect_captchas()
-                .await
+            let session = self.session(&context, &params.session_id)?;
+            let found = session.detect_captchas().await?;
+            Ok((found, session.other_captchas().await?))
         };
         match found.await {
-            Ok(found) => {
-                let mut answer = text(match found.len() {
-                    0 => "no captcha on this page".to_owned(),
+            Ok((found, others)) => {
+                let mut said = match found.len() {
+                    0 => "no captcha that can be dealt with here".to_owned(),
                     _ => serde_json::to_string_pretty(&found).unwrap_or_default(),
-                });
-                answer.structured_content = Some(json!({ "captchas": found }));
+                };
+                if !others.is_empty() {
+                    let others = others.join(", ");
+                    said.push_str(&format!(
+                        "\nof other kinds, for a person at a window: {others}"
+                    ));
+                }
+                let mut answer = text(said);
+                answer.structured_content = Some(json!({ "captchas": found, "others": others }));
                 answer
             }
             Err(error) => failure(&error),
@@ -134,10 +141,11 @@ impl BrowserTools {
                 return Err(BrowserError::new(BrowserErrorKind::InvalidInput, message));
             }
             let captcha = found.swap_remove(index);
-            self.pictures
-                .sites
-                .check(&captcha.page_url)
-                .map_err(|error| denied(&error))?;
+            // The page, and the frame where it is in one.
+            for url in std::iter::once(&captcha.page_url).chain(&captcha.frame_url) {
+                let checked = self.pictures.sites.check(url);
+                checked.map_err(|error| denied(&error))?;
+            }
             Ok((session, captcha))
         };
         let (session, found) = match prepared.await {
@@ -198,6 +206,10 @@ impl BrowserTools {
             .solve(&caller(context), &challenge)
             .await
             .map_err(Failed::Service)?;
+        // The answer counts only together with the user agent that it was given for.
+        if let Some(user_agent) = &solution.user_agent {
+            session.adopt_user_agent(user_agent).await?;
+        }
         let came = session.submit_captcha(found, &solution.answer).await?;
         // What the page has not said is not reported.
         let verdict = match came {

@@ -1,51 +1,34 @@
 //! The tools that are switched on in groups.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use rmcp::{
     RoleServer,
     handler::server::wrapper::Parameters,
-    model::{CallToolResult, ContentBlock, ResourceContents},
+    model::{CallToolResult, ContentBlock},
     service::RequestContext,
     tool, tool_router,
 };
-use serde_json::json;
 
 use super::{
     BrowserTools,
-    answer::{self, MAX_TEXT, text},
+    answer::{self, MAX_TEXT, paced, tail, text},
+    caller,
     params::{
-        Console, Cookies, Evaluate, Intercept, Network, Only, RouteAct, Storage, StoreAct, TabAct,
-        Tabs, Take, Trace, TraceAct, Upload, View, What,
+        Console, Cookies, Download, Evaluate, FileParam, InitScript, Intercept, Level, Network,
+        Only, Part, Requests, RouteAct, Site, Storage, StoreAct, Take, Trace, TraceAct, Upload,
+        View, What,
     },
 };
-use crate::{Action, BrowserError, BrowserErrorKind, Conditions, Extract, Files, Route};
+use crate::{
+    Action, BrowserError, BrowserErrorKind, Conditions, ConsoleLevel, CookieQuery, Extract, Files,
+    NewCookie, RequestPart, Route, Session,
+};
 
 type Context = RequestContext<RoleServer>;
 
 fn need<T>(value: Option<T>, what: &'static str) -> Result<T, BrowserError> {
     value.ok_or_else(|| BrowserError::new(BrowserErrorKind::InvalidInput, what))
-}
-
-/// The end of a long list: the newest lines.
-fn tail(lines: &[String]) -> String {
-    let mut size = 0;
-    let fits = lines.iter().rev().take_while(|line| {
-        size += line.len() + 1;
-        size <= MAX_TEXT
-    });
-    let count = fits.count();
-    let skipped = lines.len() - count;
-    let mut out = if skipped > 0 {
-        format!("({skipped} older lines)\n")
-    } else {
-        String::new()
-    };
-    out.push_str(&lines[skipped..].join("\n"));
-    if lines.is_empty() {
-        "nothing".to_owned()
-    } else {
-        out
-    }
 }
 
 #[tool_router(router = more_tools, vis = "pub(super)")]
@@ -78,34 +61,6 @@ impl BrowserTools {
         .await
     }
 
-    /// Lists, opens, selects and closes tabs. Popups open tabs too.
-    #[tool(annotations(
-        title = "Tabs",
-        read_only_hint = false,
-        destructive_hint = true,
-        open_world_hint = false
-    ))]
-    async fn browser_tabs(
-        &self,
-        Parameters(params): Parameters<Tabs>,
-        context: Context,
-    ) -> CallToolResult {
-        self.with_session(&context, &params.session_id, async |session| {
-            let number = || need(params.tab, "tab is missing: name a tab by its number");
-            match params.action.unwrap_or(TabAct::List) {
-                TabAct::List => {}
-                TabAct::Open => drop(session.open_tab().await?),
-                TabAct::Select => session.select_tab(number()?).await?,
-                TabAct::Close => session.close_tab(number()?).await?,
-            }
-            let tabs = session.tabs();
-            let mut answer = text(serde_json::to_string_pretty(&tabs).unwrap_or_default());
-            answer.structured_content = Some(json!({ "tabs": tabs }));
-            Ok(answer)
-        })
-        .await
-    }
-
     /// Answers what pages wrote to the console and what they threw, the newest last.
     #[tool(annotations(
         title = "Console messages",
@@ -118,26 +73,49 @@ impl BrowserTools {
         context: Context,
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
-            let messages = session.console(params.errors.unwrap_or(false));
-            Ok(text(tail(
-                &messages
-                    .into_iter()
-                    .map(|(number, level, text)| format!("{number} [{level}] {text}"))
-                    .collect::<Vec<_>>(),
-            )))
+            let level = match params.level.unwrap_or(Level::Debug) {
+                Level::Debug => ConsoleLevel::Debug,
+                Level::Info => ConsoleLevel::Info,
+                Level::Warning => ConsoleLevel::Warning,
+                Level::Error => ConsoleLevel::Error,
+            };
+            let (filter, after) = (params.filter.unwrap_or_default(), params.after.unwrap_or(0));
+            let messages = session.console(level).into_iter();
+            let lines = messages
+                .filter(|(number, _, text)| *number > after && text.contains(&filter))
+                .map(|(number, level, text)| format!("{number} [{level}] {text}"));
+            Ok(tail(&lines.collect::<Vec<_>>()))
         })
         .await
     }
 
-    /// Answers what pages requested and what came of it, the newest last.
+    /// Answers what pages requested and what came of it, the newest last; or the headers or a body of one request by its number.
     #[tool(annotations(title = "Network log", read_only_hint = true, open_world_hint = true))]
     async fn browser_network(
         &self,
-        Parameters(params): Parameters<Only>,
+        Parameters(params): Parameters<Requests>,
         context: Context,
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
-            Ok(text(tail(&session.network())))
+            if let Some(number) = params.number {
+                let part = match params.part.unwrap_or(Part::Headers) {
+                    Part::Headers => RequestPart::Headers,
+                    Part::RequestBody => RequestPart::RequestBody,
+                    Part::ResponseBody => RequestPart::ResponseBody,
+                };
+                let whole = session.request_part(number, part).await?;
+                let part = crate::snapshot::part(&whole, params.from.unwrap_or(0), MAX_TEXT);
+                return Ok(answer::part(part.text.to_owned(), part.next));
+            }
+            let (filter, after) = (params.filter.unwrap_or_default(), params.after.unwrap_or(0));
+            let failed = params.failed.unwrap_or(false);
+            let requests = session.network().into_iter().filter(|request| {
+                request.number > after
+                    && request.url.contains(&filter)
+                    && (request.failed || !failed)
+            });
+            let lines: Vec<String> = requests.map(|request| request.to_string()).collect();
+            Ok(tail(&lines))
         })
         .await
     }
@@ -193,7 +171,7 @@ impl BrowserTools {
                     format!("{pattern}: {what}")
                 })
                 .collect();
-            Ok(text(tail(&rules)))
+            Ok(tail(&rules))
         })
         .await
     }
@@ -226,7 +204,7 @@ impl BrowserTools {
         .await
     }
 
-    /// Lists, sets or clears the session's cookies.
+    /// Lists the session's cookies, sets one with all its attributes, or clears all or those of a name, domain or path.
     #[tool(annotations(
         title = "Cookies",
         read_only_hint = false,
@@ -241,14 +219,15 @@ impl BrowserTools {
         self.with_session(&context, &params.session_id, async |session| {
             match params.action.unwrap_or(StoreAct::List) {
                 StoreAct::List => {}
-                StoreAct::Clear => session.clear_cookies().await?,
-                StoreAct::Set => {
-                    let url = need(params.url, "url is missing")?;
-                    let name = need(params.name, "name is missing")?;
-                    session
-                        .set_cookie(&url, &name, &params.value.unwrap_or_default())
-                        .await?;
+                StoreAct::Clear => {
+                    let which = CookieQuery {
+                        name: params.name.clone(),
+                        domain: params.domain.clone(),
+                        path: params.path.clone(),
+                    };
+                    session.clear_cookies(&which).await?;
                 }
+                StoreAct::Set => session.set_cookie(&params.cookie()?).await?,
             }
             Ok(text(session.cookies().await?.to_string()))
         })
@@ -299,7 +278,7 @@ impl BrowserTools {
         .await
     }
 
-    /// Runs a script in the page and answers its value as JSON.
+    /// Runs a script in the page, or a function of one element, and answers its value as JSON.
     #[tool(annotations(
         title = "Evaluate a script",
         read_only_hint = false,
@@ -312,21 +291,45 @@ impl BrowserTools {
         context: Context,
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
-            let value = session.evaluate(&params.script).await?.to_string();
+            let session = paced(session, params.timeout_ms, None)?;
+            let selector = params.selector.as_deref();
+            let value = session
+                .evaluate_on(selector, &params.script)
+                .await?
+                .to_string();
             let part = crate::snapshot::part(&value, 0, MAX_TEXT);
             let cut = if part.next.is_some() {
                 "\n(the value goes on)"
             } else {
                 ""
             };
-            answer::after(session, &format!("{}{cut}", part.text), View::None).await
+            answer::after(&session, &format!("{}{cut}", part.text), View::None).await
         })
         .await
     }
 
-    /// Gives a file to a file field of the page.
+    /// Has a script run in every document of the session from now on, before the document's own.
     #[tool(annotations(
-        title = "Upload a file",
+        title = "Add an init script",
+        read_only_hint = false,
+        destructive_hint = false,
+        open_world_hint = true
+    ))]
+    async fn browser_init_script(
+        &self,
+        Parameters(params): Parameters<InitScript>,
+        context: Context,
+    ) -> CallToolResult {
+        self.with_session(&context, &params.session_id, async |session| {
+            session.add_init_script(&params.script).await?;
+            Ok(text("added: it runs in the next document"))
+        })
+        .await
+    }
+
+    /// Gives files to a page: to a file field, through the button that opens a file chooser, to the chooser that is open, or dropped onto an area.
+    #[tool(annotations(
+        title = "Upload files",
         read_only_hint = false,
         destructive_hint = true,
         open_world_hint = true
@@ -337,42 +340,68 @@ impl BrowserTools {
         context: Context,
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
-            let content = BASE64_STANDARD.decode(params.content_base64.trim()).ok();
-            let content = need(
-                content,
-                "content_base64 is not base64 (RFC 4648, section 4)",
-            )?;
-            let media_type = params
-                .media_type
-                .as_deref()
-                .unwrap_or("application/octet-stream");
-            let files = vec![Files::new(&params.name, media_type, content)];
-            session.act(&params.selector, Action::Upload(files)).await?;
-            answer::after(session, "uploaded", View::Changes).await
+            let files = params.files.into_iter().map(FileParam::file);
+            let files = files.collect::<Result<Vec<_>, _>>()?;
+            let count = files.len();
+            match (params.selector, params.drop.unwrap_or(false)) {
+                (Some(selector), false) => session.act(&selector, Action::Upload(files)).await?,
+                (Some(selector), true) => session.act(&selector, Action::Drop(files)).await?,
+                (None, false) => session.choose_files(&files).await?,
+                (None, true) => return need(None, "selector is missing: name the area"),
+            }
+            answer::after(session, &format!("uploaded: {count}"), View::Changes).await
         })
         .await
     }
 
-    /// Lists the files that the session has downloaded, with where the operator finds them.
+    /// Lists the files that the session has downloaded, or reads one by its number: a text in parts, and a link to the whole.
     #[tool(annotations(title = "Downloads", read_only_hint = true, open_world_hint = false))]
     async fn browser_downloads(
         &self,
-        Parameters(params): Parameters<Only>,
+        Parameters(params): Parameters<Download>,
         context: Context,
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
-            let kept = session.downloads().await?;
-            Ok(text(tail(
-                &kept
-                    .into_iter()
-                    .map(|(name, path)| format!("{name}: {}", path.display()))
-                    .collect::<Vec<_>>(),
-            )))
+            let Some(number) = params.number else {
+                let lines = session.downloads().await?.into_iter().map(|kept| {
+                    let state = match (kept.problem, kept.size) {
+                        (Some(problem), _) => problem,
+                        (None, size) => format!("{} bytes", size.unwrap_or_default()),
+                    };
+                    format!("{}: {} ({state})", kept.number, kept.name)
+                });
+                return Ok(tail(&lines.collect::<Vec<_>>()));
+            };
+            let (kept, content) = session.read_download(number).await?;
+            let shown = std::str::from_utf8(&content)
+                .ok()
+                .map(|text| session.shown(text));
+            let mut answer = match &shown {
+                Some(text) => {
+                    let part = crate::snapshot::part(text, params.from.unwrap_or(0), MAX_TEXT);
+                    answer::part(part.text.to_owned(), part.next)
+                }
+                None => text(format!(
+                    "{}: {} bytes, not a text",
+                    kept.name,
+                    content.len()
+                )),
+            };
+            let (media_type, content) = match shown {
+                Some(text) => ("text/plain", text.into()),
+                None => ("application/octet-stream", content),
+            };
+            let owner = caller(&context).partition();
+            let link = self
+                .shelf
+                .put(owner, session.id(), &kept.name, media_type, content);
+            answer.content.push(link);
+            Ok(answer)
         })
         .await
     }
 
-    /// Prints the page as PDF.
+    /// Prints the page as PDF; answers a link to it.
     #[tool(annotations(title = "Print as PDF", read_only_hint = true, open_world_hint = true))]
     async fn browser_pdf(
         &self,
@@ -381,17 +410,12 @@ impl BrowserTools {
     ) -> CallToolResult {
         self.with_session(&context, &params.session_id, async |session| {
             let document = session.pdf().await?;
-            let uri = format!("browser://{}/page.pdf", params.session_id);
-            let contents = ResourceContents::blob(answer::base64(&document), uri)
-                .with_mime_type("application/pdf");
-            Ok(CallToolResult::success(vec![ContentBlock::resource(
-                contents,
-            )]))
+            Ok(self.kept(&context, session, "page.pdf", "application/pdf", document))
         })
         .await
     }
 
-    /// Begins a trace of the session, or ends it and answers it as a ZIP file for Playwright's trace viewer.
+    /// Begins a trace of the session, or ends it and answers a link to a ZIP file for Playwright's trace viewer.
     #[tool(annotations(
         title = "Trace",
         read_only_hint = false,
@@ -409,13 +433,67 @@ impl BrowserTools {
                 return Ok(text("tracing"));
             }
             let trace = session.stop_trace().await?;
-            let uri = format!("browser://{}/trace.zip", params.session_id);
-            let contents = ResourceContents::blob(answer::base64(&trace), uri)
-                .with_mime_type("application/zip");
-            Ok(CallToolResult::success(vec![ContentBlock::resource(
-                contents,
-            )]))
+            Ok(self.kept(&context, session, "trace.zip", "application/zip", trace))
         })
         .await
+    }
+}
+
+impl BrowserTools {
+    /// Keeps a file for the caller and answers a link to it.
+    fn kept(
+        &self,
+        context: &Context,
+        session: &Session,
+        name: &str,
+        media_type: &'static str,
+        content: Bytes,
+    ) -> CallToolResult {
+        let said = format!(
+            "{name}: {} bytes, to be read as a resource for 15 minutes",
+            content.len()
+        );
+        let owner = caller(context).partition();
+        let link = self
+            .shelf
+            .put(owner, session.id(), name, media_type, content);
+        CallToolResult::success(vec![ContentBlock::text(said), link])
+    }
+}
+
+impl Cookies {
+    fn cookie(&self) -> Result<NewCookie, BrowserError> {
+        let same_site = self.same_site.map(|site| match site {
+            Site::Strict => "Strict",
+            Site::Lax => "Lax",
+            Site::None => "None",
+        });
+        Ok(NewCookie {
+            name: need(self.name.clone(), "name is missing")?,
+            value: self.value.clone().unwrap_or_default(),
+            url: self.url.clone(),
+            domain: self.domain.clone(),
+            path: self.path.clone(),
+            expires: self.expires,
+            http_only: self.http_only.unwrap_or(false),
+            secure: self.secure.unwrap_or(false),
+            same_site,
+        })
+    }
+}
+
+impl FileParam {
+    fn file(self) -> Result<Files, BrowserError> {
+        let (content, usual) = match (self.text, self.content_base64) {
+            (Some(text), None) => (text.into_bytes(), "text/plain"),
+            (None, Some(base64)) => {
+                let content = BASE64_STANDARD.decode(base64.trim()).ok();
+                let wanted = "content_base64 is not base64 (RFC 4648, section 4)";
+                (need(content, wanted)?, "application/octet-stream")
+            }
+            _ => return need(None, "each file needs one of text and content_base64"),
+        };
+        let media_type = self.media_type.as_deref().unwrap_or(usual);
+        Ok(Files::new(&self.name, media_type, content))
     }
 }

@@ -5,6 +5,9 @@
     reason = "each test file uses a part; routes are a list"
 )]
 
+#[cfg(feature = "rmcp")]
+pub(crate) mod tools;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -137,6 +140,13 @@ pub(crate) fn routes() -> Router<Site> {
                 "slow answer"
             }),
         )
+        .route(
+            "/slower",
+            get(|| async {
+                tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+                "slower answer"
+            }),
+        )
         .route("/post", any(|body: String| async move { body }))
         .route(
             "/ws",
@@ -219,6 +229,29 @@ fn page_text(page: &str) -> Option<String> {
         "storage" => "<h1>Storage</h1><script>document.title = localStorage.getItem('kept') || 'nothing'; localStorage.setItem('kept', 'kept value')</script>",
         "rtc" => "<h1>RTC</h1>",
         "worker" => "<h1>Worker</h1>",
+        "upload" => UPLOAD,
+        "edit" => "<h1>Edit</h1><div contenteditable=true id=editor><p>First</p><p id=last>Last</p></div><p id=plain>plain</p>
+            <input id=fixed readonly value=fixed><label>Long <textarea id=long></textarea></label>
+            <label>Word <input id=word type=password><button onclick=\"word.type='text'\">Show</button></label>",
+        "covered" => "<h1>Covered</h1><button id=under onclick=\"document.title = 'clicked'\">Under</button>
+            <div id=banner style='position: fixed; inset: 0; background: #fff8'></div>",
+        "leave" => "<h1>Leave</h1><input id=text><script>onbeforeunload = e => { e.preventDefault(); return 'x' }</script><a href=/article>Away</a>",
+        "polls" => "<h1>Polls</h1><button onclick=\"fetch('/slower').then(r => r.text()).then(t => document.getElementById('out').textContent = t)\">Load</button><p id=out></p>
+            <script>setInterval(() => fetch('/slow?t=' + Date.now()), 100)</script>",
+        "srcdoc" => "<h1>Outer</h1><iframe srcdoc='<p id=p>Inner words</p><button onclick=\"p.remove()\">Remove</button>'></iframe>",
+        "freezes" => "<h1>Freezes</h1><script>addEventListener('DOMContentLoaded', () => setTimeout(() => { const end = Date.now() + 6000; while (Date.now() < end); }, 30))</script>",
+        "tables" => TABLES,
+        "clicks" => "<h1>Clicks</h1><button id=b>Here</button><p id=out></p><select id=many multiple><option>red</option><option>green</option><option>blue</option></select>
+            <script>for (const name of ['click', 'dblclick', 'auxclick']) b.addEventListener(name, e => { out.textContent += [e.type, e.button, e.shiftKey, e.ctrlKey].join() + ';' });
+            onkeydown = e => { document.title = 'key ' + e.key }</script>",
+        "canvas" => "<style>body { margin: 0 }</style><canvas id=c width=300 height=200 style='background: #eee'></canvas><p id=out></p>
+            <div id=list style='height: 100px; width: 200px; overflow: auto'><div style='height: 1000px'>long</div></div>
+            <script>const say = e => { out.textContent += e.type + ' ' + e.offsetX + ',' + e.offsetY + ';' };
+            for (const name of ['mousedown', 'mouseup']) c.addEventListener(name, say);
+            list.onscroll = () => { document.title = 'scrolled ' + (list.scrollTop > 0) }</script>",
+        "media" => "<h1>Media</h1>",
+        "requests" => "<h1>Requests</h1><script>fetch('/post', { method: 'POST', body: 'sent body', headers: { 'x-mine': 'yes' } }); fetch('/nowhere');
+            console.debug('a detail'); console.warn('a warning'); console.error('an error')</script>",
         "inner2" => "<p>other</p>",
         _ => return None,
     };
@@ -226,6 +259,20 @@ fn page_text(page: &str) -> Option<String> {
         "<!doctype html><meta charset=utf-8><title>{page}</title>{body}"
     ))
 }
+
+const UPLOAD: &str = "<h1>Upload</h1><p id=out></p>
+    <input type=file id=field style='display: none' onchange='show(this)'><button onclick=field.click()>Attach</button>
+    <input type=file id=many multiple hidden onchange='show(this)'><button onclick='setTimeout(() => many.click(), 50)'>Attach many</button>
+    <label>Picture <input type=file id=labelled hidden onchange='show(this)'></label>
+    <div id=box>Box<input type=file hidden onchange='show(this)'></div>
+    <div id=area style='width: 90px; height: 40px' ondragover='event.preventDefault()' ondrop='event.preventDefault(); show(event.dataTransfer)'>Drop here</div>
+    <button id=nothing>Nothing</button>
+    <script>function show(from) { out.textContent = 'got ' + Array.from(from.files, f => f.name + ':' + f.size).join() }</script>";
+
+const TABLES: &str = "<h1>Tables</h1><table id=t><tr><th colspan=2>Name</th><th>Price</th></tr><tr><td rowspan=2>Tea</td><td>green</td><td>3</td></tr>
+    <tr><td>black</td><td>4</td></tr><tr style='display: none'><td>x</td><td>x</td><td>x</td></tr></table>
+    <div role=grid id=g><div role=row aria-rowindex=2><div role=gridcell aria-colindex=2>b2</div><div role=gridcell aria-colindex=1>a2</div></div>
+    <div role=row aria-rowindex=1><div role=columnheader aria-colindex=1>A</div><div role=columnheader aria-colindex=2>B</div></div></div>";
 
 const FORM: &str = "<h1>Log in</h1><form onsubmit=\"event.preventDefault(); document.getElementById('out').textContent =
     'Hello ' + name_.value + ', ' + colour.value + ', ' + agree.checked + ', ' + password.value.length + ', ' + (file.files[0] ? file.files[0].name : 'no file')\">
@@ -284,4 +331,38 @@ pub(crate) fn reference(snapshot: &str, part: &str) -> String {
         .next()
         .unwrap()
         .to_owned()
+}
+
+/// Kills the processes of a browser that draw pages.
+#[cfg(target_os = "linux")]
+pub(crate) fn kill_renderers(browser: u32) {
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        if line.contains("--type=renderer") && descends(&stat, browser) {
+            let status = std::process::Command::new("kill")
+                .args(["-9", &pid])
+                .status();
+            killed += usize::from(status.unwrap().success());
+        }
+    }
+    assert!(killed > 0, "no renderer of {browser}");
+}
+
+/// Whether the process of this line of `/proc` is below another.
+#[cfg(target_os = "linux")]
+fn descends(stat: &str, from: u32) -> bool {
+    let parent = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+    match parent {
+        None | Some(0 | 1) => false,
+        Some(parent) if parent == from => true,
+        Some(parent) => {
+            let above = std::fs::read_to_string(format!("/proc/{parent}/stat"));
+            descends(&above.unwrap_or_default(), from)
+        }
+    }
 }

@@ -223,6 +223,11 @@ impl VendorClient {
             let body = serde_json::json!({ "taskId": task });
             match self.post("getTaskResult", &body).await {
                 Ok(answer) if answer.status == Some(Status::Ready) => return Ok(answer),
+                Ok(answer) if answer.status == Some(Status::Unknown) => {
+                    let message = "the service ended the task in a state that it does not document";
+                    let error = self.fail(CaptchaErrorKind::UnknownCode, message);
+                    return Err(self.charge(error, price));
+                }
                 Ok(_) => last = None,
                 Err(error) if is_passing(error.kind()) => last = Some(error),
                 Err(error) => return Err(self.charge(error, price)),

@@ -8,10 +8,12 @@ use crate::TaskId;
 /// How far a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Not begun or under way.
+    /// Not begun, or being worked on.
     Processing,
     /// Done.
     Ready,
+    /// A state that is in no document, such as `failed`: nothing will come of it.
+    Unknown,
 }
 
 /// An answer of any of the methods.
@@ -71,10 +73,7 @@ impl Answer {
         };
         Ok(Self {
             task_id: fields.get("taskId").and_then(task_id),
-            status: fields
-                .get("status")
-                .and_then(Value::as_str)
-                .and_then(status),
+            status: fields.get("status").and_then(Value::as_str).map(status),
             solution,
             cost: fields.get("cost").and_then(amount),
             balance: fields.get("balance").and_then(amount),
@@ -106,11 +105,11 @@ impl Answer {
     }
 }
 
-fn status(text: &str) -> Option<Status> {
+fn status(text: &str) -> Status {
     match text {
-        "ready" => Some(Status::Ready),
-        "processing" | "idle" => Some(Status::Processing),
-        _ => None,
+        "ready" => Status::Ready,
+        "processing" | "idle" => Status::Processing,
+        _ => Status::Unknown,
     }
 }
 
