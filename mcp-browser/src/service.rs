@@ -24,7 +24,7 @@ const REFILL: Duration = Duration::from_millis(250);
 /// Leases browser sessions to principals. Clones share everything.
 ///
 /// 1. The number of sessions is bounded, for all and for each principal; above it a request is refused at once.
-/// 2. A session belongs to the principal that created it. To anybody else it does not exist.
+/// 2. A session belongs to the principal that created it. To another it does not exist.
 /// 3. A session ends when it is closed, idle or old; and with its browser. What a dropped [`create`](Self::create)
 ///    has opened is closed.
 /// 4. A driver or browser that ended is started again for the next session.
@@ -170,7 +170,7 @@ impl BrowserService {
         let place = self.place(principal.partition())?;
         let (sender, made) = oneshot::channel();
         let (service, principal) = (self.clone(), principal.clone());
-        // In a task of its own, so that what has been opened is known to somebody when the caller goes away.
+        // In a task of its own, so that what has been opened is closed when the caller goes away.
         tokio::spawn(async move {
             let result = service.make(principal, options, place).await;
             if let Err(Ok(session)) = sender.send(result) {

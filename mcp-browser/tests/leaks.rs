@@ -82,7 +82,7 @@ async fn fifty_sessions_come_and_go_and_leave_nothing() {
     service.shutdown().await;
 }
 
-/// Descriptors and bytes in use, when a context is ready and nothing is under way.
+/// Descriptors and bytes in use, when a context is ready and nothing is in flight.
 async fn at_rest() -> (usize, usize) {
     tokio::time::sleep(Duration::from_millis(1000)).await;
     (descriptors(), live())

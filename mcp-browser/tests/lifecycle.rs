@@ -89,7 +89,7 @@ async fn sessions_belong_to_their_principal_and_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_end_when_idle_and_when_old_and_when_nobody_waits_for_them() {
+async fn sessions_end_when_idle_and_when_old_and_when_their_caller_is_gone() {
     let site = site().await;
     let idle = service(config(&[&site]).with_session_timeouts(ms(4000), Duration::from_secs(60)));
     let kept = session(&idle).await;

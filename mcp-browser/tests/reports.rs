@@ -75,7 +75,7 @@ async fn every_dialog_is_shown_and_what_is_dismissed_is_said() {
         let title = model.ok("browser_evaluate", title).await;
         assert_eq!(title, "\"true\"", "{round}");
     }
-    // Nobody answers.
+    // No answer comes.
     model.click("text=Confirm").await;
     let mut said = String::new();
     for _ in 0..100 {

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_can_help_is_an_outage() {
+    fn only_a_browser_that_does_not_start_is_an_outage() {
         for (error, expected) in [
             ("start_failed", Went::Failure),
             ("element_not_found", Went::Success),

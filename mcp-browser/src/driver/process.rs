@@ -201,7 +201,7 @@ impl Tail {
     }
 }
 
-/// Waits for the end of the process: by itself, or because it was asked, or because nobody needs it.
+/// Waits for the end of the process: by itself, or because it was asked, or because its last user is gone.
 async fn watch_over(
     mut child: Child,
     connection: &Arc<Connection>,

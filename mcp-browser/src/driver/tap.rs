@@ -21,7 +21,7 @@ pub(crate) trait Listen: Send + Sync {
     fn disposed(&self, guid: &str);
 }
 
-/// Objects that nobody here uses, or that are used by their names. The library does not know them all.
+/// Objects that are not used here, or by their names only. The library does not know them all.
 const UNSEEN: [&str; 7] = [
     "Dialog",
     "Disposable",

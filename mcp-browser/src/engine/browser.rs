@@ -180,7 +180,7 @@ async fn watch_over(
         _ = driver.wait_for(|ended| *ended) => {}
         over = over => {
             tracing::warn!(over, "a browser is killed");
-            // Nobody sets it twice.
+            // It is set here only.
             let _ = reason.set(over);
         }
     }

@@ -102,7 +102,7 @@ impl Engine {
         Ok(browser)
     }
 
-    /// Closes a principal's own browser, which nobody uses any more.
+    /// Closes a principal's own browser after its last session.
     pub(crate) async fn release(&self, slot: Slot) {
         let found = match slot.owner {
             Some(_) => self.0.state.lock().await.browsers.remove(&slot),

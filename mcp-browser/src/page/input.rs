@@ -57,7 +57,7 @@ impl Page {
         self.of_page("emulateMedia", wanted).await.map(drop)
     }
 
-    /// Has the driver report file choosers, which then open for nobody else.
+    /// Has the driver report file choosers, which then open no window.
     pub(crate) async fn intercept_choosers(&self) -> Result<(), BrowserError> {
         let wanted = json!({ "event": "fileChooser", "enabled": true });
         self.of_page("updateSubscription", wanted).await.map(drop)

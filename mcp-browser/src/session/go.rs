@@ -35,11 +35,12 @@ impl Session {
 
     /// Loads an address, in another page if this one crashes meanwhile, or did so a moment ago.
     async fn load(&self, page: &Page, url: &str) -> Result<(), BrowserError> {
-        match self.unless_dialog(self.goto(page, url)).await {
+        // Boxed: it would be a part of every future that navigates.
+        match Box::pin(self.unless_dialog(self.goto(page, url))).await {
             Err(error) if self.has_crashed(page, &error).await => {
                 self.0.hub.crashed(page.guid());
                 let page = self.living_page().await?;
-                self.unless_dialog(self.goto(&page, url)).await
+                Box::pin(self.unless_dialog(self.goto(&page, url))).await
             }
             loaded => loaded,
         }

@@ -309,6 +309,10 @@ impl Session {
                 let url = tab.map_or_else(|| "closed again".to_owned(), |tab| tab.url.clone());
                 Notice::TabOpened { number, url }
             }
+            Notice::Download { number, name, kept } => {
+                let name = self.shown(&name);
+                Notice::Download { number, name, kept }
+            }
             Notice::DialogExpired { kind, message } => {
                 let message = self.shown(&message);
                 Notice::DialogExpired { kind, message }

@@ -187,7 +187,7 @@ impl Session {
         if seen.tab != tab {
             return Err(BrowserError::new(
                 BrowserErrorKind::InvalidInput,
-                "there is no snapshot of this tab to go on with",
+                "there is no snapshot of this tab to continue: take one without from",
             ));
         }
         let whole = seen.part.as_ref().unwrap_or(&seen.text);
@@ -242,7 +242,7 @@ impl Session {
     async fn hide(&self, page: &Page, mut text: String) -> String {
         if text.len() > MAX_SNAPSHOT {
             let part = snapshot::part(&text, 0, MAX_SNAPSHOT);
-            text = format!("{}(the page goes on)\n", part.text);
+            text = format!("{}(the page continues)\n", part.text);
         }
         if ["textbox", "searchbox", "combobox", "spinbutton"]
             .iter()
@@ -305,7 +305,7 @@ impl Session {
                         tokio::task::spawn_blocking(move || markdown::of_html(&html)).await;
                     let mut text = converted.unwrap_or_default();
                     if value["cut"] == true {
-                        text.push_str("\n\n(the page goes on)");
+                        text.push_str("\n\n(the page continues)");
                     }
                     text
                 }

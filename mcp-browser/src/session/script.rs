@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Session, read::MAX_EXTRACT};
+use super::{Notice, Session, read::MAX_EXTRACT};
 use crate::{
     BrowserError, BrowserErrorKind,
     page::{Page, Protocol, Until},
@@ -134,9 +134,12 @@ impl Session {
             }
             page.close().await
         };
-        self.0.hub.abandon(page);
         // One that does not close within the time is ended with the browser by whoever closes the session.
         let _ = tokio::time::timeout(CLOSE, closing).await;
+        self.0.hub.abandon(page);
+        // The error says it.
+        let closed = |notice: &Notice| matches!(notice, Notice::TabClosed { .. });
+        self.0.hub.notices.remove(closed);
         if self.0.hub.tabs().0.is_empty()
             // Where that fails the next action says that there is no tab.
             && let Ok(number) = self.0.hub.open().await

@@ -1,6 +1,6 @@
 //! Tabs.
 
-use super::Session;
+use super::{Notice, Session};
 use crate::{BrowserError, BrowserErrorKind};
 
 impl Session {
@@ -57,8 +57,11 @@ impl Session {
             let (tabs, _) = self.0.hub.tabs();
             let tab = tabs.into_iter().find(|tab| tab.number == number);
             let tab = tab.ok_or_else(|| no_tab(number))?;
-            self.0.hub.abandon(&tab.page);
-            tab.page.close().await
+            let closed = tab.page.close().await;
+            // The caller asked for it.
+            let own = |notice: &Notice| matches!(notice, Notice::TabClosed { number: of, .. } if *of == number);
+            self.0.hub.notices.remove(own);
+            closed
         };
         let limit = self.0.config.action_timeout;
         let target = number.to_string();

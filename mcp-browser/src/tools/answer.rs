@@ -26,7 +26,7 @@ pub(super) fn text(text: impl Into<String>) -> CallToolResult {
 pub(super) fn part(part: String, next: Option<usize>) -> CallToolResult {
     match next {
         None => text(part),
-        Some(next) => text(format!("{part}\n(goes on: call again with from={next})")),
+        Some(next) => text(format!("{part}\n(continues: call again with from={next})")),
     }
 }
 
@@ -144,7 +144,7 @@ pub(super) fn snapshot(view: &crate::SnapshotView) -> String {
         view.url, view.title, view.text
     );
     if let Some(next) = view.next {
-        out.push_str(&format!("\n(goes on: browser_snapshot with from={next})"));
+        out.push_str(&format!("\n(continues: browser_snapshot with from={next})"));
     }
     out
 }

@@ -233,7 +233,7 @@ impl BrowserTools {
                     .extract(params.selector.as_deref(), Extract::Text, 0, MAX_TEXT)
                     .await?;
                 let more = if next.is_some() {
-                    "\n(goes on: name a narrower selector)"
+                    "\n(continues: name a narrower selector)"
                 } else {
                     ""
                 };

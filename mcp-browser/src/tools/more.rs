@@ -299,7 +299,7 @@ impl BrowserTools {
                 .to_string();
             let part = crate::snapshot::part(&value, 0, MAX_TEXT);
             let cut = if part.next.is_some() {
-                "\n(the value goes on)"
+                "\n(the value continues)"
             } else {
                 ""
             };
