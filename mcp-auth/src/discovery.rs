@@ -182,7 +182,7 @@ pub async fn discover(
 }
 
 /// Fetches the metadata, and says for how long they are fresh.
-async fn fetch(
+pub(crate) async fn fetch(
     client: &Arc<dyn HttpClient>,
     issuer: &str,
 ) -> Result<(ServerMetadata, Duration), DiscoveryError> {
@@ -218,78 +218,6 @@ async fn fetch(
         return Ok((check(metadata, issuer)?, fresh));
     }
     Err(unanswered.or(last).map_or_else(bad, DiscoveryError::Fetch))
-}
-
-/// The metadata of authorization servers, each kept for as long as it says. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Directory {
-    http: Arc<dyn HttpClient>,
-    known: moka::sync::Cache<String, Known>,
-}
-
-#[derive(Clone)]
-struct Known {
-    metadata: Arc<ServerMetadata>,
-    fresh: Duration,
-}
-
-/// Ends what is known by its own lifetime.
-struct Ends;
-
-impl moka::Expiry<String, Known> for Ends {
-    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
-    fn expire_after_create(
-        &self,
-        _: &String,
-        known: &Known,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(known.fresh)
-    }
-
-    #[allow(clippy::disallowed_types, reason = "the trait of the cache wants it")]
-    fn expire_after_update(
-        &self,
-        _: &String,
-        known: &Known,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(known.fresh)
-    }
-}
-
-impl Directory {
-    pub(crate) fn new(http: Arc<dyn HttpClient>) -> Self {
-        Self {
-            http,
-            known: moka::sync::Cache::builder()
-                .max_capacity(1000)
-                .expire_after(Ends)
-                .build(),
-        }
-    }
-
-    /// As [`discover`], from memory while the document is fresh.
-    pub(crate) async fn discover(&self, issuer: &str) -> Result<ServerMetadata, DiscoveryError> {
-        if let Some(known) = self.known.get(issuer) {
-            return Ok(ServerMetadata::clone(&known.metadata));
-        }
-        let (metadata, fresh) = fetch(&self.http, issuer).await?;
-        if !fresh.is_zero() {
-            let known = Known {
-                metadata: Arc::new(metadata.clone()),
-                fresh,
-            };
-            self.known.insert(issuer.to_owned(), known);
-        }
-        Ok(metadata)
-    }
-
-    /// Forgets an issuer whose endpoints do not work any more.
-    pub(crate) fn forget(&self, issuer: &str) {
-        self.known.invalidate(issuer);
-    }
 }
 
 /// Returns whether two issuers are the same: equal, or different only by the slash that is an empty path

@@ -69,6 +69,8 @@ mod net;
 pub mod oauth;
 #[cfg(any(feature = "approval", feature = "oauth", feature = "session"))]
 mod owner;
+#[cfg(any(feature = "consent", all(feature = "users", feature = "axum")))]
+mod peer;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 #[cfg(feature = "policy")]

@@ -429,29 +429,33 @@ async fn files_that_the_program_sops_writes_are_opened_and_what_is_written_is_op
         let token = secrets.get(&shared(), &name("token")).await;
         let token = token.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(token, Some(Secret::new("hunter2")), "{what}");
-        // Another secret and another value: the program opens what is written, and comments are where they were.
-        let put = async |own: &str| secrets.put(&shared(), &name(own), Secret::new("new")).await;
-        put("token")
-            .await
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-        put("more").await.unwrap();
-        let written = fs::read_to_string(&file).unwrap();
-        let comments = |text: &str| {
-            text.lines()
-                .filter(|line| line.trim_start().starts_with('#'))
-                .count()
-        };
-        assert_eq!(comments(&written), comments(&sealed), "{what}");
-        let opened = sops(&path, &["--decrypt", file.to_str().unwrap()]);
-        assert!(
-            opened.contains("token: new") && opened.contains("more: new"),
-            "{what}: {opened}"
-        );
-        assert!(
-            opened.contains("# at the top") && opened.contains("# of the shared user"),
-            "{what}"
-        );
-        assert!(opened.contains("# between the elements"), "{what}");
+        program_opens_what_is_written(&path, &file, &secrets, what).await;
+    }
+}
+
+/// Another secret and another value: the program opens what is written, and comments are where they were.
+async fn program_opens_what_is_written(key: &str, file: &Path, secrets: &SecretFile, what: &str) {
+    let before = fs::read_to_string(file).unwrap();
+    let put = async |own: &str| secrets.put(&shared(), &name(own), Secret::new("new")).await;
+    put("token")
+        .await
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    put("more").await.unwrap();
+    let written = fs::read_to_string(file).unwrap();
+    let comments = |text: &str| {
+        let lines = text.lines().map(str::trim_start);
+        lines.filter(|line| line.starts_with('#')).count()
+    };
+    assert_eq!(comments(&written), comments(&before), "{what}");
+    let opened = sops(key, &["--decrypt", file.to_str().unwrap()]);
+    for said in [
+        "token: new",
+        "more: new",
+        "# at the top",
+        "# of the shared user",
+        "# between the elements",
+    ] {
+        assert!(opened.contains(said), "{what}: {said}: {opened}");
     }
 }
 

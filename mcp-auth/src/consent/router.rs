@@ -1,13 +1,8 @@
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use axum::{
     Form, Router,
-    extract::{ConnectInfo, Query, State},
+    extract::{Query, State},
     middleware,
     response::Response,
     routing::{get, post},
@@ -17,7 +12,6 @@ use mcp_core::{
     AuditEvent, AuditOutcome, AuditSink, ConfigError, Principal,
     clock::{SystemWallClock, WallClock},
     secret::Secret,
-    transport::http::PeerAddr,
 };
 use serde::Deserialize;
 use url::Url;
@@ -32,6 +26,7 @@ use crate::{
     edge::AttemptLayer,
     net,
     oauth::{Manager, OAuthError, Ticket, random},
+    peer,
     seal::Sealer,
 };
 
@@ -70,16 +65,6 @@ pub(super) struct Shared {
 /// How many requests a minute one address may send to the pages.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
-/// The address of the other end: what `mcp_core::serve` or axum's `ConnectInfo` has put into the request.
-fn peer(parts: &http::request::Parts) -> Option<IpAddr> {
-    let served = || parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-    let axums = || {
-        let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        info.map(|info| info.0.ip())
-    };
-    served().or_else(axums)
-}
-
 impl ConsentPages {
     /// Serves pages at `base`, the address that browsers reach them at. The manager's redirect address must be
     /// `{base}/callback`. The key signs forms: replicas need the same one.
@@ -109,7 +94,7 @@ impl ConsentPages {
                 hosts: hosts_of(&base),
                 base,
                 audit: None,
-                attempts: AttemptLayer::per_minute(ATTEMPTS, peer),
+                attempts: AttemptLayer::per_minute(ATTEMPTS, peer::address),
                 wall: Arc::new(SystemWallClock::new()),
             }),
         })

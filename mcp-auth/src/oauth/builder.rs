@@ -14,12 +14,13 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use url::Url;
 
+use super::directory::Directory;
 use super::{
     AuthorizationLimits, Manager, Relation,
     limits::OpenFlows,
     manager::{Config, Inner},
 };
-use crate::{discovery::Directory, net, vault::Vault};
+use crate::{net, vault::Vault};
 
 /// How many tokens and challenges are held in memory.
 const CAPACITY: u64 = 10_000;

@@ -16,13 +16,13 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use url::Url;
 
+use super::directory::Directory;
 use super::{
     OAuthError, Relation, UserInfo, endpoint::Endpoint, limits::OpenFlows, provider,
     relation::Target, token::Held,
 };
 use crate::{
     challenge::Challenge,
-    discovery::Directory,
     net,
     vault::{Swapped, Vault, VaultError},
 };

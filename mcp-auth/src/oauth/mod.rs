@@ -49,6 +49,7 @@
 
 mod builder;
 mod client;
+mod directory;
 mod endpoint;
 mod error;
 mod flow;

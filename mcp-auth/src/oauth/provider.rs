@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::directory::Directory;
 use super::{OAuthError, endpoint::Endpoint};
-use crate::{
-    discovery::{Directory, ServerMetadata},
-    net, wire,
-};
+use crate::{discovery::ServerMetadata, net, wire};
 
 /// An authorization server whose peculiarities are known.
 #[derive(Clone, Debug)]

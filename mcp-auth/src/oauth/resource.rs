@@ -7,9 +7,10 @@ use serde::Deserialize;
 use url::Url;
 
 use super::OAuthError;
+use super::directory::Directory;
 use crate::{
     challenge::Challenge,
-    discovery::{self, Directory, DiscoveryError, ServerMetadata},
+    discovery::{self, DiscoveryError, ServerMetadata},
     net::{self, FetchError},
 };
 

@@ -1,17 +1,18 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, State},
+    extract::{DefaultBodyLimit, FromRequestParts, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use mcp_core::{secret::Secret, transport::http::PeerAddr};
+use mcp_core::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Attempt, Login, UserError, Users, Who, record::seconds};
+use crate::peer;
 
 /// The largest body that is read, in bytes.
 const MAX_BODY: usize = 16 << 10;
@@ -32,7 +33,7 @@ impl Users {
     /// (`locked`), 503 (`busy`, `unavailable`). There are no cookies, so that other sites cannot make a browser act for its user.
     ///
     /// The address that failures are counted by is that of the connection, where `mcp_core::serve` or axum's `ConnectInfo`
-    /// tells it. Behind a proxy put the client's into the request as a [`PeerAddr`], and limit attempts with an
+    /// tells it. Behind a proxy put the client's into the request as a [`PeerAddr`](mcp_core::transport::http::PeerAddr), and limit attempts with an
     /// [`AttemptLayer`](crate::edge::AttemptLayer).
     pub fn router(&self) -> Router {
         let routes = Router::new()
@@ -54,12 +55,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let served = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        let axums = || {
-            let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            info.map(|info| info.0.ip())
-        };
-        Ok(Self(served.or_else(axums)))
+        Ok(Self(peer::address(parts)))
     }
 }
 

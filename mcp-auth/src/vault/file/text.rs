@@ -118,7 +118,7 @@ pub(super) fn dates(text: &str) -> Dates {
 pub(super) fn edit(text: &str, document: &Node) -> Option<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let before = parse(text).ok()?;
-    apply(&mut lines, 0, &before, document, &mut Vec::new())?;
+    apply(&mut lines, &before, document, &mut Vec::new())?;
     let mut edited = lines.join("\n");
     edited.push('\n');
     let again = parse(&edited).ok()?;
@@ -128,7 +128,6 @@ pub(super) fn edit(text: &str, document: &Node) -> Option<String> {
 /// Brings the members of one mapping to what they shall be.
 fn apply(
     lines: &mut Vec<String>,
-    depth: usize,
     before: &Node,
     after: &Node,
     path: &mut Vec<String>,
@@ -146,7 +145,7 @@ fn apply(
         match before.get(name) {
             Some(own) if same(own, node) => {}
             Some(own) if !own.members().is_empty() && !node.members().is_empty() => {
-                apply(lines, depth + 1, own, node, path)?;
+                apply(lines, own, node, path)?;
             }
             Some(_) => {
                 let (from, to) = block(lines, path)?;
