@@ -212,12 +212,13 @@ impl Upstream {
         setting: &'static str,
         change: impl FnOnce(&mut source::Http),
     ) -> Self {
-        match &mut self.source {
-            Source::Http(http) => change(http),
-            _ => self.misplaced.push(Misplaced {
+        if let Source::Http(http) = &mut self.source {
+            change(http);
+        } else {
+            self.misplaced.push(Misplaced {
                 setting,
                 source: "an address",
-            }),
+            });
         }
         self
     }

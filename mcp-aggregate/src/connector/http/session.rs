@@ -39,8 +39,8 @@ pub(super) struct Session {
     pub(super) opener: Request,
     /// The task that reads the standalone stream.
     stream: Mutex<Option<AbortHandle>>,
-    /// Whether it has been started.
-    streams: AtomicBool,
+    /// Whether that attempt has been waited for.
+    stream_settled: AtomicBool,
     /// Cancelled once the server has answered the first attempt to open that stream.
     pub(super) stream_answered: CancellationToken,
     over: AtomicBool,
@@ -90,7 +90,7 @@ impl Session {
             discovered,
             opener,
             stream: Mutex::default(),
-            streams: AtomicBool::new(false),
+            stream_settled: AtomicBool::new(false),
             stream_answered: CancellationToken::new(),
             over: AtomicBool::new(false),
         };
@@ -221,13 +221,16 @@ impl Session {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.is_none() && !self.over.load(Ordering::Acquire) {
             *stream = Some(start());
-            self.streams.store(true, Ordering::Release);
         }
     }
 
-    /// Returns whether the standalone stream has been started.
-    pub(super) fn has_stream(&self) -> bool {
-        self.streams.load(Ordering::Acquire)
+    /// Returns whether the standalone stream has been waited for.
+    pub(super) fn is_stream_settled(&self) -> bool {
+        self.stream_settled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn settle_stream(&self) {
+        self.stream_settled.store(true, Ordering::Release);
     }
 
     /// Returns whether the session has ended.

@@ -59,16 +59,19 @@ impl Slot {
         listen::start_stream(self, session);
         // Some servers answer with the first event only.
         let _ = timeout(STREAM, session.stream_answered.cancelled()).await;
+        session.settle_stream();
     }
 
-    /// Whether the server may ask the client of a call, and the standalone stream that it may ask on is still to be opened.
-    fn wants_stream(&self, session: &Session, request: &Request) -> bool {
+    /// Whether the server may ask the client of a request something.
+    fn may_ask(&self, request: &Request) -> bool {
         let can_be_asked = ["sampling", "elicitation", "roots"];
         let capabilities = request.capabilities();
-        !self.shared
-            && !session.has_stream()
-            && request.asker().is_some()
-            && can_be_asked.into_iter().any(|name| capabilities.has(name))
+        !self.shared && can_be_asked.into_iter().any(|name| capabilities.has(name))
+    }
+
+    /// Whether the server may ask through a call, and the standalone stream that it may ask on has not been waited for.
+    fn wants_stream(&self, session: &Session, request: &Request) -> bool {
+        !session.is_stream_settled() && request.asker().is_some() && self.may_ask(request)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -140,7 +143,14 @@ pub(super) async fn call(slot: &Arc<Slot>, request: &Request) -> Result<Response
     }
     let session = match slot.cell.current() {
         Some(session) => session,
-        None => Box::pin(slot.session(request)).await?,
+        None => {
+            let session = Box::pin(slot.session(request)).await?;
+            // Some servers ask as soon as the session stands. What comes before a call that can be asked through is held.
+            if slot.may_ask(request) {
+                listen::start_stream(slot, &session);
+            }
+            session
+        }
     };
     if slot.wants_stream(&session, request) {
         Box::pin(slot.open_stream(&session)).await;
