@@ -99,8 +99,8 @@ bounds! {
     /// Open HTTP connections. Default is 10,000.
     connections / with_connections = 10_000;
     /// Open HTTP connections of one network address (an IPv6 network of 64 bits); one more is closed at once. Default is
-    /// 1,000. Set it to [`Bounds::connections`] behind a proxy, whose connections are all of one address.
-    connections_per_peer / with_connections_per_peer = 1_000;
+    /// 5,000. Set it to [`Bounds::connections`] behind a proxy, whose connections are all of one address.
+    connections_per_peer / with_connections_per_peer = 5_000;
 }
 
 #[cfg(test)]
