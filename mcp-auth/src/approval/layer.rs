@@ -91,7 +91,7 @@ impl ApprovalLayer {
         self.with(|own| own.queue = Some(queue))
     }
 
-    /// Has all calls wait for an administrator: nobody approves their own.
+    /// Requires an administrator's approval for all calls: callers cannot approve their own.
     #[must_use]
     pub fn by_administrator(self, queue: Queue) -> Self {
         self.with(|own| {
@@ -123,7 +123,7 @@ struct Sealed {
     responses: Option<Value>,
 }
 
-/// Whether a call goes on.
+/// Whether a call proceeds.
 enum Verdict {
     Goes(Request),
     Ask(Response),

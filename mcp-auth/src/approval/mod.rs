@@ -8,7 +8,7 @@
 //! 2. A client that can be asked is asked, by form elicitation: within the call in a session, by an `input_required` result
 //!    in revision 2026-07-28. The client's retry is good for one call within ten minutes.
 //! 3. With a [`Queue`] the call waits there for an administrator, who sees who wants to call what, and approves or refuses.
-//!    The caller is told to come back; the same call then goes through, once, within ten minutes.
+//!    The caller gets an error that says to try again; after approval the same call succeeds once, within ten minutes.
 //! 4. Without either the call is refused.
 //!
 //! Whoever asks and whatever is decided is recorded, if there is an audit sink; a call whose approval cannot be recorded is

@@ -239,7 +239,7 @@ impl Queue {
         Ok(waiting)
     }
 
-    /// Lets a waiting call through: the same call, once, within ten minutes. Tells if it waited.
+    /// Approves a waiting call: the same call, once, within ten minutes. Returns whether it was waiting.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Queue {
         self.decide(id, State::Approved).await
     }
 
-    /// Refuses a waiting call: the next attempt of it is told so. Tells if it waited.
+    /// Refuses a waiting call: the next attempt gets an error that says so. Returns whether it was waiting.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@
 //! let password = Secret::new("correct horse battery");
 //! users.create(NewUser::new("alice", password.clone()).with_role("reader")).await?;
 //! let login = users.log_in(&Attempt::new("alice", password)).await?;
-//! let who = users.who(&login.access).await?.expect("the login goes on");
+//! let who = users.who(&login.access).await?.expect("the login is valid");
 //! assert!(who.principal().has_scope("role:reader"));
 //! # Ok(())
 //! # }

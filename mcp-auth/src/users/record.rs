@@ -321,7 +321,7 @@ impl Users {
         Ok(record.shown())
     }
 
-    /// Removes a user with everything that is kept here of one. Tells if there was one.
+    /// Removes a user with everything that is stored for them. Returns whether there was one.
     ///
     /// # Errors
     ///

@@ -236,7 +236,7 @@ impl Users {
         }))
     }
 
-    /// Ends the login that an access token is of. Tells if it went on until now.
+    /// Ends the login that an access token belongs to. Returns whether it was valid until now.
     ///
     /// # Errors
     ///
