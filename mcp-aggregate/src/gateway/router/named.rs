@@ -31,7 +31,9 @@ impl Router {
         let name = request.name().unwrap_or_default();
         let graph = self.0.graph.load_full();
         let concerns = |member: &Member| graph.naming.may_name(&member.node.id, name);
-        let snapshot = match graph.members().iter().all(|member| concerns(member)) {
+        // Where no list of another is missing, there is nothing to wait for, and what is composed already serves.
+        let is_whole = |member: &Arc<Member>| concerns(member) || member.listing().is_some();
+        let snapshot = match graph.members().iter().all(is_whole) {
             true => self.0.snapshot(&request).await,
             // No other upstream holds the call up.
             false => self.0.snapshot_in_part(&request, &graph, concerns).await,
