@@ -624,6 +624,28 @@ async fn a_client_need_not_wait_for_the_answer_to_initialize() {
 }
 
 #[tokio::test]
+async fn a_session_that_cannot_be_opened_ends() {
+    let (opened, mut keys) = mpsc::unbounded_channel();
+    let refusing = service_fn(move |request: Request| {
+        let _ = opened.send(request.session().cloned().unwrap());
+        std::future::ready(Err::<Response, _>(Error::new(ErrorKind::Unavailable, "no")))
+    });
+    let (mut here, there) = tokio::io::duplex(1 << 16);
+    let (reader, writer) = tokio::io::split(there);
+    let serving = tokio::spawn(serve(refusing, reader, writer, StdioConfig::default()));
+    here.write_all(format!("{INITIALIZE}\n").as_bytes())
+        .await
+        .unwrap();
+    let key = timeout(Duration::from_secs(5), keys.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    let ended = timeout(Duration::from_secs(5), key.closed()).await;
+    ended.expect("what is kept under its key is let go of");
+    serving.abort();
+}
+
+#[tokio::test]
 async fn what_follows_an_initialize_that_fails_is_refused() {
     let mut client = Client::connect(StdioConfig::default());
     let bad = legacy(1, "initialize", r#""protocolVersion":7"#);

@@ -156,6 +156,13 @@ impl Session {
     }
 }
 
+/// A session that was refused, or whose client left while it was opened, ends as well.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// What the client sends.
 impl Session {
     /// Starts a call for the stack, made by whoever the session was last heard from.
