@@ -333,6 +333,35 @@ async fn bad_pages_are_errors_and_leave_the_session_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_script_never_ends_is_replaced() {
+    let site = site().await;
+    let service = service(config(&[&site]).with_timeouts(ms(12_000), ms(8_000)));
+    let session = session(&service).await;
+    // Where the new document shares the page's process it cannot come.
+    session.navigate(&site.url("/spin")).await.unwrap();
+    session.act("button", Action::click()).await.unwrap();
+    tokio::time::sleep(ms(200)).await;
+    let mut left = session.navigate(&site.url("/form")).await;
+    if let Err(error) = left {
+        // On a slow machine the script may begin only after the page was looked at: the next look finds it.
+        assert_eq!(error.kind(), K::Timeout, "{error}");
+        left = session.navigate(&site.url("/form")).await;
+    }
+    if let Err(error) = left {
+        assert!(error.to_string().contains("does not end"), "{error}");
+        session.navigate(&site.url("/form")).await.unwrap();
+    }
+    assert!(text(&session).await.contains("Log in"));
+    // One whose own script keeps it from being loaded.
+    let error = session.navigate(&site.url("/spinning")).await.unwrap_err();
+    assert!(error.to_string().contains("does not end"), "{error}");
+    session.navigate(&site.url("/form")).await.unwrap();
+    assert!(text(&session).await.contains("Log in"));
+    assert_eq!(session.tabs().len(), 1);
+    service.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_without_an_end_is_cut_off() {
     let site = site().await;
     let service = service(

@@ -1,4 +1,4 @@
-use std::{fmt, sync::OnceLock};
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use http::Extensions;
@@ -37,34 +37,86 @@ impl ResultType {
 #[derive(Clone)]
 pub struct Response {
     result: Json,
-    result_type: ResultType,
-    explicit: bool,
-    tool_error: OnceLock<bool>,
+    outline: Outline,
     extensions: Extensions,
+}
+
+/// What is read of a result as it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outline {
+    result_type: ResultType,
+    /// Whether the result itself says its type.
+    explicit: bool,
+    tool_error: bool,
+    /// Whether there is structured content that is not an object, which only revision 2026-07-28 allows.
+    other_value: bool,
+}
+
+impl Outline {
+    /// A final result.
+    const COMPLETE: Self = Self {
+        result_type: ResultType::Complete,
+        explicit: true,
+        tool_error: false,
+        other_value: false,
+    };
+    /// The same that does not say so.
+    const UNTYPED: Self = Self {
+        explicit: false,
+        ..Self::COMPLETE
+    };
+
+    fn of(result: &Json) -> Self {
+        match Self::read(&mut Cursor::trusted(result.as_bytes()), result.as_shared()) {
+            Ok((_, outline)) => outline,
+            Err(_) => Self::UNTYPED,
+        }
+    }
+
+    /// Reads a result at a cursor, and its outline on the way.
+    pub(crate) fn read(cursor: &mut Cursor<'_>, whole: &Bytes) -> Result<(Json, Self), JsonError> {
+        let mut outline = Self::UNTYPED;
+        if cursor.peek() != Some(b'{') {
+            return Ok((Json::slice(whole, cursor.value()?), outline));
+        }
+        let span = cursor.object(|cursor, key| {
+            let value = cursor.value()?.of(whole);
+            if key.is("resultType") {
+                if let Ok(name) = serde_json::from_slice::<Cow<'_, str>>(value) {
+                    outline.result_type = ResultType::new(&name);
+                    outline.explicit = true;
+                }
+            } else if key.is("isError") {
+                outline.tool_error = value == b"true";
+            } else if key.is("structuredContent") {
+                outline.other_value = !value.starts_with(b"{");
+            }
+            Ok(())
+        })?;
+        Ok((Json::slice(whole, span), outline))
+    }
 }
 
 impl Response {
     /// Wraps a result, reading its `resultType`.
     #[must_use]
     pub fn new(result: Json) -> Self {
-        let text = result.member("resultType").and_then(|name| name.to_text());
-        Self::with_type(result, text.as_deref())
+        let outline = Outline::of(&result);
+        Self::outlined(result, outline)
     }
 
     /// Wraps a final result that is known to say so itself, or that goes to a client of the session era, without
-    /// reading it: for results that are prepared once and sent often.
+    /// reading it: for results that are prepared once and sent often. It counts as no tool's error.
     #[must_use]
     pub fn prepared(result: Json) -> Self {
-        Self::with_type(result, Some("complete"))
+        Self::outlined(result, Outline::COMPLETE)
     }
 
-    /// Wraps a result whose `resultType` has been read already.
-    pub(crate) fn with_type(result: Json, name: Option<&str>) -> Self {
+    /// Wraps a result that has been read already.
+    pub(crate) fn outlined(result: Json, outline: Outline) -> Self {
         Self {
             result,
-            result_type: name.map_or(ResultType::Complete, ResultType::new),
-            explicit: name.is_some(),
-            tool_error: OnceLock::new(),
+            outline,
             extensions: Extensions::new(),
         }
     }
@@ -77,9 +129,9 @@ impl Response {
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, JsonError> {
         let text = text.into();
         let mut cursor = Cursor::new(&text)?;
-        let (result, name) = read_result(&mut cursor, &text)?;
+        let (result, outline) = Outline::read(&mut cursor, &text)?;
         cursor.end()?;
-        Ok(Self::with_type(result, name.as_deref()))
+        Ok(Self::outlined(result, outline))
     }
 
     /// Encodes a result.
@@ -94,7 +146,7 @@ impl Response {
     /// The empty result, `{}`.
     #[must_use]
     pub fn empty() -> Self {
-        Self::with_type(Json::EMPTY_OBJECT, None)
+        Self::outlined(Json::EMPTY_OBJECT, Outline::UNTYPED)
     }
 
     /// Returns the result.
@@ -109,7 +161,7 @@ impl Response {
         self.result
     }
 
-    /// Returns the response with another result; its type is read again.
+    /// Returns the response with another result, which is read again.
     #[must_use]
     pub fn with_result(self, result: Json) -> Self {
         Self {
@@ -118,26 +170,40 @@ impl Response {
         }
     }
 
+    /// Returns the response with its result as a client of the session era can read it.
+    pub(crate) fn with_session_result(self, result: Json) -> Self {
+        let outline = Outline {
+            tool_error: self.outline.tool_error,
+            ..Outline::UNTYPED
+        };
+        Self {
+            result,
+            outline,
+            extensions: self.extensions,
+        }
+    }
+
+    /// Returns whether there is structured content that is not an object.
+    pub(crate) fn has_other_value(&self) -> bool {
+        self.outline.other_value
+    }
+
     /// Returns what the result is.
     #[must_use]
     pub fn result_type(&self) -> &ResultType {
-        &self.result_type
+        &self.outline.result_type
     }
 
     /// Returns whether the result itself says what it is, as revision 2026-07-28 demands.
     #[must_use]
     pub fn has_result_type(&self) -> bool {
-        self.explicit
+        self.outline.explicit
     }
 
-    /// Returns whether a tool reports an error of its own (`isError`). Scans the result once and remembers.
+    /// Returns whether a tool reports an error of its own (`isError`).
     #[must_use]
     pub fn is_tool_error(&self) -> bool {
-        *self.tool_error.get_or_init(|| {
-            self.result
-                .member("isError")
-                .is_some_and(|flag| flag.as_str() == "true")
-        })
+        self.outline.tool_error
     }
 
     /// Returns what a failed tool says about its failure in `_meta` (SEP-3313, draft). It passes through every layer
@@ -173,7 +239,7 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("result", &self.result)
-            .field("result_type", &self.result_type)
+            .field("result_type", self.result_type())
             .finish_non_exhaustive()
     }
 }
@@ -249,26 +315,6 @@ impl ToolFailure {
     fn text(&self, member: &str) -> Option<String> {
         self.0.member(member)?.to_text()
     }
-}
-
-/// Reads a result at a cursor, and its `resultType` on the way.
-pub(crate) fn read_result(
-    cursor: &mut Cursor<'_>,
-    whole: &Bytes,
-) -> Result<(Json, Option<String>), JsonError> {
-    if cursor.peek() != Some(b'{') {
-        return Ok((Json::slice(whole, cursor.value()?), None));
-    }
-    let mut name = None;
-    let span = cursor.object(|cursor, key| {
-        if name.is_none() && key.is("resultType") {
-            name = Some(Json::slice(whole, cursor.value()?));
-            return Ok(());
-        }
-        cursor.value().map(drop)
-    })?;
-    let name = name.and_then(|name| name.to_text());
-    Ok((Json::slice(whole, span), name))
 }
 
 #[cfg(test)]

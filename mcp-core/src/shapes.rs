@@ -111,8 +111,7 @@ impl Shape {
             return response;
         }
         let typed = response.has_result_type() && *response.result_type() == ResultType::Complete;
-        let structured = *method == Method::TOOLS_CALL
-            && memchr::memmem::find(response.result().as_bytes(), b"structuredContent").is_some();
+        let structured = *method == Method::TOOLS_CALL && response.has_other_value();
         if !typed && !structured {
             return response;
         }
@@ -128,7 +127,7 @@ impl Shape {
             without_other_values(&mut adapted);
         }
         match adapted.is_changed() {
-            true => response.with_result(adapted.to_json()),
+            true => response.with_session_result(adapted.to_json()),
             false => response,
         }
     }

@@ -5,15 +5,13 @@ use std::time::Duration;
 use super::{Session, settle::Rounds};
 use crate::{BrowserError, BrowserErrorKind, page::Page};
 
-/// How long a page may take to show that it is alive.
-const ALIVE: Duration = Duration::from_secs(1);
-
 impl Session {
     /// Opens an address in the current tab and waits until its document is there and what it loads at once.
     ///
     /// # Errors
     ///
-    /// `Denied` for what the policy refuses, `Navigation` for what cannot be loaded, `Timeout`.
+    /// `Denied` for what the policy refuses, `Navigation` for what cannot be loaded, `Timeout`. Where the page before
+    /// or the new one runs a script that never ends, its tab is closed, and the error says so.
     pub async fn navigate(&self, url: &str) -> Result<(), BrowserError> {
         let limit = self.navigation_timeout();
         let work = async {
@@ -27,14 +25,16 @@ impl Session {
         self.run(
             "browser.navigate",
             url,
-            limit + Duration::from_secs(1),
+            limit + self.replacing_takes(),
             work,
         )
         .await
     }
 
-    /// Loads an address, in another page if this one crashes meanwhile, or did so a moment ago.
+    /// Loads an address, in another page if this one crashes meanwhile, or did so a moment ago. A page that does not
+    /// answer any more is replaced.
     async fn load(&self, page: &Page, url: &str) -> Result<(), BrowserError> {
+        let left = self.look_at(page).await;
         // Boxed: it would be a part of every future that navigates.
         match Box::pin(self.unless_dialog(self.goto(page, url))).await {
             Err(error) if self.has_crashed(page, &error).await => {
@@ -42,7 +42,7 @@ impl Session {
                 let page = self.living_page().await?;
                 Box::pin(self.unless_dialog(self.goto(&page, url))).await
             }
-            loaded => loaded,
+            loaded => self.unless_stuck(page, &left, loaded).await,
         }
     }
 
@@ -50,11 +50,7 @@ impl Session {
     async fn has_crashed(&self, page: &Page, error: &BrowserError) -> bool {
         match error.kind() {
             BrowserErrorKind::PageCrashed => true,
-            BrowserErrorKind::Navigation => {
-                let alive = page.evaluate::<u32>("1", None::<&()>);
-                let alive = tokio::time::timeout(ALIVE, alive).await;
-                matches!(alive, Ok(Err(error)) if error.kind() == BrowserErrorKind::PageCrashed)
-            }
+            BrowserErrorKind::Navigation => self.is_crashed(page).await,
             _ => false,
         }
     }
@@ -121,7 +117,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Session::navigate`]; `InvalidInput` where there is no such page.
+    /// As [`Session::navigate`], and `InvalidInput` where there is no such page.
     pub async fn travel(&self, steps: i32) -> Result<(), BrowserError> {
         let work = async {
             self.no_dialog()?;
@@ -135,6 +131,7 @@ impl Session {
                 return self.load(&page, &url).await;
             }
             let (_, page) = self.page()?;
+            let left = self.look_at(&page).await;
             let begun = self.begin();
             self.0.hub.requests.fresh();
             let way = match steps {
@@ -156,9 +153,10 @@ impl Session {
                 self.settle(&page, &begun, Rounds::Navigation).await;
                 Ok(())
             };
-            self.unless_dialog(going).await
+            let gone = self.unless_dialog(going).await;
+            self.unless_stuck(&page, &left, gone).await
         };
-        let limit = self.navigation_timeout() + Duration::from_secs(1);
+        let limit = self.navigation_timeout() + self.replacing_takes();
         self.run("browser.travel", &steps.to_string(), limit, work)
             .await
     }

@@ -23,6 +23,7 @@ mod read;
 mod requests;
 mod script;
 mod settle;
+mod stuck;
 mod tabs;
 mod traffic;
 mod upload;

@@ -1,17 +1,10 @@
 //! Scripts of the caller in pages.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::{Notice, Session, read::MAX_EXTRACT};
-use crate::{
-    BrowserError, BrowserErrorKind,
-    page::{Page, Protocol, Until},
-};
+use super::{Session, read::MAX_EXTRACT};
+use crate::{BrowserError, BrowserErrorKind, page::Until};
 
-/// How long a page that does not answer may take to close.
-const CLOSE: Duration = Duration::from_secs(5);
 /// The longest script that runs in every document, in bytes.
 const INIT_SCRIPT: usize = 256 * 1024;
 
@@ -50,6 +43,8 @@ impl Session {
                     return Err(self.why_not(element, target, error).await);
                 }
             }
+            // With it a script that never ends can be ended.
+            self.protocol(&page).await?;
             let _begun = self.begin();
             let evaluating = async {
                 match &element {
@@ -65,8 +60,11 @@ impl Session {
             };
             match evaluated {
                 Ok(Ok(value)) => Ok(value),
-                Ok(Err(error)) => Err(script_error(error)),
-                Err(_) => {
+                Ok(Err(error)) if error.kind() != BrowserErrorKind::Timeout => {
+                    Err(script_error(error))
+                }
+                // The driver gives up after the same time.
+                Ok(Err(_)) | Err(_) => {
                     self.replace(&page).await;
                     Err(BrowserError::new(
                         BrowserErrorKind::Timeout,
@@ -75,7 +73,7 @@ impl Session {
                 }
             }
         };
-        let grace = limit + CLOSE + self.0.config.navigation_timeout;
+        let grace = limit + self.replacing_takes();
         let name = "browser.evaluate";
         let target = target.unwrap_or_default();
         let value = self.run(name, target, limit + grace, work).await?;
@@ -122,30 +120,6 @@ impl Session {
         };
         let limit = self.action_timeout();
         self.run("browser.init_script", "", limit, work).await
-    }
-
-    /// Closes a page that does not answer any more, and opens an empty one so that the session has a tab.
-    async fn replace(&self, page: &Page) {
-        let closing = async {
-            // A script that runs for ever keeps the page from closing, and perhaps other pages of its process from
-            // loading. One that has ended meanwhile needs no end.
-            if let Ok(session) = Protocol::open(&self.0.hub.remote, page).await {
-                let _ = session.send("Runtime.terminateExecution", json!({})).await;
-            }
-            page.close().await
-        };
-        // One that does not close within the time is ended with the browser by whoever closes the session.
-        let _ = tokio::time::timeout(CLOSE, closing).await;
-        self.0.hub.abandon(page);
-        // The error says it.
-        let closed = |notice: &Notice| matches!(notice, Notice::TabClosed { .. });
-        self.0.hub.notices.remove(closed);
-        if self.0.hub.tabs().0.is_empty()
-            // Where that fails the next action says that there is no tab.
-            && let Ok(number) = self.0.hub.open().await
-        {
-            self.0.hub.select(number);
-        }
     }
 }
 

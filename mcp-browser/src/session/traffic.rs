@@ -267,8 +267,16 @@ impl Session {
             return Ok(session.clone());
         }
         let session = Protocol::open(&self.0.hub.remote, page).await?;
+        let (tabs, _) = self.0.hub.tabs();
+        open.retain(|guid, _| tabs.iter().any(|tab| tab.page.guid() == guid));
         open.insert(page.guid().to_owned(), session.clone());
         Ok(session)
+    }
+
+    /// The same where it is open already.
+    pub(super) async fn open_protocol(&self, page: &Page) -> Option<Protocol> {
+        let open = self.0.traffic.protocols.lock().await;
+        open.get(page.guid()).cloned()
     }
 
     /// The session's cookies as JSON, values included.

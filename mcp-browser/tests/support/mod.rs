@@ -213,6 +213,8 @@ fn page_text(page: &str) -> Option<String> {
         "dialogs" => "<h1>Dialogs</h1><button onclick=\"document.title = prompt('Your name?', 'Ada')\">Ask</button>
             <button onclick=\"document.title = confirm('Sure?')\">Confirm</button>
             <button onclick=\"for (let i = 0; i < 200; i++) alert(i); document.title = 'calm'\">Storm</button>",
+        "spin" => "<h1>Spin</h1><button onclick='setTimeout(() => { for (;;) {} }, 50)'>Spin</button>",
+        "spinning" => "<h1>Spinning</h1><script>for (;;) {}</script>",
         "popups" => "<h1>Popups</h1><button onclick=\"for (let i = 0; i < 30; i++) window.open('/inner?' + i)\">Flood</button>
             <a href=/inner target=_blank>One</a>",
         "article" => "<h1>Tea &amp; coffee</h1><p>Read <a href=/form>the form</a>.</p><p style='display:none'>unseen</p>

@@ -116,7 +116,7 @@ struct Envelope {
     id: Option<Json>,
     method: Option<Json>,
     params: Option<Params>,
-    result: Option<(Json, Option<String>)>,
+    result: Option<(Json, crate::response::Outline)>,
     error: Option<Json>,
 }
 
@@ -231,7 +231,7 @@ impl Envelope {
             "error" => &mut self.error,
             "params" => return self.read_params(cursor, text),
             "result" => {
-                let result = crate::response::read_result(cursor, text)?;
+                let result = crate::response::Outline::read(cursor, text)?;
                 return fill(&mut self.result, result, cursor);
             }
             _ => return cursor.value().map(drop),
@@ -293,11 +293,8 @@ impl Envelope {
                     None => Ok(Message::Notification(method, params)),
                 }
             }
-            (None, Some((result, name)), None) => match id {
-                Some(id) => Ok(Message::Response(
-                    id,
-                    Response::with_type(result, name.as_deref()),
-                )),
+            (None, Some((result, outline)), None) => match id {
+                Some(id) => Ok(Message::Response(id, Response::outlined(result, outline))),
                 None => Err(invalid("a response without `id`", None)),
             },
             (None, None, Some(error)) => Ok(Message::Error(id, Error::from_rpc(error))),
