@@ -3,6 +3,7 @@
 //! Two rmcp servers in this process, each inside of layers of its own, behind one endpoint that `mcp-auth` protects.
 //! [`build`] makes all of it; everything that outlives the process is in one folder, a [`State`].
 
+mod extras;
 mod layers;
 mod state;
 
@@ -31,7 +32,7 @@ use mcp_core::{
 };
 use url::Url;
 
-pub use self::state::State;
+pub use self::{extras::Extra, state::State};
 
 /// What can go wrong here.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -48,8 +49,12 @@ pub struct Settings {
     pub issuer: Option<String>,
     /// Origins that may be reached; none for every public one.
     pub origins: Vec<String>,
-    /// Origins on private addresses that may be reached.
+    /// Origins on private addresses that may be reached, beside the public ones.
     pub private_origins: Vec<String>,
+    /// Origins that may be reached wherever their addresses are; where there are any, they and `origins` are all.
+    pub allowed: Vec<String>,
+    /// What is switched on beside the basic tools, extraction and logs.
+    pub extras: Vec<Extra>,
     /// Secrets that sessions may type: name, and an origin where it may be typed.
     pub secrets: Vec<(String, String)>,
     /// Gives each user a browser process of their own. Default is one for all.
@@ -76,6 +81,8 @@ impl Settings {
             issuer: None,
             origins: Vec::new(),
             private_origins: Vec::new(),
+            allowed: Vec::new(),
+            extras: Vec::new(),
             secrets: Vec::new(),
             browser_each: false,
             captcha_sites: Vec::new(),
@@ -100,6 +107,13 @@ pub struct App {
 }
 
 impl App {
+    /// What a transport of its own is put in front of. Without the layers that authenticate, the caller is the one who
+    /// started the program.
+    #[must_use]
+    pub fn service(&self) -> GatewayService {
+        self.running.service()
+    }
+
     /// Closes sessions, browsers and the gateway.
     pub async fn shutdown(self) {
         self.running.shutdown().await;
@@ -159,8 +173,13 @@ fn gateway(
     captcha: Option<Captcha>,
     sites: Sites,
 ) -> Outcome<Running> {
+    let basic = [Capability::Extract, Capability::Logs].into_iter();
+    let extras = settings
+        .extras
+        .iter()
+        .filter_map(|extra| extra.capability());
     let tools = BrowserTools::new(browsers.clone())
-        .with([Capability::Extract, Capability::Logs])
+        .with(basic.chain(extras))
         .with_captcha(captcha.clone(), sites);
     // The first layer is the outermost: who is over the rate does not spend budget, and what the budget refuses does
     // not count as a failure of the browser.
@@ -185,12 +204,17 @@ fn gateway(
 }
 
 fn browser_config(settings: &Settings, state: &State) -> Outcome<BrowserConfig> {
-    let origins = settings.origins.iter().map(String::as_str);
-    let policy = match settings.origins.is_empty() {
-        true => OriginPolicy::public(),
-        false => OriginPolicy::only(origins)?,
+    let both = |list: &'_ [String]| {
+        let all = list.iter().chain(&settings.allowed);
+        all.cloned().collect::<Vec<_>>()
     };
-    let policy = policy.allow_private(settings.private_origins.iter().map(String::as_str))?;
+    let origins = both(&settings.origins);
+    let policy = match origins.is_empty() {
+        true => OriginPolicy::public(),
+        false => OriginPolicy::only(origins.iter().map(String::as_str))?,
+    };
+    let private = both(&settings.private_origins);
+    let policy = policy.allow_private(private.iter().map(String::as_str))?;
     let mut secrets = Secrets::new(state.vault.clone(), state::secrets()?);
     for (name, _) in &settings.secrets {
         let origins = settings.secrets.iter().filter(|(other, _)| other == name);
@@ -200,7 +224,8 @@ fn browser_config(settings: &Settings, state: &State) -> Outcome<BrowserConfig> 
         true => Isolation::PerPrincipal,
         false => Isolation::Shared,
     };
-    Ok(BrowserConfig::new(settings.driver.clone())
+    let config = BrowserConfig::new(settings.driver.clone());
+    Ok(extras::apply(config, &settings.extras, state)?
         .with_policy(policy)
         .with_isolation(isolation)
         .with_limits(BrowserLimits::new().with_memory(4 << 30))

@@ -5,20 +5,26 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
-use browser_gateway::{Outcome, Settings, State, build};
+use browser_gateway::{Extra, Outcome, Settings, State, build};
 use clap::{Parser, Subcommand};
-use mcp_browser::Discover;
+use mcp_browser::{BrowserConfig, BrowserService, Discover, DriverConfig};
 use mcp_captcha::Vendor;
-use mcp_core::{secret::Secret, serve::Server};
+use mcp_core::{
+    secret::Secret,
+    serve::Server,
+    transport::stdio::{StdioConfig, StdioTransport},
+};
 use tokio::net::TcpListener;
 use url::Url;
 
-/// Serves browser tools to users with a key.
+/// Serves browser tools over HTTP to users with a key, or over stdio to the client that starts it.
 ///
-/// Without a command it serves, and the first time issues a key to a user "me", which is printed once. Keys for captcha
-/// services come from the environment: TWOCAPTCHA_KEY, ANTICAPTCHA_KEY, CAPSOLVER_KEY.
+/// Without a command it serves, and over HTTP issues a key to a user "me" the first time, which is printed once. Needs
+/// Node, Chromium and the npm package playwright-core: "doctor" says what is missing. Keys for captcha services come from
+/// the environment: TWOCAPTCHA_KEY, ANTICAPTCHA_KEY, CAPSOLVER_KEY.
 #[derive(Debug, Parser)]
 #[command(name = "browser-gateway")]
 struct Arguments {
@@ -38,6 +44,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Looks for Node, the driver and the browser, says how to install what is missing, and starts them once.
+    Doctor,
     /// Issues a key to a user and prints it. The gateway must not be running.
     Key {
         /// Whose it is.
@@ -63,17 +71,26 @@ struct Serve {
     /// Also accepts tokens (JWT) of this issuer.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// Folder of the npm package playwright-core.
-    #[arg(
-        long,
-        default_value = ".cache/playwright/node_modules/playwright-core",
-        value_name = "FOLDER"
-    )]
-    playwright: PathBuf,
-    /// An origin that may be reached; without any, every public one.
+    /// Serves the client that has started this program, over standard input and output. It needs no key.
+    #[arg(long, conflicts_with_all = ["listen", "url", "issuer"])]
+    stdio: bool,
+    /// Folder of the npm package playwright-core. Default is the one in node_modules here, or in .cache/playwright.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    playwright: Option<PathBuf>,
+    /// What to switch on beside the basic tools, separated by commas.
+    #[arg(long, value_name = "EXTRA", value_delimiter = ',')]
+    with: Vec<Extra>,
+    /// Switches everything on.
+    #[arg(long, conflicts_with = "with")]
+    with_all: bool,
+    /// An origin that may be reached wherever its address is, also on a private network. Where any is named, by this or
+    /// by --origin, no other may be reached.
+    #[arg(long = "allow", value_name = "ORIGIN")]
+    allowed: Vec<String>,
+    /// An origin that may be reached at public addresses only.
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
-    /// An origin on a private address that may be reached.
+    /// An origin on a private address that may be reached beside every public one.
     #[arg(long = "private-origin", value_name = "ORIGIN")]
     private_origins: Vec<String>,
     /// A secret that sessions may type, and an origin where.
@@ -111,6 +128,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Outcome<()> {
+    if matches!(arguments.command, Some(Command::Doctor)) {
+        return doctor(&arguments.serve).await;
+    }
     let state = State::open(arguments.state).await?;
     match arguments.command {
         Some(Command::Key { user }) => {
@@ -123,8 +143,39 @@ async fn run(arguments: Arguments) -> Outcome<()> {
             let value = Secret::new(value.trim_end_matches(['\r', '\n']));
             state.put_secret(&user, &name, value).await
         }
+        Some(Command::Doctor) => Ok(()),
+        None if arguments.serve.stdio => serve_stdio(arguments.serve, &state).await,
         None => serve(arguments.serve, &state).await,
     }
+}
+
+/// Says what is there and what is missing, and whether it works.
+async fn doctor(arguments: &Serve) -> Outcome<()> {
+    let driver = driver(arguments)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "Node, the Playwright driver and Chromium are there")?;
+    let browsers = BrowserService::new(BrowserConfig::new(driver))?;
+    let started = browsers.warm_up().await;
+    browsers.shutdown().await;
+    started?;
+    Ok(writeln!(out, "the driver and the browser start")?)
+}
+
+/// Serves the client at the other end of standard input and output until it goes away.
+async fn serve_stdio(arguments: Serve, state: &State) -> Outcome<()> {
+    let url = "http://127.0.0.1/mcp".parse()?;
+    let app = build(settings(arguments, url)?, state).await?;
+    let transport = StdioTransport::new(app.service(), StdioConfig::default());
+    tokio::select! {
+        served = transport.serve_process() => served?,
+        () = signal() => {
+            // What does not end in time is cut off.
+            transport.drain(Duration::from_secs(10)).await;
+        }
+    }
+    transport.close().await;
+    app.shutdown().await;
+    Ok(())
 }
 
 async fn serve(arguments: Serve, state: &State) -> Outcome<()> {
@@ -175,13 +226,30 @@ async fn signal() {
     }
 }
 
+/// Finds what is needed, in the places that are usual.
+fn driver(arguments: &Serve) -> Outcome<DriverConfig> {
+    let discover = Discover::new().programs_in(&std::env::var_os("PATH").unwrap_or_default());
+    let discover = match &arguments.playwright {
+        Some(folder) => discover.package_at(folder),
+        None => discover
+            .package_at("node_modules/playwright-core")
+            .package_at(".cache/playwright/node_modules/playwright-core"),
+    };
+    let driver = discover.find()?;
+    // Where windows are shown.
+    Ok(match std::env::var_os("DISPLAY") {
+        Some(display) => driver.with_environment("DISPLAY", display),
+        None => driver,
+    })
+}
+
 fn settings(arguments: Serve, url: Url) -> Outcome<Settings> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let driver = Discover::new()
-        .programs_in(&path)
-        .package_at(std::path::absolute(&arguments.playwright)?)
-        .find()?;
-    let mut settings = Settings::new(driver, url);
+    let mut settings = Settings::new(driver(&arguments)?, url);
+    settings.allowed = arguments.allowed;
+    settings.extras = match arguments.with_all {
+        true => Extra::ALL.to_vec(),
+        false => arguments.with,
+    };
     settings.issuer = arguments.issuer;
     settings.origins = arguments.origins;
     settings.private_origins = arguments.private_origins;

@@ -34,6 +34,8 @@ pub struct State {
     pub(crate) audit: Arc<FileAudit>,
     folder: PathBuf,
     keys: ApiKeys,
+    /// What profiles are sealed with.
+    profiles: Secret,
 }
 
 impl State {
@@ -53,13 +55,15 @@ impl State {
             Arc::new(RedbStore::open(folder.join("state.redb")).await?);
         let vault = Vault::open(Arc::clone(&store), &FileKey::new(&key)).await?;
         let audit = FileAudit::open(folder.join("audit.jsonl"), OnFailure::Refuse)?;
-        let pepper = pepper(&vault).await?;
+        let pepper = kept(&vault, "pepper").await?;
+        let profiles = kept(&vault, "profiles").await?;
         Ok(Self {
             store,
             vault: Arc::new(vault),
             audit: Arc::new(audit),
             folder,
             keys: ApiKeys::new("bgw", pepper),
+            profiles,
         })
     }
 
@@ -67,6 +71,15 @@ impl State {
     #[must_use]
     pub fn audit_file(&self) -> PathBuf {
         self.folder.join("audit.jsonl")
+    }
+
+    /// A folder within.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(crate) fn profile_key(&self) -> &Secret {
+        &self.profiles
     }
 
     /// Waits until the record is on the disk, as it is within 100 ms by itself.
@@ -128,11 +141,11 @@ pub(crate) fn secrets() -> Outcome<Namespace> {
     Ok(Namespace::new(SECRETS)?)
 }
 
-/// What the hashes of keys are made with. It lies in the vault, apart from them.
-async fn pepper(vault: &Vault) -> Outcome<Secret> {
+/// A random secret of the gateway's own, made the first time. It lies in the vault, apart from what is made with it.
+async fn kept(vault: &Vault, name: &str) -> Outcome<Secret> {
     let owner = Partition::shared(Shared::by_operator());
     let scope = SecretScope::new(Namespace::new("browser-gateway")?, owner);
-    let name = SecretName::new("pepper")?;
+    let name = SecretName::new(name)?;
     if let Some(found) = vault.get(&scope, &name).await? {
         return Ok(found);
     }

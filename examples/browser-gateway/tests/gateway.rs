@@ -24,8 +24,7 @@ fn program(state: &Path) -> Command {
 /// Starts it, and reads the address and the key that it prints.
 async fn gateway(shop: &str, state: &Path) -> (Child, String, String) {
     let mut child = program(state)
-        .args(["--listen", "127.0.0.1:0", "--origin", shop])
-        .args(["--private-origin", shop])
+        .args(["--listen", "127.0.0.1:0", "--allow", shop])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -96,4 +95,77 @@ async fn official_clients_call_the_tools_of_a_gateway_from_one_command() {
     input.write_all(b"hunter2\n").await.unwrap();
     drop(input);
     assert!(secret.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_over_stdio_needs_no_key_and_gets_what_is_switched_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = shop().await;
+    let mut child = program(&folder.path().join("state"))
+        .args(["--stdio", "--allow", &shop, "--with", "code,downloads"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let messages = [
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"browser_create_session","arguments":{}}}"#,
+    ];
+    for message in messages {
+        input
+            .write_all(format!("{message}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+    let mut answers = std::collections::HashMap::new();
+    while answers.len() < 3 {
+        let line = lines.next_line().await.unwrap().expect("it serves");
+        let answer: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(id) = answer["id"].as_u64() {
+            answers.insert(id, answer);
+        }
+    }
+    let tools = answers[&2]["result"]["tools"].to_string();
+    for (tool, is_there) in [
+        ("browser_expect", true),
+        ("browser_downloads", true),
+        ("browser_evaluate", false),
+    ] {
+        assert_eq!(tools.contains(&format!("\"{tool}\"")), is_there, "{tool}");
+    }
+    let made = &answers[&3]["result"]["structuredContent"]["session_id"];
+    assert!(made.is_string(), "{answers:?}");
+    // It ends with its client.
+    drop(input);
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_works_and_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let well = program(&state).arg("doctor").output().await.unwrap();
+    let text = String::from_utf8_lossy(&well.stdout);
+    assert!(
+        well.status.success() && text.contains("the driver and the browser start"),
+        "{well:?}"
+    );
+    let mut bare = program(&state);
+    bare.arg("doctor")
+        .env("PATH", folder.path())
+        .current_dir(folder.path());
+    let ill = bare.output().await.unwrap();
+    let text = String::from_utf8_lossy(&ill.stderr);
+    for part in [
+        "apt-get install nodejs",
+        "npm install playwright-core@1.64.0",
+        "apt-get install chromium",
+    ] {
+        assert!(!ill.status.success() && text.contains(part), "{text}");
+    }
 }
