@@ -6,6 +6,7 @@ use tracing::Span;
 use crate::{
     Asker, AuthContext, ClientCapabilities, Json, LogLevel, Principal, ProtocolVersion, RequestId,
     SessionKey, ToolAnnotations, ToolSchemas, TraceContext, UpstreamId, Visibility,
+    mirror::Mirrors,
 };
 
 /// When the answer to a request stops being of use.
@@ -47,6 +48,7 @@ pub(crate) struct CallContext {
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) annotations: Option<ToolAnnotations>,
     pub(crate) schemas: Option<Arc<ToolSchemas>>,
+    pub(crate) mirrors: Option<Arc<Mirrors>>,
     pub(crate) visibility: Visibility,
     pub(crate) mirrored: Option<Mirrored>,
     pub(crate) auth_context: AuthContext,
@@ -72,6 +74,7 @@ impl Default for CallContext {
             upstream: None,
             annotations: None,
             schemas: None,
+            mirrors: None,
             visibility: Visibility::all(),
             mirrored: None,
             auth_context: AuthContext::new(),

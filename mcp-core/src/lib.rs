@@ -117,6 +117,7 @@ pub mod sse;
 )]
 mod sse;
 pub mod store;
+mod subscription;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timing;
@@ -159,6 +160,7 @@ pub use self::{
     schema::{SchemaSource, ToolSchemas},
     seam::{Inside, IntoSeam, IntoSeamFuture, Seam, Stack},
     session::{OnClose, SessionKey},
+    subscription::SubscriptionFilter,
     timing::Timing,
     upstream::UpstreamId,
     visibility::{Entry, EntryKind, Visibility},

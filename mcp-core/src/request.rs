@@ -8,6 +8,7 @@ use crate::{
     Method, Notifier, Object, Principal, ProtocolVersion, RequestId, SessionKey, ToolAnnotations,
     ToolSchemas, TraceContext, UpstreamId, Visibility,
     context::{CallContext, SharedContext},
+    mirror::Mirrors,
     protocol::meta,
 };
 
@@ -242,6 +243,7 @@ impl Request {
         context.asker = None;
         context.annotations = None;
         context.schemas = None;
+        context.mirrors = None;
         context.mirrored = None;
         self.notifier = Notifier::none();
         self
@@ -384,6 +386,24 @@ impl Request {
     #[must_use]
     pub fn mirrored(&self) -> Option<&[(Box<str>, Box<str>)]> {
         self.context.mirrored.as_deref()
+    }
+}
+
+/// What the wire needs of the called tool.
+#[cfg(feature = "__unstable-wire")]
+#[doc(hidden)]
+impl Request {
+    /// Returns which arguments the called tool wants mirrored in headers, where a catalogue knows.
+    #[must_use]
+    pub fn mirrors(&self) -> Option<&Mirrors> {
+        self.context.mirrors.as_deref()
+    }
+
+    /// Sets which arguments the called tool wants mirrored in headers.
+    #[must_use]
+    pub fn with_mirrors(mut self, mirrors: Arc<Mirrors>) -> Self {
+        self.context_mut().mirrors = Some(mirrors);
+        self
     }
 }
 

@@ -14,7 +14,7 @@ use mcp_browser::{BrowserConfig, BrowserService, Discover, DriverConfig};
 use mcp_captcha::Vendor;
 use mcp_core::{
     secret::Secret,
-    serve::Server,
+    serve::{Server, Signals},
     transport::stdio::{StdioConfig, StdioTransport},
 };
 use tokio::net::TcpListener;
@@ -163,12 +163,13 @@ async fn doctor(arguments: &Serve) -> Outcome<()> {
 
 /// Serves the client at the other end of standard input and output until it goes away.
 async fn serve_stdio(arguments: Serve, state: &State) -> Outcome<()> {
+    let mut signals = Signals::new()?;
     let url = "http://127.0.0.1/mcp".parse()?;
     let app = build(settings(arguments, url)?, state).await?;
     let transport = StdioTransport::new(app.service(), StdioConfig::default());
     tokio::select! {
         served = transport.serve_process() => served?,
-        () = signal() => {
+        () = signals.next() => {
             // What does not end in time is cut off.
             transport.drain(Duration::from_secs(10)).await;
         }
@@ -179,6 +180,7 @@ async fn serve_stdio(arguments: Serve, state: &State) -> Outcome<()> {
 }
 
 async fn serve(arguments: Serve, state: &State) -> Outcome<()> {
+    let signals = Signals::new()?;
     let listener = TcpListener::bind(arguments.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
@@ -195,35 +197,9 @@ async fn serve(arguments: Serve, state: &State) -> Outcome<()> {
     }
     let router = app.router.clone();
     let server = Server::new(listener).with_part(app.transport.clone());
-    // The first signal lets calls finish, the second ends at once.
-    let again = async {
-        signal().await;
-        signal().await;
-    };
-    server.serve_until(router, signal(), again).await?;
+    server.serve_until_signal(router, signals).await?;
     app.shutdown().await;
     Ok(())
-}
-
-/// Completes when the process is asked to stop, by SIGINT or SIGTERM. Without signals it runs until it is killed.
-async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        );
-        if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-            }
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
 }
 
 /// Finds what is needed, in the places that are usual.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::{Client, Outcome, Plan, Used, text, use_all};
+use crate::{Client, Outcome, Plan, Serving, Used, text, use_all};
 
 /// The name of the server behind the gateway.
 const SERVER: &str = "server";
@@ -76,9 +76,9 @@ pub async fn run(
     let pages = ConsentPages::new(manager, Arc::new(LinkGuard::new()), base.clone(), [7; 32])?;
     let transport = running.http(HttpConfig::default().single_user());
     let app = Router::new()
-        .route_service("/mcp", transport)
+        .route_service("/mcp", transport.clone())
         .merge(pages.router());
-    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let serving = Serving::start(listener, app, transport);
     let url = base.join("/mcp")?;
     let used = async {
         let mut client = Client::open_with(url.as_str(), version, true).await?;
@@ -91,7 +91,7 @@ pub async fn run(
         used
     }
     .await;
-    serving.abort();
+    serving.stop().await?;
     running.shutdown().await;
     used
 }

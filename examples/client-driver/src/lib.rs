@@ -7,6 +7,7 @@ pub mod authorized;
 pub mod browser;
 mod client;
 mod sample;
+mod serving;
 mod wire;
 
 use std::{error::Error, time::Duration};
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
 pub use self::client::{Client, Failure};
+use self::serving::Serving;
 
 /// What can go wrong here.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -91,8 +93,8 @@ pub async fn run(server: &str, version: &str, plan: &Plan) -> Outcome<Used> {
     let transport = running.http(HttpConfig::default().single_user());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
-    let app = Router::new().route_service("/mcp", transport);
-    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let app = Router::new().route_service("/mcp", transport.clone());
+    let serving = Serving::start(listener, app, transport);
     let used = async {
         let mut client = Client::open(&url, version).await?;
         let used = use_all(&mut client, plan).await;
@@ -100,7 +102,7 @@ pub async fn run(server: &str, version: &str, plan: &Plan) -> Outcome<Used> {
         used
     }
     .await;
-    serving.abort();
+    serving.stop().await?;
     running.shutdown().await;
     used
 }

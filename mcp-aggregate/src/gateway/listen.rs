@@ -13,7 +13,7 @@ use futures_util::{
 };
 use mcp_core::{
     Backoff, Error, ErrorKind, Json, Method, Notification, Object, Request, Response, RpcCode,
-    pipe::Filter,
+    SubscriptionFilter,
 };
 use serde_json::json;
 use tokio::{
@@ -61,7 +61,7 @@ pub(super) async fn call(core: &Arc<Core>, request: Request) -> Result<Response,
 struct Listener<'a> {
     core: &'a Arc<Core>,
     request: Request,
-    filter: Filter,
+    filter: SubscriptionFilter,
     /// Kinds that the client is to be told of.
     pending: Arc<Pending>,
     signals: broadcast::Receiver<Signal>,
@@ -80,7 +80,7 @@ enum Subscribed {
 
 impl<'a> Listener<'a> {
     fn new(core: &'a Arc<Core>, request: Request) -> Self {
-        let filter = Filter::read(&request);
+        let filter = SubscriptionFilter::read(&request);
         let registration = filter
             .is_general()
             .then(|| Listeners::register(&core.view(&request)));

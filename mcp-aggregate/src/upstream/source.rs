@@ -78,7 +78,7 @@ impl Source {
             #[cfg(feature = "http")]
             Self::Http(http) => http.connect(id, settings, timing, shared, check),
             #[cfg(feature = "stdio")]
-            Self::Command(command) => Some(run(command, id, settings, timing, shared)),
+            Self::Command(command) => run(command, id, settings, timing, shared, check),
             Self::Service {
                 service, lifecycle, ..
             } => {
@@ -154,21 +154,21 @@ impl Http {
             return None;
         };
         let mut builder = crate::connector::http::HttpConnector::builder(id.clone(), url)
-            .with_scope(scope)
-            .with_headers(headers)
-            .with_sessions(shared.sessions.clone())
-            .with_timing(timing.clone());
+            .scope(scope)
+            .headers(headers)
+            .sessions(shared.sessions.clone())
+            .timing(timing.clone());
         if settings.one_call_at_a_time {
-            builder = builder.with_one_call_at_a_time();
+            builder = builder.one_call_at_a_time();
         }
         if let Some((_, client)) = &self.client {
-            builder = builder.with_client(client.clone());
+            builder = builder.client(client.clone());
         }
         if let Some((_, provider)) = &self.credentials {
-            builder = builder.with_credentials(Arc::clone(provider));
+            builder = builder.credentials(Arc::clone(provider));
         }
         if let Some(limit) = settings.message_limit {
-            builder = builder.with_message_limit(limit.get());
+            builder = builder.message_limit(limit);
         }
         let connector = check.take(builder.build())?;
         let lists = match (&self.credentials, scope) {
@@ -223,19 +223,21 @@ fn run(
     settings: &Settings,
     timing: &Timing,
     shared: &Shared,
-) -> Connected {
+    check: &mut ConfigCheck,
+) -> Option<Connected> {
     let scope = settings.scope.unwrap_or(SessionScope::PerPrincipal);
-    let mut connector = crate::connector::stdio::StdioConnector::new(id.clone(), command.clone())
-        .with_scope(scope)
-        .with_timing(timing.clone())
-        .with_processes(shared.processes.clone());
+    let mut builder = crate::connector::stdio::StdioConnector::builder(id.clone(), command.clone())
+        .scope(scope)
+        .timing(timing.clone())
+        .processes(shared.processes.clone());
     if settings.one_call_at_a_time {
-        connector = connector.with_one_call_at_a_time();
+        builder = builder.one_call_at_a_time();
     }
     if let Some(limit) = settings.message_limit {
-        connector = connector.with_message_limit(limit.get());
+        builder = builder.message_limit(limit);
     }
-    Connected {
+    let connector = check.take(builder.build())?;
+    Some(Connected {
         service: connector.boxed(id),
         lifecycle: Some(Arc::new(connector)),
         sharing: Sharing {
@@ -246,5 +248,5 @@ fn run(
             eager: false,
             shared_state: scope == SessionScope::Shared,
         },
-    }
+    })
 }

@@ -43,11 +43,7 @@ async fn call(connector: &HttpConnector, user: &str, session: &str, capabilities
 async fn one_user_with_many_sessions_does_not_take_the_session_of_another() {
     let server = Server::start(|_| None).await;
     let sessions = allowance(10, 3);
-    let connector = server
-        .builder()
-        .with_sessions(sessions.clone())
-        .build()
-        .unwrap();
+    let connector = server.builder().sessions(sessions.clone()).build().unwrap();
     call(&connector, "bob", "bob", "{}").await;
     for number in 0..12 {
         call(&connector, "mallory", &format!("m{number}"), "{}").await;
@@ -72,8 +68,8 @@ async fn a_session_that_is_idle_is_ended_at_the_server() {
     let server = Server::start(|_| None).await;
     let connector = server
         .builder()
-        .with_scope(mcp_aggregate::SessionScope::PerPrincipal)
-        .with_timing(Timing::default().with_idle(Duration::from_millis(200)))
+        .scope(mcp_aggregate::SessionScope::PerPrincipal)
+        .timing(Timing::default().with_idle(Duration::from_millis(200)))
         .build()
         .unwrap();
     call(&connector, "alice", "a", "{}").await;

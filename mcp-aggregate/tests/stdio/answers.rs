@@ -1,9 +1,14 @@
 //! Lines of a process that are odd and can be read, and some that cannot.
 
+use std::num::NonZeroUsize;
+
 use mcp_core::ErrorKind;
 use tokio::join;
 
-use crate::fixture::{Client, shell};
+use crate::fixture::{Client, shell, shell_with};
+
+/// How long a message may be.
+const SMALL: NonZeroUsize = NonZeroUsize::new(2_000).unwrap();
 
 /// A server that writes a line in answer to a call of its tool, in which `$id` is the call's.
 fn answering(line: &str) -> mcp_aggregate::connector::stdio::StdioConnector {
@@ -60,7 +65,7 @@ async fn a_byte_order_mark_before_the_first_line_does_not_spoil_the_handshake() 
 #[tokio::test]
 async fn a_line_that_is_too_long_fails_only_the_call_that_it_answers() {
     // The second call is answered with too much, then the first with little.
-    let connector = shell(
+    let connector = shell_with(
         r#"
         other() {
           case $line in *tools/call*)
@@ -71,8 +76,8 @@ async fn a_line_that_is_too_long_fails_only_the_call_that_it_answers() {
           esac
         }
         serve"#,
-    )
-    .with_message_limit(2_000);
+        |builder| builder.message_limit(SMALL),
+    );
     let client = Client::new("a");
     let (first, second) = join!(client.call(&connector), client.call(&connector));
     let (small, large) = match first.is_ok() {
@@ -88,7 +93,7 @@ async fn a_line_that_is_too_long_fails_only_the_call_that_it_answers() {
 
 #[tokio::test]
 async fn a_notification_that_is_too_long_fails_no_call() {
-    let connector = shell(
+    let connector = shell_with(
         r#"
         other() {
           case $line in *tools/call*)
@@ -98,8 +103,8 @@ async fn a_notification_that_is_too_long_fails_no_call() {
           esac
         }
         serve"#,
-    )
-    .with_message_limit(2_000);
+        |builder| builder.message_limit(SMALL),
+    );
     assert_eq!(Client::new("a").text(&connector).await, "ok");
     connector.shutdown().await;
 }

@@ -15,7 +15,7 @@ use mcp_core::{
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
-use crate::fixture::{Client, PATIENCE, shell};
+use crate::fixture::{Client, PATIENCE, shell_with};
 
 /// Counts the calls that its process has seen.
 const COUNTS: &str = r#"
@@ -47,7 +47,7 @@ async fn call(
 #[tokio::test]
 async fn the_same_capabilities_in_another_spelling_share_a_process() {
     let processes = Processes::new();
-    let connector = shell(COUNTS).with_processes(processes.clone());
+    let connector = shell_with(COUNTS, |builder| builder.processes(processes.clone()));
     for (number, spelling) in [
         r#"{"sampling":{},"roots":{}}"#,
         r#"{"roots":{},"sampling":{}}"#,
@@ -67,7 +67,7 @@ async fn the_same_capabilities_in_another_spelling_share_a_process() {
 #[tokio::test]
 async fn one_user_with_many_capability_sets_does_not_take_the_process_of_another() {
     let processes = bounded(8, 3);
-    let connector = shell(COUNTS).with_processes(processes.clone());
+    let connector = shell_with(COUNTS, |builder| builder.processes(processes.clone()));
     call(&connector, "bob", "{}").await.unwrap();
     for number in 0..12 {
         let capabilities = format!(r#"{{"experimental":{{"x{number}":{{}}}}}}"#);
@@ -88,9 +88,11 @@ async fn one_user_with_many_capability_sets_does_not_take_the_process_of_another
 async fn a_bound_that_is_reached_is_named_and_holds_for_its_principal_alone() {
     let silent = r"other() { case $line in *hang*) : ;; *tools/call*) text ok ;; esac; }; serve";
     let processes = bounded(8, 1);
-    let connector = shell(silent)
-        .with_processes(processes.clone())
-        .with_scope(SessionScope::PerSession);
+    let connector = shell_with(silent, |builder| {
+        builder
+            .processes(processes.clone())
+            .scope(SessionScope::PerSession)
+    });
     let clients = ["a", "b"].map(Client::new);
     let of = |client: &Client, tool: &str| {
         let params = serde_json::json!({ "name": tool });
@@ -122,7 +124,8 @@ async fn a_bound_that_is_reached_is_named_and_holds_for_its_principal_alone() {
 #[tokio::test]
 async fn several_connectors_share_what_there_may_be_in_all() {
     let processes = bounded(2, 2);
-    let connectors = [0, 1, 2].map(|_| shell(COUNTS).with_processes(processes.clone()));
+    let connectors =
+        [0, 1, 2].map(|_| shell_with(COUNTS, |builder| builder.processes(processes.clone())));
     for connector in &connectors {
         call(connector, "alice", "{}").await.unwrap();
     }
@@ -137,9 +140,11 @@ async fn several_connectors_share_what_there_may_be_in_all() {
 #[tokio::test]
 async fn an_idle_process_is_ended_and_its_share_given_back() {
     let processes = Processes::new();
-    let connector = shell(COUNTS)
-        .with_processes(processes.clone())
-        .with_timing(Timing::default().with_idle(Duration::from_millis(200)));
+    let connector = shell_with(COUNTS, |builder| {
+        builder
+            .processes(processes.clone())
+            .timing(Timing::default().with_idle(Duration::from_millis(200)))
+    });
     for _ in 0..2 {
         let answer = call(&connector, "alice", "{}").await.unwrap();
         assert!(answer.result().as_str().contains("call 1"), "a new process");
@@ -169,9 +174,9 @@ async fn one_call_at_a_time_holds_across_sessions_and_pings_pass() {
         serve",
         lock.display()
     );
-    let connector = shell(&script)
-        .with_scope(SessionScope::PerSession)
-        .with_one_call_at_a_time();
+    let connector = shell_with(&script, |builder| {
+        builder.scope(SessionScope::PerSession).one_call_at_a_time()
+    });
     let clients: Vec<_> = (0..4)
         .map(|number| Client::new(&number.to_string()))
         .collect();

@@ -9,7 +9,7 @@ use std::{
 use mcp_core::ErrorKind;
 use tokio::time::{sleep, timeout};
 
-use crate::fixture::{Client, PATIENCE, shell};
+use crate::fixture::{Client, PATIENCE, shell, shell_with};
 
 /// Names the script that [`program`] runs.
 const SCRIPT: &str = "STDIO_TEST_SCRIPT";
@@ -85,8 +85,10 @@ async fn shutdown_leaves_nothing_of_a_start_in_progress() {
 async fn a_connector_and_a_session_that_are_let_go_of_take_their_processes_with_them() {
     for drops in [false, true] {
         let unique = unique();
-        let (connector, client) = (shell(&family(&unique)), Client::new("a"));
-        let connector = connector.with_scope(mcp_aggregate::SessionScope::PerSession);
+        let client = Client::new("a");
+        let connector = shell_with(&family(&unique), |builder| {
+            builder.scope(mcp_aggregate::SessionScope::PerSession)
+        });
         assert_eq!(client.text(&connector).await, "ok");
         if drops {
             drop(connector);

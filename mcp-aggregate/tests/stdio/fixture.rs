@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_aggregate::connector::stdio::{Command, StdioConnector};
+use mcp_aggregate::connector::stdio::{Command, StdioConnector, StdioConnectorBuilder};
 use mcp_core::{
     Error, Json, Method, Principal, ProtocolVersion, Request, Response, SessionKey, UpstreamId,
 };
@@ -36,8 +36,17 @@ serve() {
 
 /// A connector whose process runs a script.
 pub(crate) fn shell(script: &str) -> StdioConnector {
+    shell_with(script, |builder| builder)
+}
+
+/// The same with settings.
+pub(crate) fn shell_with(
+    script: &str,
+    set: impl FnOnce(StdioConnectorBuilder) -> StdioConnectorBuilder,
+) -> StdioConnector {
     let command = Command::new("sh").args(["-c", &format!("{PRELUDE}\n{script}")]);
-    StdioConnector::new(UpstreamId::new("up").unwrap(), command)
+    let builder = StdioConnector::builder(UpstreamId::new("up").unwrap(), command);
+    set(builder).build().unwrap()
 }
 
 /// A client of the session era.

@@ -6,14 +6,14 @@ use serde_json::json;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use crate::fixture::{Client, PATIENCE, shell};
+use crate::fixture::{Client, PATIENCE, shell, shell_with};
 
 /// Counts its calls, in a process for each session.
 fn counting() -> StdioConnector {
     let script = r#"
     other() { case $line in *tools/call*) calls=$((${calls:-0} + 1)); text "call $calls" ;; esac; }
     serve"#;
-    shell(script).with_scope(SessionScope::PerSession)
+    shell_with(script, |builder| builder.scope(SessionScope::PerSession))
 }
 
 /// A server that does something when its tool is called.

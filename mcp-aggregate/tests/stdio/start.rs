@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mcp_core::{ErrorKind, Timing};
 
-use crate::fixture::{Client, PATIENCE, shell};
+use crate::fixture::{Client, PATIENCE, shell, shell_with};
 
 #[tokio::test]
 async fn a_program_that_dies_at_start_says_why_in_that_call_and_in_the_next() {
@@ -43,7 +43,7 @@ async fn a_program_that_dies_in_a_call_says_why_and_serves_the_next() {
 async fn a_program_that_is_silent_at_start_shows_its_stderr_when_time_is_up() {
     let script = "echo waiting for a licence >&2; while read -r line; do :; done";
     let timing = Timing::default().with_start(Duration::from_secs(1));
-    let connector = shell(script).with_timing(timing);
+    let connector = shell_with(script, |builder| builder.timing(timing));
     let error = Client::new("a").call(&connector).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotSent);
     assert!(error.message().contains("waiting for a licence"), "{error}");

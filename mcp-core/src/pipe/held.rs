@@ -108,11 +108,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        Asker, Notifier, Request,
-        jsonrpc::Message,
-        pipe::{Filter, Inbox},
-    };
+    use crate::{Asker, Notifier, Request, SubscriptionFilter, jsonrpc::Message, pipe::Inbox};
 
     fn asks_for_roots(id: u32) -> Message {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#);
@@ -129,13 +125,13 @@ mod tests {
         listing(client).with_asker(Asker::from(notifier))
     }
 
-    fn listener() -> Filter {
+    fn listener() -> SubscriptionFilter {
         let all = r#"{"notifications":{"toolsListChanged":true}}"#;
         let all = Request::new(
             Method::SUBSCRIPTIONS_LISTEN,
             Some(Json::parse(all).unwrap()),
         );
-        Filter::read(&all.unwrap())
+        SubscriptionFilter::read(&all.unwrap())
     }
 
     fn is_asked(ticket: &mut crate::pipe::Ticket<'_>) -> bool {

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::{
     WAITING,
     held::{Held, Holding, Owed},
-    listen::Filter,
 };
 use crate::{
     Error, ErrorKind, Json, Method, Notification, Request, Response, SessionKey,
+    SubscriptionFilter,
     jsonrpc::{Id, Message},
     lazy,
 };
@@ -53,7 +53,7 @@ pub(super) struct Entry {
     pub(super) token: Option<Json>,
     pub(super) session: Option<SessionKey>,
     /// A listener takes what belongs to no call; `None` for a call.
-    pub(super) listens: Option<Filter>,
+    pub(super) listens: Option<SubscriptionFilter>,
     pub(super) wants_log: bool,
     /// Whether a request can be put to who made the call. It cannot for the gateway's own listings.
     pub(super) asks: bool,
@@ -163,11 +163,19 @@ impl Inbox {
     /// # Errors
     ///
     /// [`ErrorKind::NotSent`] when the conversation is over.
-    pub fn attach(&self, request: &Request, filter: Filter) -> Result<Ticket<'_>, Error> {
+    pub fn attach(
+        &self,
+        request: &Request,
+        filter: SubscriptionFilter,
+    ) -> Result<Ticket<'_>, Error> {
         self.insert(request, Some(filter))
     }
 
-    fn insert(&self, request: &Request, listens: Option<Filter>) -> Result<Ticket<'_>, Error> {
+    fn insert(
+        &self,
+        request: &Request,
+        listens: Option<SubscriptionFilter>,
+    ) -> Result<Ticket<'_>, Error> {
         let mut state = self.lock();
         if let Some(error) = &state.closed {
             let message = error.message().to_owned();

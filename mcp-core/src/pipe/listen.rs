@@ -1,92 +1,9 @@
-use std::sync::Arc;
-
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::Pipe;
-use crate::{Error, ErrorKind, Json, Method, Notification, Object, Request, Response};
-
-/// What a listener subscribes to (revision 2026-07-28, "Subscriptions").
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    tools: bool,
-    prompts: bool,
-    resources: bool,
-    uris: Arc<[String]>,
-}
-
-impl Filter {
-    /// Reads the filter of a `subscriptions/listen` call.
-    #[must_use]
-    pub fn read(request: &Request) -> Self {
-        let filter = request.param("notifications").unwrap_or(Json::EMPTY_OBJECT);
-        let flag = |name| {
-            filter
-                .member(name)
-                .is_some_and(|flag| flag.as_str() == "true")
-        };
-        let uris = filter
-            .member("resourceSubscriptions")
-            .map(|uris| uris.elements().iter().filter_map(Json::to_text).collect())
-            .unwrap_or_default();
-        Self {
-            tools: flag("toolsListChanged"),
-            prompts: flag("promptsListChanged"),
-            resources: flag("resourcesListChanged"),
-            uris,
-        }
-    }
-
-    /// Returns the resources that are subscribed to.
-    #[must_use]
-    pub fn uris(&self) -> &[String] {
-        &self.uris
-    }
-
-    /// Returns whether this is a session's general listener, which also takes what belongs to no call.
-    #[must_use]
-    pub fn is_general(&self) -> bool {
-        self.tools || self.prompts || self.resources
-    }
-
-    /// Returns whether a notification is wanted.
-    #[must_use]
-    pub fn wants(&self, notification: &Notification) -> bool {
-        match *notification.method() {
-            Method::TOOLS_CHANGED => self.tools,
-            Method::PROMPTS_CHANGED => self.prompts,
-            Method::RESOURCES_CHANGED => self.resources,
-            Method::RESOURCE_UPDATED => {
-                let uri = notification
-                    .params()
-                    .and_then(|params| params.member("uri"))
-                    .and_then(|uri| uri.to_text());
-                uri.is_some_and(|uri| self.uris.contains(&uri))
-            }
-            _ => self.is_general(),
-        }
-    }
-
-    /// Returns the filter as `subscriptions/listen` writes it.
-    #[must_use]
-    pub fn to_json(&self) -> Json {
-        let mut filter = Object::default();
-        let yes = || Json::from(serde_json::Value::Bool(true));
-        for (name, on) in [
-            ("toolsListChanged", self.tools),
-            ("promptsListChanged", self.prompts),
-            ("resourcesListChanged", self.resources),
-        ] {
-            if on {
-                filter.set(name, yes());
-            }
-        }
-        if !self.uris.is_empty() {
-            let uris: Vec<_> = self.uris.iter().map(String::as_str).collect();
-            filter.set("resourceSubscriptions", Json::from(serde_json::json!(uris)));
-        }
-        filter.to_json()
-    }
-}
+use crate::{
+    Error, ErrorKind, Json, Method, Notification, Object, Request, Response, SubscriptionFilter,
+};
 
 /// Makes a call in the session that [`Listening`] runs over.
 pub type SessionCall<'a, E> =
@@ -125,7 +42,7 @@ impl Listening {
         mut follow: BoxFuture<'_, Result<Response, E>>,
         unsubscribe: impl Fn(&str) + Send + Sync,
     ) -> Result<Response, E> {
-        let filter = Filter::read(request);
+        let filter = SubscriptionFilter::read(request);
         let mut subscribed = Subscribed(Vec::new(), &unsubscribe);
         for uri in filter.uris() {
             let mut subscribing = call(about(Method::RESOURCES_SUBSCRIBE, uri, request)?);
@@ -157,7 +74,7 @@ fn about(method: Method, uri: &str, of: &Request) -> Result<Request, Error> {
 }
 
 /// Says that whatever the client listens to may have changed while there was no session.
-async fn tell_of_gap(request: &Request, filter: &Filter) -> Result<(), Error> {
+async fn tell_of_gap(request: &Request, filter: &SubscriptionFilter) -> Result<(), Error> {
     let lists = Method::LIST_CHANGES
         .into_iter()
         .map(|method| Notification::new(method, None));
@@ -214,7 +131,9 @@ impl Pipe {
         }
         match *request.method() {
             Method::SUBSCRIPTIONS_LISTEN => {
-                let follow = self.follow(&request, Filter::read(&request)).boxed();
+                let follow = self
+                    .follow(&request, SubscriptionFilter::read(&request))
+                    .boxed();
                 let call = |request| self.call(request).boxed();
                 let unsubscribe = |uri: &str| self.unsubscribe(uri, &request);
                 let mut listening = Listening::default();

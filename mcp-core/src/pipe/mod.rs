@@ -27,11 +27,11 @@ use self::inbox::Arrival;
 pub use self::{
     held::{Held, Owed},
     inbox::{Inbox, Ticket},
-    listen::{Filter, Listening, SessionCall, unsubscribing},
+    listen::{Listening, SessionCall, unsubscribing},
 };
 use crate::{
     Asker, Era, Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
-    SessionKey,
+    SessionKey, SubscriptionFilter,
     jsonrpc::{self, Id, Message},
     protocol::meta,
 };
@@ -155,7 +155,7 @@ impl Pipe {
     pub fn follow<'a>(
         &'a self,
         request: &'a Request,
-        filter: Filter,
+        filter: SubscriptionFilter,
     ) -> impl Future<Output = Result<Response, Error>> + Send + 'a {
         let ticket = self.0.inbox.attach(request, filter);
         let leaving = Leaving(Arc::clone(&self.0));

@@ -4,10 +4,9 @@ use super::{
     cannot_ask,
     held::Owed,
     inbox::{Arrival, Entry, State, Unaddressed},
-    listen::Filter,
 };
 use crate::{
-    Error, Json, Method, Notification, Object, Response, SessionKey,
+    Error, Json, Method, Notification, Object, Response, SessionKey, SubscriptionFilter,
     jsonrpc::{Id, Message},
     protocol::meta,
 };
@@ -202,7 +201,7 @@ impl State {
     }
 
     /// Takes what a new listener has missed.
-    pub(super) fn take_untold(&mut self, filter: Option<&Filter>) -> Vec<Notification> {
+    pub(super) fn take_untold(&mut self, filter: Option<&SubscriptionFilter>) -> Vec<Notification> {
         let Some(filter) = filter else {
             return Vec::new();
         };
@@ -262,15 +261,25 @@ impl State {
 
     /// Finds the general listener, if there is one client.
     pub(super) fn listener(&self, fits: impl Fn(&Entry) -> bool) -> Option<u64> {
-        let general =
-            |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general) && fits(entry);
+        let general = |entry: &Entry| {
+            entry
+                .listens
+                .as_ref()
+                .is_some_and(SubscriptionFilter::is_general)
+                && fits(entry)
+        };
         self.newest_of_one_client(general).ok().flatten()
     }
 
     /// Finds whom a log message is for.
     fn who_logs(&self, cause: Option<u64>) -> Option<u64> {
         if cause.is_none() && self.unaddressed == Unaddressed::ToListeners {
-            let general = |entry: &Entry| entry.listens.as_ref().is_some_and(Filter::is_general);
+            let general = |entry: &Entry| {
+                entry
+                    .listens
+                    .as_ref()
+                    .is_some_and(SubscriptionFilter::is_general)
+            };
             match self.newest_of_one_client(general) {
                 Err(Several) => return None,
                 Ok(Some(listener)) => return Some(listener),

@@ -278,7 +278,10 @@ async fn list_changes_reach_every_listener_and_updates_only_theirs() {
         .unwrap();
         let (request, stream) = listened(request);
         let pipe = pipe.clone();
-        let task = tokio::spawn(async move { pipe.follow(&request, Filter::read(&request)).await });
+        let task = tokio::spawn(async move {
+            pipe.follow(&request, SubscriptionFilter::read(&request))
+                .await
+        });
         (task, stream)
     };
     let (task_a, mut a) = listen(r#"{"toolsListChanged":true}"#);
@@ -316,14 +319,18 @@ async fn log_messages_of_the_standing_stream_go_to_its_listener() {
     assert!(calling.try_arrival().is_some(), "nobody listens");
     let all = r#"{"notifications":{"toolsListChanged":true}}"#;
     let listens = of(call(all));
-    let mut listening = inbox.attach(&listens, Filter::read(&listens)).unwrap();
+    let mut listening = inbox
+        .attach(&listens, SubscriptionFilter::read(&listens))
+        .unwrap();
     inbox.deliver_apart(message(log));
     assert!(calling.try_arrival().is_none());
     assert!(listening.try_arrival().is_some());
     inbox.deliver(message(log), None);
     assert!(calling.try_arrival().is_some(), "one stream for all");
     let other = call(all).with_session(SessionKey::new("other"));
-    let mut foreign = inbox.attach(&other, Filter::read(&other)).unwrap();
+    let mut foreign = inbox
+        .attach(&other, SubscriptionFilter::read(&other))
+        .unwrap();
     drop(calling);
     inbox.deliver_apart(message(log));
     assert!(listening.try_arrival().is_none(), "it may be the other's");
@@ -344,7 +351,9 @@ async fn what_changes_before_anybody_listens_is_told_to_the_first_who_does() {
     assert!(calling.try_arrival().is_none(), "no call caused it");
     let told = |filter: &str| {
         let listens = call(&format!(r#"{{"notifications":{filter}}}"#));
-        let mut ticket = inbox.attach(&listens, Filter::read(&listens)).unwrap();
+        let mut ticket = inbox
+            .attach(&listens, SubscriptionFilter::read(&listens))
+            .unwrap();
         let mut methods = Vec::new();
         while let Some(Arrival::Notification(notification)) = ticket.try_arrival() {
             methods.push(notification.method().clone());

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 use http::StatusCode;
 use mcp_core::{
-    Backoff, Error, ErrorKind, Request, Response,
-    pipe::{Filter, Listening, unsubscribing},
+    Backoff, Error, ErrorKind, Request, Response, SubscriptionFilter,
+    pipe::{Listening, unsubscribing},
 };
 use tokio::time::{Duration, Instant, sleep};
 
@@ -55,7 +55,7 @@ async fn listen_once(
     let session = slot.session(request).await?;
     let mut ticket = session
         .inbox
-        .attach(request, Filter::read(request))
+        .attach(request, SubscriptionFilter::read(request))
         .map_err(Failed::Expired)?;
     start_stream(slot, &session);
     let replies = Background(Arc::clone(&session));

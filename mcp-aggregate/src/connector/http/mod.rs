@@ -244,45 +244,45 @@ impl HttpConnector {
 
 impl HttpConnectorBuilder {
     /// Sets who shares a session with a server of the session era. Default is [`SessionScope::PerSession`].
-    pub fn with_scope(mut self, scope: SessionScope) -> Self {
+    pub fn scope(mut self, scope: SessionScope) -> Self {
         self.scope = scope;
         self
     }
 
     /// Sets where credentials come from. Default is none.
-    pub fn with_credentials(mut self, credentials: Arc<dyn CredentialProvider>) -> Self {
+    pub fn credentials(mut self, credentials: Arc<dyn CredentialProvider>) -> Self {
         self.credentials = Some(credentials);
         self
     }
 
     /// Adds headers to every request. Default is none. The protocol's own headers win.
-    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
         self.headers.extend(headers);
         self
     }
 
     /// Sets the HTTP client. Default is one that reaches this address as it is written.
-    pub fn with_client(mut self, client: GuardedClient) -> Self {
+    pub fn client(mut self, client: GuardedClient) -> Self {
         self.client = Some(client);
         self
     }
 
     /// Sets the largest message that is accepted from the server, in bytes. Default is 16 MiB.
-    pub fn with_message_limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
+    pub fn message_limit(mut self, bytes: NonZeroUsize) -> Self {
+        self.limit = bytes.get();
         self
     }
 
     /// Sets the bound on sessions with servers that this connector shares with others. Default is 10,000 in all and 256 for
     /// each principal, of this connector alone.
-    pub fn with_sessions(mut self, sessions: Allowance) -> Self {
+    pub fn sessions(mut self, sessions: Allowance) -> Self {
         self.sessions = Some(sessions);
         self
     }
 
     /// Sets the durations: [`Timing::idle`], after which a session is ended that has neither a call nor a listener,
     /// [`Timing::stop`] and the backoff are the connector's.
-    pub fn with_timing(mut self, timing: Timing) -> Self {
+    pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
     }
@@ -291,7 +291,7 @@ impl HttpConnectorBuilder {
     /// same moment. Default is all at once. Pings and listeners run beside calls.
     ///
     /// A call that hangs holds up all others: give the upstream a deadline for its calls.
-    pub fn with_one_call_at_a_time(mut self) -> Self {
+    pub fn one_call_at_a_time(mut self) -> Self {
         self.turns = Turns::one_at_a_time();
         self
     }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mcp_core::{
     Error, ErrorKind, Json, Method, Notification, Object, Request, Response,
     jsonrpc::{self, Id, Message},
-    mirror::{self, Mirrors},
+    mirror,
 };
 
 use super::{
@@ -99,7 +99,7 @@ fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)>
 
 /// Mirrors the arguments that the tool wants mirrored; the client's own headers are never passed on.
 fn mirrored(request: &Request) -> HeaderMap {
-    let Some(mirrors) = request.extensions().get::<Mirrors>() else {
+    let Some(mirrors) = request.mirrors() else {
         return HeaderMap::new();
     };
     let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);

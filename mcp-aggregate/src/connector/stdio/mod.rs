@@ -12,6 +12,7 @@
 //! The process inherits the variables that a program needs to run (`PATH`, `HOME`, locale, temporary folder) and
 //! none else, so that secrets of this process do not reach it.
 
+mod builder;
 mod command;
 mod guard;
 mod process;
@@ -33,7 +34,7 @@ use futures_util::future::BoxFuture;
 use mcp_core::{Era, Error, Method, Request, Response, Timing, UpstreamId};
 use tower_service::Service;
 
-pub use self::{command::Command, processes::Processes};
+pub use self::{builder::StdioConnectorBuilder, command::Command, processes::Processes};
 use self::{process::Process, slot::ProcessSlot};
 use super::{SessionScope, lifecycle::State, meta, pool::Pool, turns::Turns};
 
@@ -49,7 +50,6 @@ struct Shared {
 }
 
 /// What every process of a connector has in common.
-#[derive(Clone)]
 struct Settings {
     id: UpstreamId,
     command: Command,
@@ -60,70 +60,9 @@ struct Settings {
 }
 
 impl StdioConnector {
-    /// Makes a connector that runs a command. Nothing is started.
-    #[must_use]
-    pub fn new(id: UpstreamId, command: Command) -> Self {
-        let settings = Settings {
-            id,
-            command,
-            scope: SessionScope::PerPrincipal,
-            limit: 16 << 20,
-            timing: Timing::default(),
-            processes: Processes::new(),
-        };
-        Self::with(settings, Turns::default())
-    }
-
-    fn with(settings: Settings, turns: Turns) -> Self {
-        let idle = settings.timing.idle;
-        let pool = Pool::new(settings.processes.allowance().clone(), idle);
-        Self(Arc::new(Shared {
-            settings: Arc::new(settings),
-            pool,
-            turns,
-            state: State::default(),
-        }))
-    }
-
-    /// Sets who shares a process. Default is [`SessionScope::PerPrincipal`].
-    #[must_use]
-    pub fn with_scope(self, scope: SessionScope) -> Self {
-        self.change(|settings| settings.scope = scope)
-    }
-
-    /// Sets the largest message that is accepted from the process, in bytes. Default is 16 MiB. A longer one fails the call
-    /// that it answers.
-    #[must_use]
-    pub fn with_message_limit(self, bytes: usize) -> Self {
-        self.change(|settings| settings.limit = bytes)
-    }
-
-    /// Sets the durations: [`Timing::start`], [`Timing::idle`], [`Timing::stop`] and the backoff are the connector's.
-    #[must_use]
-    pub fn with_timing(self, timing: Timing) -> Self {
-        self.change(|settings| settings.timing = timing)
-    }
-
-    /// Sets the bounds that this connector shares with others. Default is bounds of its own.
-    #[must_use]
-    pub fn with_processes(self, processes: Processes) -> Self {
-        self.change(|settings| settings.processes = processes)
-    }
-
-    /// Lets one call at a time reach the server, whichever process and session it is for. For servers that lose what is
-    /// written at the same moment. Default is all at once. Pings and listeners run beside calls.
-    ///
-    /// A call that hangs holds up all others: give the upstream a deadline for its calls.
-    #[must_use]
-    pub fn with_one_call_at_a_time(self) -> Self {
-        Self::with((*self.0.settings).clone(), Turns::one_at_a_time())
-    }
-
-    /// Makes a connector with other settings. Its processes are not those of this one.
-    fn change(self, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = (*self.0.settings).clone();
-        change(&mut settings);
-        Self::with(settings, self.0.turns.clone())
+    /// Begins a connector that runs a command.
+    pub fn builder(id: UpstreamId, command: Command) -> StdioConnectorBuilder {
+        StdioConnectorBuilder::new(id, command)
     }
 
     async fn answer(self, mut request: Request) -> Result<Response, Error> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, mirror::Mirrors};
+use mcp_core::{Error, ErrorKind, Json, Object, Request, Response};
 
 use super::{Entered, Router, visible_places};
 use crate::{
@@ -60,7 +60,7 @@ impl Router {
     ) -> Result<Response, Error> {
         if let Some(mirrors) = &entry.mirrors {
             mirrors.check(&request)?;
-            request.extensions_mut().insert(Mirrors::clone(mirrors));
+            request = request.with_mirrors(Arc::clone(mirrors));
         }
         if entry.original != entry.public {
             request.set_name(Arc::clone(&entry.original));
