@@ -103,11 +103,14 @@ struct Sink {
 
 enum Target {
     /// With how long a call waits for room.
-    Channel(lazy::Sender<Outgoing>, Duration),
+    Channel(lazy::Sender<Boxed>, Duration),
     Map(Notifier, Map),
 }
 
 type Map = Box<dyn Fn(Notification) -> Option<Notification> + Send + Sync>;
+
+/// As a channel holds it: one has room for dozens from the start.
+pub(crate) type Boxed = Box<Outgoing>;
 
 /// What goes to the client before the answer.
 #[derive(Debug)]
@@ -197,7 +200,7 @@ impl Notifier {
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
                 Target::Channel(sender, stall) => {
-                    let item = Outgoing::Notification(notification);
+                    let item = Box::new(Outgoing::Notification(notification));
                     return send(sender.get(), item, *stall).await;
                 }
                 Target::Map(next, map) => {
@@ -231,7 +234,7 @@ impl Notifier {
             inner.sent.fetch_add(1, Ordering::AcqRel);
             match &inner.target {
                 Target::Channel(sender, stall) => {
-                    let item = Outgoing::ServerRequest(server_request);
+                    let item = Box::new(Outgoing::ServerRequest(server_request));
                     send(sender.get(), item, *stall).await?;
                     return answered.await.unwrap_or_else(|_| Err(gone()));
                 }
@@ -242,8 +245,8 @@ impl Notifier {
 }
 
 fn send(
-    sender: &mpsc::Sender<Outgoing>,
-    item: Outgoing,
+    sender: &mpsc::Sender<Boxed>,
+    item: Boxed,
     stall: Duration,
 ) -> impl Future<Output = Result<(), Error>> + Send {
     let ready = sender.try_send(item);
@@ -290,7 +293,7 @@ impl fmt::Debug for Notifier {
 
 /// Reads what a [`Notifier`] was given, in order.
 #[derive(Debug)]
-pub struct NotificationStream(lazy::Receiver<Outgoing>);
+pub struct NotificationStream(lazy::Receiver<Boxed>);
 
 impl NotificationStream {
     /// Returns the next notification; `None` when every notifier is gone.
@@ -303,7 +306,7 @@ impl NotificationStream {
     /// This method is cancel safe.
     pub async fn recv(&mut self) -> Option<Notification> {
         loop {
-            match self.0.recv().await? {
+            match *self.0.recv().await? {
                 Outgoing::Notification(notification) => return Some(notification),
                 Outgoing::ServerRequest(server_request) => refuse(server_request),
             }
@@ -313,7 +316,7 @@ impl NotificationStream {
     /// Returns the next notification if there is one already.
     pub fn try_recv(&mut self) -> Option<Notification> {
         loop {
-            match self.0.try_recv()? {
+            match *self.0.try_recv()? {
                 Outgoing::Notification(notification) => return Some(notification),
                 Outgoing::ServerRequest(server_request) => refuse(server_request),
             }
@@ -322,7 +325,7 @@ impl NotificationStream {
 
     /// Returns the next notification or server-initiated request.
     #[allow(dead_code, reason = "the transports use it, and they are features")]
-    pub(crate) fn receiver(&mut self) -> &mut lazy::Receiver<Outgoing> {
+    pub(crate) fn receiver(&mut self) -> &mut lazy::Receiver<Boxed> {
         &mut self.0
     }
 }

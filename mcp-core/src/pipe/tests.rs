@@ -146,7 +146,7 @@ async fn a_question_goes_to_the_one_client_it_can_be_for() {
     tokio::task::yield_now().await;
     pipe.receive(message(question), None);
     let asked = stream.receiver().recv().await.unwrap();
-    let crate::notifier::Outgoing::ServerRequest(asked) = asked else {
+    let crate::notifier::Outgoing::ServerRequest(asked) = *asked else {
         panic!("{asked:?}")
     };
     asked
@@ -203,7 +203,7 @@ async fn a_question_of_one_of_several_calls_outlives_the_call_it_was_put_through
     }
     let mut asked = Vec::new();
     for _ in 0..2 {
-        match stream.receiver().recv().await.unwrap() {
+        match *stream.receiver().recv().await.unwrap() {
             crate::notifier::Outgoing::ServerRequest(question) => asked.push(question),
             other @ crate::notifier::Outgoing::Notification(_) => panic!("{other:?}"),
         }

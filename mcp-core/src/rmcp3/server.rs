@@ -211,11 +211,11 @@ impl<S: Seam> RmcpServer<S> {
                     return Err(Error::new(ErrorKind::Cancelled, "the client cancelled the call"));
                 }
                 Some(sent) = outgoing.receiver().recv() => {
-                    forward(&context.peer, sent, subscription.as_ref()).await?;
+                    forward(&context.peer, *sent, subscription.as_ref()).await?;
                 }
                 answer = &mut call => {
                     while let Some(sent) = outgoing.receiver().try_recv() {
-                        forward(&context.peer, sent, subscription.as_ref()).await?;
+                        forward(&context.peer, *sent, subscription.as_ref()).await?;
                     }
                     return answer;
                 }

@@ -39,17 +39,29 @@
 
 mod body;
 mod signals;
+mod version;
 
 use std::{
-    convert::Infallible, fmt, future::Future, io, net::IpAddr, pin::pin, sync::Arc, time::Duration,
+    convert::Infallible,
+    fmt,
+    future::Future,
+    io,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::graceful::GracefulConnection,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -59,6 +71,7 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
+use self::version::Version;
 pub use self::{
     body::{RequestBody, RequestBodyError},
     signals::Signals,
@@ -256,17 +269,20 @@ struct Connections {
     slots: Arc<Semaphore>,
     by_peer: Arc<Shares<IpAddr>>,
     ending: watch::Sender<bool>,
-    http: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    head: Duration,
     body: Duration,
 }
 
 impl Connections {
     fn new(timing: &Timing, bounds: &Bounds) -> Self {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(timing.request_head);
-        http.http2()
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .keep_alive_interval(timing.request_head)
             .keep_alive_timeout(timing.request_head);
@@ -275,7 +291,9 @@ impl Connections {
             slots: Arc::new(Semaphore::new(most)),
             by_peer: Shares::new(bounds.connections_per_peer.get()),
             ending: watch::Sender::new(false),
-            http,
+            http1,
+            http2,
+            head: timing.request_head,
             body: timing.request_body,
         }
     }
@@ -317,10 +335,23 @@ impl Connections {
         S: HttpService<B>,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let (http, within) = (self.http.clone(), self.body);
+        let (http1, http2) = (self.http1.clone(), self.http2.clone());
+        let (head, within) = (self.head, self.body);
         let mut ending = self.ending.subscribe();
         async move {
             let _slot = slot;
+            let looked = tokio::select! {
+                looked = version::of(&stream, head) => looked,
+                // It has asked for nothing yet.
+                () = is_set(&mut ending) => return,
+            };
+            let version = match looked {
+                Ok(version) => version,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection ended before its first request");
+                    return;
+                }
+            };
             // Small events must not wait for the client's acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
             let peer = stream.peer_addr().ok().map(|peer| PeerAddr(peer.ip()));
@@ -331,19 +362,38 @@ impl Connections {
                 let request = request.map(|body| RequestBody::new(body, within));
                 service.clone().oneshot(request)
             });
-            let connection = http.serve_connection(TokioIo::new(stream), answer);
-            let mut connection = pin!(connection);
-            let asked = async { drop(ending.wait_for(|ending| *ending).await) };
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = asked => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let io = TokioIo::new(stream);
+            // Boxed: this task lives as long as the connection.
+            match version {
+                Version::Http1 => {
+                    finish(Box::pin(http1.serve_connection(io, answer)), ending).await;
                 }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(error, "a connection ended with an error");
+                Version::Http2 => {
+                    finish(Box::pin(http2.serve_connection(io, answer)), ending).await;
+                }
             }
         }
+    }
+}
+
+/// Waits until a flag is set, or nobody is left who could set it.
+async fn is_set(flag: &mut watch::Receiver<bool>) {
+    drop(flag.wait_for(|set| *set).await);
+}
+
+/// Drives a connection to its end, which is soon once connections are to end.
+async fn finish<C>(mut connection: Pin<Box<C>>, mut ending: watch::Receiver<bool>)
+where
+    C: GracefulConnection<Error: fmt::Display>,
+{
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = is_set(&mut ending) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }

@@ -105,7 +105,7 @@ impl Exchange {
                 self.answer = Some(answer);
             } else {
                 return match self.outgoing.receiver().poll_recv(cx) {
-                    Poll::Ready(Some(outgoing)) => Poll::Ready(Step::Outgoing(outgoing)),
+                    Poll::Ready(Some(outgoing)) => Poll::Ready(Step::Outgoing(*outgoing)),
                     // All senders gone without an answer: the call itself will wake us.
                     Poll::Ready(None) | Poll::Pending => Poll::Pending,
                 };
@@ -113,7 +113,7 @@ impl Exchange {
         }
         // What was sent before the answer goes out before the answer.
         if let Some(outgoing) = self.outgoing.receiver().try_recv() {
-            return Poll::Ready(Step::Outgoing(outgoing));
+            return Poll::Ready(Step::Outgoing(*outgoing));
         }
         match self.answer.take() {
             Some(answer) => {

@@ -50,7 +50,8 @@ pub(super) fn listen<S: Seam>(service: &S, session: &Arc<Session>, outlet: &Arc<
                 };
                 let (acknowledge, acknowledged) = oneshot::channel();
                 let follow = follow(&service, &session, &*outlet, filter.clone(), acknowledge);
-                let catch_up = catch_up(&session, &*outlet, acknowledged, missed);
+                // Boxed: it ends soon, and then takes no room any more.
+                let catch_up = Box::pin(catch_up(&session, &*outlet, acknowledged, missed));
                 let (ended, ()) = tokio::join!(follow, catch_up);
                 missed = true;
                 if session.key.is_closed()
@@ -163,9 +164,12 @@ async fn follow<S: Seam>(
             }
             Step::Outgoing(Outgoing::Notification(notification)) => {
                 let message = without_subscription(notification).to_message();
-                outlet.push(message.into_bytes()).await;
+                Box::pin(outlet.push(message.into_bytes())).await;
             }
-            Step::Outgoing(outgoing @ Outgoing::ServerRequest(_)) => writer.write(outgoing).await?,
+            Step::Outgoing(outgoing @ Outgoing::ServerRequest(_)) => {
+                // Boxed: it is rare, and would be the largest part of what an open stream costs.
+                Box::pin(writer.write(outgoing)).await?;
+            }
         }
     }
 }
