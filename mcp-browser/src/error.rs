@@ -138,7 +138,8 @@ impl BrowserError {
 
     /// Translates what Playwright says. Its first line is kept, and of the call log what tells the cause: the rest is a
     /// stack with paths.
-    pub(crate) fn of(error: &playwright_rs::Error) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "as errors are mapped")]
+    pub(crate) fn of(error: playwright_rs::Error) -> Self {
         let whole = error.to_string();
         let (text, log) = call_log::split(&whole);
         let reason = call_log::reason(log);
@@ -147,7 +148,7 @@ impl BrowserError {
             .trim_start_matches("Protocol error: ")
             .trim_start_matches("Error: ");
         let line: String = line.chars().take(500).collect();
-        let kind = classify(error, text);
+        let kind = classify(&error, text);
         let message = match kind {
             BrowserErrorKind::Ambiguous => {
                 let count = text
@@ -246,12 +247,6 @@ fn classify(error: &playwright_rs::Error, text: &str) -> BrowserErrorKind {
     }
 }
 
-impl From<playwright_rs::Error> for BrowserError {
-    fn from(error: playwright_rs::Error) -> Self {
-        Self::of(&error)
-    }
-}
-
 impl From<mcp_core::store::StoreError> for BrowserError {
     fn from(error: mcp_core::store::StoreError) -> Self {
         Self::new(BrowserErrorKind::StoreAway, "the store cannot be used").with_source(error)
@@ -313,7 +308,7 @@ mod tests {
             ),
         ];
         for (text, kind, part) in cases {
-            let error = BrowserError::of(&P::ProtocolError(text.into()));
+            let error = BrowserError::of(P::ProtocolError(text.into()));
             assert_eq!(error.kind(), kind, "{text}");
             assert!(
                 error.to_string().contains(part) && !error.to_string().contains(".js"),

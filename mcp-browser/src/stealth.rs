@@ -91,7 +91,10 @@ pub(crate) fn headers(version: &str) -> HashMap<String, String> {
 pub(crate) async fn context(context: &BrowserContext, version: &str) -> Result<(), BrowserError> {
     let (short, long) = (brands(major(version)), brands(version));
     let script = format!("{SCRIPT}({short}, {long})");
-    Ok(context.add_init_script(&script).await?)
+    context
+        .add_init_script(&script)
+        .await
+        .map_err(BrowserError::of)
 }
 
 /// Applies what only the browser's own protocol can, for the workers of pages, to each page as it opens.

@@ -8,7 +8,6 @@ use crate::{
     Method, Notifier, Object, Principal, ProtocolVersion, RequestId, SessionKey, ToolAnnotations,
     ToolSchemas, TraceContext, UpstreamId, Visibility,
     context::{CallContext, SharedContext},
-    mirror::Mirrors,
     protocol::meta,
 };
 
@@ -395,13 +394,13 @@ impl Request {
 impl Request {
     /// Returns which arguments the called tool wants mirrored in headers, where a catalogue knows.
     #[must_use]
-    pub fn mirrors(&self) -> Option<&Mirrors> {
+    pub fn mirrors(&self) -> Option<&crate::mirror::Mirrors> {
         self.context.mirrors.as_deref()
     }
 
     /// Sets which arguments the called tool wants mirrored in headers.
     #[must_use]
-    pub fn with_mirrors(mut self, mirrors: Arc<Mirrors>) -> Self {
+    pub fn with_mirrors(mut self, mirrors: Arc<crate::mirror::Mirrors>) -> Self {
         self.context_mut().mirrors = Some(mirrors);
         self
     }

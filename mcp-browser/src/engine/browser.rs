@@ -68,7 +68,8 @@ impl BrowserHandle {
                 disconnected.send_replace(true);
                 async { Ok(()) }
             })
-            .await?;
+            .await
+            .map_err(BrowserError::of)?;
         let process = Watched::find(driver.pid(), &id);
         let reason = Arc::new(OnceLock::new());
         let watching = tokio::spawn(watch_over(

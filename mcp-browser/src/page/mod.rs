@@ -72,10 +72,10 @@ impl Remote {
             let most = millis(self.action);
             fields.entry("timeout").or_insert_with(|| most.into());
         }
-        Ok(self
-            .connection
+        self.connection
             .send_message(guid, method, parameters)
-            .await?)
+            .await
+            .map_err(BrowserError::of)
     }
 }
 

@@ -42,7 +42,12 @@ impl Session {
         }
         let saving = async {
             let options = playwright_rs::StorageStateOptions::default().indexed_db(true);
-            let state = self.0.context.storage_state(options).await?;
+            let state = self
+                .0
+                .context
+                .storage_state(options)
+                .await
+                .map_err(BrowserError::of)?;
             profiles.save(self.owner(), name, &state).await
         };
         self.bounded(Duration::from_secs(10), saving).await

@@ -45,7 +45,14 @@ impl Session {
             let options = TracingStartOptions::default()
                 .screenshots(true)
                 .snapshots(true);
-            self.0.context.tracing().await?.start(options).await?;
+            self.0
+                .context
+                .tracing()
+                .await
+                .map_err(BrowserError::of)?
+                .start(options)
+                .await
+                .map_err(BrowserError::of)?;
             *lock(&self.0.traffic.tracing) = Some(folder);
             Ok(())
         };
@@ -70,7 +77,14 @@ impl Session {
             })?;
             let path = folder.path().join("trace.zip");
             let options = TracingStopOptions::default().path(path.display().to_string());
-            self.0.context.tracing().await?.stop(options).await?;
+            self.0
+                .context
+                .tracing()
+                .await
+                .map_err(BrowserError::of)?
+                .stop(options)
+                .await
+                .map_err(BrowserError::of)?;
             self.no_secret("its trace is not shown")?;
             tokio::fs::read(&path)
                 .await

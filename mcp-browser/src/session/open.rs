@@ -248,7 +248,8 @@ pub(crate) async fn prepare(
     let context = browser
         .browser()
         .new_context_with_options(context_options)
-        .await?;
+        .await
+        .map_err(BrowserError::of)?;
     let made = furnish(config, &browser, &context, options).await;
     match made {
         Ok(hub) => Ok(Prepared {
@@ -277,7 +278,10 @@ async fn furnish(
     }
     #[cfg(feature = "captcha")]
     if config.captcha_hook {
-        context.add_init_script(crate::captcha::HOOK).await?;
+        context
+            .add_init_script(crate::captcha::HOOK)
+            .await
+            .map_err(BrowserError::of)?;
     }
     let remote = Remote::new(
         context.connection(),

@@ -178,7 +178,8 @@ impl Session {
             self.0
                 .context
                 .route(pattern, move |request| apply(request, rule.clone()))
-                .await?;
+                .await
+                .map_err(BrowserError::of)?;
             lock(&self.0.traffic.routes).push((pattern.to_owned(), route));
             Ok(())
         };
@@ -221,7 +222,11 @@ impl Session {
                 .map(|(pattern, _)| pattern)
                 .collect();
             for pattern in patterns {
-                self.0.context.unroute(&pattern).await?;
+                self.0
+                    .context
+                    .unroute(&pattern)
+                    .await
+                    .map_err(BrowserError::of)?;
             }
             Ok(())
         };
@@ -243,7 +248,11 @@ impl Session {
     pub async fn set_conditions(&self, conditions: Conditions) -> Result<(), BrowserError> {
         let work = async {
             let (_, page) = self.page()?;
-            self.0.context.set_offline(conditions.offline).await?;
+            self.0
+                .context
+                .set_offline(conditions.offline)
+                .await
+                .map_err(BrowserError::of)?;
             let session = self.protocol(&page).await?;
             session.send("Network.enable", json!({})).await?;
             let rate = |bytes: Option<u32>| bytes.map_or(-1, i64::from);
@@ -286,7 +295,12 @@ impl Session {
     /// `BrowserGone`, `Timeout`.
     pub async fn cookies(&self) -> Result<serde_json::Value, BrowserError> {
         let work = async {
-            let cookies = self.0.context.cookies(None).await?;
+            let cookies = self
+                .0
+                .context
+                .cookies(None)
+                .await
+                .map_err(BrowserError::of)?;
             let text = serde_json::to_string(&cookies).unwrap_or_default();
             Ok(serde_json::from_str(&self.shown(&text)).unwrap_or_default())
         };
