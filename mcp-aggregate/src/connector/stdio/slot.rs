@@ -15,7 +15,7 @@ use super::{Process, Settings};
 use crate::connector::{handshake, pool::Pooled, start::StartCell};
 
 /// The longest backoff before a process is started again that had answered its handshake.
-const SERVED: Duration = Duration::from_millis(750);
+const SERVED: Duration = Duration::from_millis(500);
 
 /// A process that ran this long has not failed.
 const STABLE: Duration = Duration::from_secs(5);
