@@ -7,6 +7,7 @@ mod fidelity;
 mod json_text;
 mod limits;
 mod negotiation;
+mod neighbours;
 mod raw;
 mod refusals;
 mod server;

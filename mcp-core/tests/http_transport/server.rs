@@ -66,6 +66,17 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
             let text = "x".repeat(1 << 20);
             Ok(Response::new(json!({ "content": text }).into()))
         }
+        "flood" => {
+            let _dropped = Dropped(events);
+            let text = "x".repeat(64 << 10);
+            let mut params = Object::default();
+            params.set("progressToken", request.progress_token().unwrap());
+            params.set("message", Json::string(&text));
+            loop {
+                let sent = Notification::new(Method::PROGRESS, Some(params.to_json()));
+                request.notifier().notify(sent).await?;
+            }
+        }
         "wait" => {
             let _dropped = Dropped(events.clone());
             let _ = events.send("started".to_owned());
