@@ -111,3 +111,20 @@ async fn members_up_to_the_bound_hold_up_no_other_principal() {
     };
     tokio::join!(misbehaving, alice_is_served(&server));
 }
+
+#[tokio::test]
+async fn streams_of_stateless_calls_that_are_never_read_end_and_hold_up_no_other_principal() {
+    let timing = Timing::default().with_stall(Duration::from_millis(300));
+    let server = Server::with(HttpConfig::default().with_timing(timing)).await;
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let raw = Raw::stateless("tools/call", "")
+            .with("mcp-name", "flood")
+            .with_body(stateless_body("tools/call", r#""name":"flood""#));
+        unread.push(raw.with("x-user", "mallory").open(server.address).await);
+    }
+    alice_is_served(&server).await;
+    for _ in 0..unread.len() {
+        assert_eq!(server.event().await, "dropped");
+    }
+}

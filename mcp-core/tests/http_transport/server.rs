@@ -45,6 +45,17 @@ fn progress(request: &Request, done: u32) -> Notification {
     Notification::new(Method::PROGRESS, Some(params.to_json()))
 }
 
+/// Sends progress without an end.
+async fn flood(request: &Request) -> Result<Response, Error> {
+    let mut params = Object::default();
+    params.set("progressToken", request.progress_token().unwrap());
+    params.set("message", Json::string(&"x".repeat(64 << 10)));
+    loop {
+        let sent = Notification::new(Method::PROGRESS, Some(params.to_json()));
+        request.notifier().notify(sent).await?;
+    }
+}
+
 async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Response, Error> {
     match request.tool().unwrap_or_default() {
         "progress" => {
@@ -68,14 +79,7 @@ async fn tool(request: Request, events: UnboundedSender<String>) -> Result<Respo
         }
         "flood" => {
             let _dropped = Dropped(events);
-            let text = "x".repeat(64 << 10);
-            let mut params = Object::default();
-            params.set("progressToken", request.progress_token().unwrap());
-            params.set("message", Json::string(&text));
-            loop {
-                let sent = Notification::new(Method::PROGRESS, Some(params.to_json()));
-                request.notifier().notify(sent).await?;
-            }
+            flood(&request).await
         }
         "wait" => {
             let _dropped = Dropped(events.clone());

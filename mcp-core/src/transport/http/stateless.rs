@@ -3,6 +3,10 @@
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, StatusCode, request::Parts};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
     Shared,
@@ -22,11 +26,15 @@ use crate::{
     transport::{
         caller::Caller,
         exchange::{Exchange, Step},
-        lifecycle::{self, InFlight, Phase},
+        lifecycle::{self, InFlight, Lifecycle, Phase},
+        outlet,
         stateless::{self, Origin},
         text,
     },
 };
+
+/// How many events may wait for the connection.
+const EVENTS: usize = 4;
 
 /// Answers a POST.
 pub(super) async fn post<S: Seam>(
@@ -67,6 +75,7 @@ pub(super) async fn post<S: Seam>(
         exchange: Exchange::start_within(shared.lifecycle.stall(), &shared.service, request, false),
         origin,
         pulse: shared.pulse.clone(),
+        lifecycle: shared.lifecycle.clone(),
         _held: held,
     };
     match accepted.events {
@@ -134,6 +143,7 @@ struct Running {
     exchange: Exchange,
     origin: Origin,
     pulse: Pulse,
+    lifecycle: Lifecycle,
     _held: Held,
 }
 
@@ -164,10 +174,7 @@ impl Running {
             Some(Step::Outgoing(outgoing)) => Some(outgoing),
             None => None,
         };
-        reply::events(ResponseBody::stream(events(Streaming {
-            running: Some(self),
-            first,
-        })))
+        reply::events(ResponseBody::stream(self.into_events(first)))
     }
 
     /// Answers with one JSON text. What the call sends before is lost: the client takes no events.
@@ -181,37 +188,72 @@ impl Running {
     }
 }
 
-struct Streaming {
-    /// `None` after the answer.
-    running: Option<Running>,
-    first: Option<Outgoing>,
-}
+impl Running {
+    /// Turns the call into events. It runs in a task of its own, since a connection whose client does not read polls
+    /// nothing: who does not read for [`Timing::stall`](crate::Timing::stall) loses the call. A client that disconnects
+    /// cancels it.
+    fn into_events(
+        self,
+        first: Option<Outgoing>,
+    ) -> impl futures_core::Stream<Item = Bytes> + Send + use<> {
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        let (end, ended) = oneshot::channel();
+        let lifecycle = self.lifecycle.clone();
+        lifecycle.spawn_call(self.write(first, sender, end));
+        stream::unfold(
+            (receiver, Some(ended)),
+            async |(mut receiver, mut ended)| {
+                let bytes = match receiver.recv().await {
+                    Some(bytes) => bytes,
+                    None => ended.take()?.await.ok()?,
+                };
+                Some((bytes, (receiver, ended)))
+            },
+        )
+    }
 
-/// Turns an exchange into events. The exchange lives in the stream: a client that disconnects cancels the call.
-fn events(streaming: Streaming) -> impl futures_core::Stream<Item = Bytes> + Send {
-    stream::unfold(streaming, |mut state| async move {
+    /// Writes events until the answer; `end` takes what there is no room for.
+    async fn write(
+        mut self,
+        mut first: Option<Outgoing>,
+        events: mpsc::Sender<Bytes>,
+        end: oneshot::Sender<Bytes>,
+    ) {
+        let stall = self.lifecycle.stall();
         loop {
-            let running = state.running.as_mut()?;
-            let step = match state.first.take() {
+            let step = match first.take() {
                 Some(outgoing) => Some(Step::Outgoing(outgoing)),
-                None => running.next().await,
+                None => tokio::select! {
+                    biased;
+                    () = events.closed() => return,
+                    step = self.next() => step,
+                },
             };
             let bytes = match step {
                 None => Bytes::from_static(b": keep-alive\n\n"),
                 Some(Step::Outgoing(Outgoing::Notification(notification))) => {
-                    let message = running.origin.notification(notification).to_message();
+                    let message = self.origin.notification(notification).to_message();
                     sse::write_event(None, &[message.as_bytes()])
                 }
                 // A stateless call has no asker, so there is no request to its client.
                 Some(Step::Outgoing(Outgoing::ServerRequest(_))) => continue,
-                Some(Step::Answer(answer)) => {
-                    let answer = running.origin.answer(answer);
-                    let text = text::answer(&running.origin.id, answer, Era::Stateless);
-                    state.running = None;
-                    sse::write_event(None, &[&text])
-                }
+                // The receiver may be gone, and nobody is left to read it then.
+                Some(Step::Answer(answer)) => return drop(end.send(self.event_of(answer))),
             };
-            return Some((bytes, state));
+            match timeout(stall, events.send(bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let answer = self.event_of(Err(outlet::stalled(stall)));
+                    return drop(end.send(answer));
+                }
+            }
         }
-    })
+    }
+
+    fn event_of(&mut self, answer: Result<Response, Error>) -> Bytes {
+        let answer = self.origin.answer(answer);
+        let text = text::answer(&self.origin.id, answer, Era::Stateless);
+        sse::write_event(None, &[&text])
+    }
 }
