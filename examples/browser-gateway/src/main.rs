@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use browser_gateway::{Extra, Outcome, Settings, State, build};
@@ -13,6 +12,7 @@ use clap::{Parser, Subcommand};
 use mcp_browser::{BrowserConfig, BrowserService, Discover, DriverConfig};
 use mcp_captcha::Vendor;
 use mcp_core::{
+    Timing,
     secret::Secret,
     serve::{Server, Signals},
     transport::stdio::{StdioConfig, StdioTransport},
@@ -170,8 +170,11 @@ async fn serve_stdio(arguments: Serve, state: &State) -> Outcome<()> {
     tokio::select! {
         served = transport.serve_process() => served?,
         () = signals.next() => {
-            // What does not end in time is cut off.
-            transport.drain(Duration::from_secs(10)).await;
+            // What does not end in time is cut off; a second signal does not wait for it.
+            tokio::select! {
+                _ = transport.drain(Timing::default().drain) => {}
+                () = signals.next() => {}
+            }
         }
     }
     transport.close().await;

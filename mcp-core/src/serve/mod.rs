@@ -376,7 +376,7 @@ impl Connections {
     }
 }
 
-/// Waits until a flag is set, or nobody is left who could set it.
+/// Waits until the flag is set or its sender is dropped.
 async fn is_set(flag: &mut watch::Receiver<bool>) {
     drop(flag.wait_for(|set| *set).await);
 }

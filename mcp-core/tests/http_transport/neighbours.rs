@@ -28,7 +28,7 @@ async fn alice_is_served(server: &Server) {
         for _ in 0..20 {
             let reply = call.clone().with("x-user", "alice");
             let reply = timeout(PATIENCE, reply.send(server.address)).await;
-            let reply = reply.expect("nobody holds alice up");
+            let reply = reply.expect("the call is answered in time");
             assert_eq!((reply.status, reply.code()), (200, 0));
         }
     }
