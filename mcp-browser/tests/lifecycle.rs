@@ -339,14 +339,9 @@ async fn a_page_whose_script_never_ends_is_replaced() {
     let session = session(&service).await;
     // Where the new document shares the page's process it cannot come.
     session.navigate(&site.url("/spin")).await.unwrap();
-    session.act("button", Action::click()).await.unwrap();
-    tokio::time::sleep(ms(200)).await;
-    let mut left = session.navigate(&site.url("/form")).await;
-    if let Err(error) = left {
-        // On a slow machine the script may begin only after the page was looked at: the next look finds it.
-        assert_eq!(error.kind(), K::Timeout, "{error}");
-        left = session.navigate(&site.url("/form")).await;
-    }
+    site.gate.notify_one();
+    until("spinning", || site.was_asked_for("/spins")).await;
+    let left = session.navigate(&site.url("/form")).await;
     if let Err(error) = left {
         assert!(error.to_string().contains("does not end"), "{error}");
         session.navigate(&site.url("/form")).await.unwrap();

@@ -13,6 +13,36 @@ const ALIVE: Duration = Duration::from_secs(1);
 /// How long a page that does not answer may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
+/// How often a page is asked that is between two documents.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What a page is found to be when it is spoken to.
+#[derive(PartialEq)]
+enum Probed {
+    /// It is alive, or gone in a way that whoever speaks to it next is told.
+    Answers,
+    Crashed,
+    Silent,
+}
+
+async fn probe(page: &Page) -> Probed {
+    let asking = async {
+        loop {
+            match page.evaluate::<u32>("1", None::<&()>).await {
+                Ok(_) => return Probed::Answers,
+                Err(error) => match error.kind() {
+                    BrowserErrorKind::PageCrashed => return Probed::Crashed,
+                    BrowserErrorKind::BrowserGone => return Probed::Answers,
+                    // That the document is leaving says nothing about its script.
+                    _ => tokio::time::sleep(AGAIN).await,
+                },
+            }
+        }
+    };
+    let probed = tokio::time::timeout(ALIVE, asking).await;
+    probed.unwrap_or(Probed::Silent)
+}
+
 /// A page before a navigation.
 pub(super) struct Left {
     answers: bool,
@@ -27,22 +57,15 @@ impl Session {
 
     /// Whether a page crashed, which may be known only when it is spoken to.
     pub(super) async fn is_crashed(&self, page: &Page) -> bool {
-        let answer = page.evaluate::<u32>("1", None::<&()>);
-        let answer = tokio::time::timeout(ALIVE, answer).await;
-        matches!(answer, Ok(Err(error)) if error.kind() == BrowserErrorKind::PageCrashed)
+        probe(page).await == Probed::Crashed
     }
 
     /// How a page is before it is left.
     pub(super) async fn look_at(&self, page: &Page) -> Left {
         Left {
-            answers: self.answers(page).await,
+            answers: probe(page).await != Probed::Silent,
             url: page.url(),
         }
-    }
-
-    async fn answers(&self, page: &Page) -> bool {
-        let answer = page.evaluate::<u32>("1", None::<&()>);
-        tokio::time::timeout(ALIVE, answer).await.is_ok()
     }
 
     /// What came of a navigation; where it took too long because the page does not answer, it is replaced.
@@ -58,7 +81,7 @@ impl Session {
         }
         // While a document is on its way the page before it answers nothing.
         let on_its_way = left.answers && left.url == page.url();
-        if on_its_way || self.answers(page).await {
+        if on_its_way || probe(page).await != Probed::Silent {
             return navigated;
         }
         self.replace(page).await;

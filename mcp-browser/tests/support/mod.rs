@@ -56,6 +56,8 @@ pub(crate) struct Site {
     pub(crate) origin: String,
     pub(crate) port: u16,
     pub(crate) hits: Arc<Mutex<Vec<String>>>,
+    /// Lets one request for `/gate` go on.
+    pub(crate) gate: Arc<tokio::sync::Notify>,
 }
 
 impl Site {
@@ -79,6 +81,7 @@ pub(crate) async fn site() -> Site {
         origin: format!("http://127.0.0.1:{port}"),
         port,
         hits: Arc::default(),
+        gate: Arc::default(),
     };
     let app = routes().with_state(site.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -97,6 +100,10 @@ pub(crate) fn routes() -> Router<Site> {
         .route(
             "/never",
             get(|| async { std::future::pending::<()>().await }),
+        )
+        .route(
+            "/gate",
+            get(|State(site): State<Site>| async move { site.gate.notified().await }),
         )
         .route("/huge", get(huge))
         .route(
@@ -213,7 +220,8 @@ fn page_text(page: &str) -> Option<String> {
         "dialogs" => "<h1>Dialogs</h1><button onclick=\"document.title = prompt('Your name?', 'Ada')\">Ask</button>
             <button onclick=\"document.title = confirm('Sure?')\">Confirm</button>
             <button onclick=\"for (let i = 0; i < 200; i++) alert(i); document.title = 'calm'\">Storm</button>",
-        "spin" => "<h1>Spin</h1><button onclick='setTimeout(() => { for (;;) {} }, 50)'>Spin</button>",
+        "spin" => "<h1>Spin</h1><script>fetch('/gate').then(() => {
+            const told = new XMLHttpRequest(); told.open('GET', '/spins', false); told.send(); for (;;) {} })</script>",
         "spinning" => "<h1>Spinning</h1><script>for (;;) {}</script>",
         "popups" => "<h1>Popups</h1><button onclick=\"for (let i = 0; i < 30; i++) window.open('/inner?' + i)\">Flood</button>
             <a href=/inner target=_blank>One</a>",
