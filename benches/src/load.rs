@@ -1,4 +1,4 @@
-//! The load: so many connections, each with one request under way at any time.
+//! The load: so many connections, each with one request in flight at any time.
 
 use std::{error::Error, fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -48,7 +48,7 @@ pub struct Plan {
     /// How requests relate to each other.
     #[arg(long, value_enum, default_value = "session")]
     pub era: Era,
-    /// Connections, each with one request under way.
+    /// Connections, each with one request in flight.
     #[arg(long, default_value_t = 16)]
     pub connections: u32,
     /// Seconds that count.
@@ -355,7 +355,7 @@ impl Connection {
 
     async fn close(mut self) {
         if let Some(request) = self.client.close() {
-            // The measurement is over: nobody minds how the session ends.
+            // The measurement is over: how the session ends does not matter.
             let _ = self.send(request).await;
         }
     }

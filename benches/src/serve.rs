@@ -56,7 +56,7 @@ where
         stream.set_nodelay(true)?;
         let service = service.clone();
         tokio::spawn(async move {
-            // A client that goes away in mid-request is its own affair.
+            // A client that disconnects within a request is its own affair.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service)

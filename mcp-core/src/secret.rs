@@ -148,7 +148,7 @@ pub trait SecretStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away, or what it holds cannot be opened.
+    /// [`StoreError`] if the store is unavailable, or what it holds cannot be opened.
     async fn get(
         &self,
         scope: &SecretScope,
@@ -159,7 +159,7 @@ pub trait SecretStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away or full.
+    /// [`StoreError`] if the store is unavailable or full.
     async fn put(
         &self,
         scope: &SecretScope,
@@ -171,14 +171,14 @@ pub trait SecretStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away.
+    /// [`StoreError`] if the store is unavailable.
     async fn delete(&self, scope: &SecretScope, name: &SecretName) -> Result<bool, StoreError>;
 
     /// The names of a scope's secrets, in order.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away.
+    /// [`StoreError`] if the store is unavailable.
     async fn list(&self, scope: &SecretScope) -> Result<Vec<SecretName>, StoreError>;
 }
 

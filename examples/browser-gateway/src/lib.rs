@@ -1,6 +1,6 @@
 //! Browser and captcha tools behind authentication, rate limit, budget, circuit breaker and audit.
 //!
-//! Two rmcp servers in this process, each inside of layers of its own, behind one endpoint that `mcp-auth` protects.
+//! Two rmcp servers in this process, each behind layers of its own, behind one endpoint that `mcp-auth` protects.
 //! [`build`] makes all of it; everything that outlives the process is in one folder, a [`State`].
 
 mod extras;

@@ -161,7 +161,7 @@ async fn doctor(arguments: &Serve) -> Outcome<()> {
     Ok(writeln!(out, "the driver and the browser start")?)
 }
 
-/// Serves the client at the other end of standard input and output until it goes away.
+/// Serves the client at the other end of standard input and output until it disconnects.
 async fn serve_stdio(arguments: Serve, state: &State) -> Outcome<()> {
     let mut signals = Signals::new()?;
     let url = "http://127.0.0.1/mcp".parse()?;

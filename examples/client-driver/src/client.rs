@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{Outcome, wire::Wire};
 
 /// The first revision without sessions.
-const MODERN: &str = "2026-07-28";
+const STATELESS: &str = "2026-07-28";
 
-/// How many rounds of questions one call may take.
+/// How many rounds of server-initiated requests one call may take.
 const ROUNDS: usize = 8;
 
 /// A client of one server.
@@ -283,7 +283,7 @@ impl Client {
     }
 
     fn is_stateless(&self) -> bool {
-        self.version.as_str() >= MODERN
+        self.version.as_str() >= STATELESS
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn prompt_arguments(prompt: &Value) -> Value {
     names.collect::<Map<_, _>>().into()
 }
 
-/// Answers a question of a server as a user does who accepts every default.
+/// Answers an elicitation as a user does who accepts every default.
 pub(crate) fn answer(method: &str, params: &Value) -> Value {
     match method {
         "elicitation/create" => {

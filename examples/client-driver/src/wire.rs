@@ -61,7 +61,7 @@ impl Wire {
         Ok(self.http.request(request).await?)
     }
 
-    /// Reads events until the answer to a call or the end, and answers the questions among them.
+    /// Reads events until the answer to a call or the end, and answers the server-initiated requests among them.
     pub(crate) async fn follow(&self, mut body: Incoming, call: Option<u64>) -> Outcome<Value> {
         let mut reader = EventReader::new(1 << 20);
         loop {
@@ -91,7 +91,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Answers a question of a server: opens addresses, and accepts everything else.
+    /// Answers a server-initiated request: opens addresses, and accepts everything else.
     pub(crate) async fn reply(&self, method: &str, params: &Value) -> Outcome<Value> {
         let address = params["url"].as_str().filter(|_| params["mode"] == "url");
         let Some(address) = address else {

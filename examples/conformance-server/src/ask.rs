@@ -1,4 +1,4 @@
-//! Questions to the client, put as its era allows.
+//! Server-initiated requests, sent as the client's era allows.
 //!
 //! The session era sends a request while the call is open; the stateless era answers
 //! `input_required` and is called again with the answers (SEP-2322). A tool asks once and need not

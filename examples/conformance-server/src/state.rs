@@ -30,7 +30,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something that subscribers are told about.
+/// Something that subscribers are notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Tools,
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Tells every subscriber; nobody listening is not an error.
+    /// Tells every subscriber; no subscriber is not an error.
     pub(crate) fn announce(&self, change: Change) {
         let _ = self.changes.send(change);
     }

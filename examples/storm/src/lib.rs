@@ -1,4 +1,4 @@
-//! Simulates many callers of an upstream that has a strict limit, fails now and then and is away for a while,
+//! Simulates many callers of an upstream that has a strict limit, fails now and then and is unavailable for a while,
 //! without and with the recommended layers.
 
 mod upstream;
@@ -18,7 +18,7 @@ pub use self::upstream::Upstream;
 
 /// How long the simulation runs.
 pub const LENGTH: Duration = Duration::from_secs(60);
-/// When the upstream goes away, and when it comes back.
+/// When the upstream becomes unavailable, and when it is available again.
 pub const OUTAGE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
 const CALLERS: u64 = 64;
 const GOOD_SECOND: usize = 30;

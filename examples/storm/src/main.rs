@@ -7,7 +7,9 @@ use tokio::runtime::{Builder, Runtime};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed = std::env::args().nth(1).map_or(Ok(1), |seed| seed.parse())?;
-    println!("64 callers, an upstream of 50 calls/s, 2 % faults, away from 20 s to 30 s of 60 s\n");
+    println!(
+        "64 callers, an upstream of 50 calls/s, 2 % faults, unavailable from 20 s to 30 s of 60 s\n"
+    );
     let heads = ["", "answers/s", "wasted calls", "p99", "back in business"];
     println!(
         "{:<10} {:>12} {:>14} {:>10} {:>16}",

@@ -11,13 +11,13 @@ use tower::Service;
 
 use crate::OUTAGE;
 
-/// Calls that are allowed in a second; who goes beyond is turned away until it has been quiet for a while.
+/// Calls that are allowed in a second; who goes beyond is refused until it has been quiet for a while.
 const LIMIT: u32 = 50;
 const PENALTY: Duration = Duration::from_secs(1);
 /// One call in fifty fails.
 const FAULTS: f64 = 0.02;
 
-/// An upstream that allows 50 calls in a second, punishes whoever makes more, fails now and then, and is away for
+/// An upstream that allows 50 calls in a second, punishes whoever makes more, fails now and then, and is unavailable for
 /// ten seconds. Clones are the same upstream.
 #[derive(Debug, Clone)]
 pub struct Upstream(Arc<Mutex<State>>);

@@ -36,7 +36,7 @@ use crate::{
     node::Node,
 };
 
-/// How long changes are collected before a client is told, and the shortest time from one time to the next.
+/// How long changes are collected before a client is notified, and the shortest interval between two notifications.
 const COLLECTED: Duration = Duration::from_millis(20);
 const APART: Duration = Duration::from_millis(250);
 

@@ -71,7 +71,7 @@ impl Schedule {
         self.wanted = false;
     }
 
-    /// Notes that a listing has ended, and returns the kinds that were announced before it began: clients are told of
+    /// Notes that a listing has ended, and returns the kinds that were announced before it began: clients are notified of
     /// them whether the lists changed or not.
     pub(crate) fn end(&mut self, now: Instant, changed: bool) -> Kinds {
         let announced = self.running.take().unwrap_or_default();

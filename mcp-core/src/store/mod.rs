@@ -7,7 +7,7 @@
 //! | [`MemoryStore`] | none | one process, nothing survives a restart |
 //! | `RedbStore` | `redb` | one process, one file |
 //! | `RedisStore` | `redis` | many processes |
-//! | `PostgresStore` | `postgres` | many processes, kept for good |
+//! | `PostgresStore` | `postgres` | many processes, durable |
 //!
 //! Keys are [`StoreKey`]s: a [`Namespace`] and a list of parts, written so that no two different lists meet in
 //! one key. Every stored value has a [`Version`], which changes with every write and is not used again for that
@@ -57,14 +57,14 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away or the stored bytes make no sense.
+    /// [`StoreError`] if the store is unavailable or the stored bytes make no sense.
     async fn get(&self, key: &StoreKey) -> Result<Option<Entry>, StoreError>;
 
-    /// Writes one entry, whatever was there, and returns its new version. Without a `ttl` it stays for good.
+    /// Writes one entry, whatever was there, and returns its new version. Without a `ttl` it never expires.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away, full, or the `ttl` is zero.
+    /// [`StoreError`] if the store is unavailable, full, or the `ttl` is zero.
     async fn put(
         &self,
         key: &StoreKey,
@@ -76,14 +76,14 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away.
+    /// [`StoreError`] if the store is unavailable.
     async fn delete(&self, key: &StoreKey) -> Result<bool, StoreError>;
 
     /// Applies `change` if the entry is still what the caller `expected`; a conflict is a value, not an error.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away, full, or a `ttl` is zero.
+    /// [`StoreError`] if the store is unavailable, full, or a `ttl` is zero.
     async fn compare_and_swap(
         &self,
         key: &StoreKey,
@@ -100,7 +100,7 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store is away or the cursor is not one of its own.
+    /// [`StoreError`] if the store is unavailable or the cursor is not one of its own.
     async fn scan(
         &self,
         prefix: &StorePrefix,
@@ -178,7 +178,7 @@ pub enum Change {
     Put {
         /// The bytes to store.
         value: Bytes,
-        /// How long they stay; `None` is for good.
+        /// How long until they expire; `None` is never.
         ttl: Option<Duration>,
     },
     /// Removes the entry.
@@ -221,7 +221,7 @@ impl Cursor {
 pub struct Page {
     /// The entries found.
     pub entries: Vec<(StoreKey, Entry)>,
-    /// Where to go on; `None` when the scan is over.
+    /// The cursor of the next page; `None` after the last.
     pub next: Option<Cursor>,
 }
 
@@ -238,7 +238,7 @@ fn ttl_millis(ttl: Duration) -> Result<u64, StoreError> {
     if ttl.is_zero() {
         return Err(StoreError::invalid("a time to live must be above zero"));
     }
-    // A century is for good as far as a store is concerned, and keeps every sum below in range.
+    // A century stands for never: it keeps every sum below in range.
     const CENTURY: u64 = 100 * 366 * 86_400_000;
     let millis = ttl.as_nanos().div_ceil(1_000_000);
     Ok(u64::try_from(millis).map_or(CENTURY, |millis| millis.min(CENTURY)))

@@ -157,7 +157,7 @@ impl PostgresStore {
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.shared.timeout, work).await {
-            Ok(done) => done.map_err(away),
+            Ok(done) => done.map_err(unavailable),
             Err(late) => {
                 let message = "postgres did not answer in time";
                 Err(StoreError::new(StoreErrorKind::Unavailable, message).with_source(late))
@@ -351,7 +351,7 @@ fn written(rows: &[Row]) -> Option<Version> {
     Some(number(version))
 }
 
-fn away(error: tokio_postgres::Error) -> StoreError {
+fn unavailable(error: tokio_postgres::Error) -> StoreError {
     use tokio_postgres::error::SqlState;
     let kind = match error.code() {
         Some(code) if *code == SqlState::DISK_FULL || *code == SqlState::OUT_OF_MEMORY => {

@@ -75,13 +75,13 @@ impl RedbStore {
         let database = Arc::clone(&self.database);
         let now = self.now();
         blocking(move || {
-            let transaction = database.begin_write().map_err(away)?;
+            let transaction = database.begin_write().map_err(unavailable)?;
             let result = {
                 let mut writer = Writer::open(&transaction, now)?;
                 writer.sweep(SWEEP_PER_WRITE)?;
                 work(&mut writer)?
             };
-            transaction.commit().map_err(away)?;
+            transaction.commit().map_err(unavailable)?;
             Ok(result)
         })
         .await
@@ -89,7 +89,7 @@ impl RedbStore {
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {
-    own_file(path).map_err(away)?;
+    own_file(path).map_err(unavailable)?;
     let database = Database::create(path).map_err(|error| match error {
         redb::DatabaseError::Storage(redb::StorageError::Corrupted(_))
         | redb::DatabaseError::UpgradeRequired(_) => {
@@ -100,15 +100,15 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
         {
             StoreError::corrupt("the file is not a store").with_source(error)
         }
-        error => away(error),
+        error => unavailable(error),
     })?;
-    let transaction = database.begin_write().map_err(away)?;
+    let transaction = database.begin_write().map_err(unavailable)?;
     Writer::open(&transaction, 0)?;
-    transaction.commit().map_err(away)?;
+    transaction.commit().map_err(unavailable)?;
     Ok(database)
 }
 
-/// Makes the file if need be, readable by nobody else.
+/// Makes the file if need be, readable by its owner alone.
 #[cfg(unix)]
 fn own_file(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -147,16 +147,16 @@ struct Writer<'t> {
 impl<'t> Writer<'t> {
     fn open(transaction: &'t WriteTransaction, now: u64) -> Result<Self, StoreError> {
         Ok(Self {
-            entries: transaction.open_table(ENTRIES).map_err(away)?,
-            by_expiry: transaction.open_table(BY_EXPIRY).map_err(away)?,
-            meta: transaction.open_table(META).map_err(away)?,
+            entries: transaction.open_table(ENTRIES).map_err(unavailable)?,
+            by_expiry: transaction.open_table(BY_EXPIRY).map_err(unavailable)?,
+            meta: transaction.open_table(META).map_err(unavailable)?,
             now,
         })
     }
 
     /// The entry and its expiry, expired or not.
     fn find(&self, key: &str) -> Result<Option<(Entry, u64)>, StoreError> {
-        let found = self.entries.get(key).map_err(away)?;
+        let found = self.entries.get(key).map_err(unavailable)?;
         found.map(|bytes| decode(bytes.value())).transpose()
     }
 
@@ -181,17 +181,23 @@ impl<'t> Writer<'t> {
         let last = self
             .meta
             .get(LAST_VERSION)
-            .map_err(away)?
+            .map_err(unavailable)?
             .map_or(0, |guard| guard.value());
         let version = last.wrapping_add(1);
-        self.meta.insert(LAST_VERSION, version).map_err(away)?;
+        self.meta
+            .insert(LAST_VERSION, version)
+            .map_err(unavailable)?;
         let mut bytes = Vec::with_capacity(HEADER_LEN + value.len());
         bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&expires.to_le_bytes());
         bytes.extend_from_slice(value);
-        self.entries.insert(key, bytes.as_slice()).map_err(away)?;
+        self.entries
+            .insert(key, bytes.as_slice())
+            .map_err(unavailable)?;
         if expires != 0 {
-            self.by_expiry.insert((expires, key), ()).map_err(away)?;
+            self.by_expiry
+                .insert((expires, key), ())
+                .map_err(unavailable)?;
         }
         Ok(Version::from_u64(version))
     }
@@ -201,16 +207,16 @@ impl<'t> Writer<'t> {
         let Some((_, expires)) = self.find(key)? else {
             return Ok(false);
         };
-        self.entries.remove(key).map_err(away)?;
+        self.entries.remove(key).map_err(unavailable)?;
         if expires != 0 {
-            self.by_expiry.remove((expires, key)).map_err(away)?;
+            self.by_expiry.remove((expires, key)).map_err(unavailable)?;
         }
         Ok(is_live(expires, self.now))
     }
 
     fn sweep(&mut self, most: usize) -> Result<(), StoreError> {
         for _ in 0..most {
-            let first = match self.by_expiry.first().map_err(away)? {
+            let first = match self.by_expiry.first().map_err(unavailable)? {
                 Some((guard, _)) => {
                     let (expires, key) = guard.value();
                     if is_live(expires, self.now) {
@@ -222,8 +228,8 @@ impl<'t> Writer<'t> {
             };
             self.by_expiry
                 .remove((first.0, first.1.as_str()))
-                .map_err(away)?;
-            self.entries.remove(first.1.as_str()).map_err(away)?;
+                .map_err(unavailable)?;
+            self.entries.remove(first.1.as_str()).map_err(unavailable)?;
         }
         Ok(())
     }
@@ -234,9 +240,9 @@ impl StateStore for RedbStore {
     async fn get(&self, key: &StoreKey) -> Result<Option<Entry>, StoreError> {
         let (database, key, now) = (Arc::clone(&self.database), key.clone(), self.now());
         blocking(move || {
-            let transaction = database.begin_read().map_err(away)?;
-            let entries = transaction.open_table(ENTRIES).map_err(away)?;
-            let Some(bytes) = entries.get(key.as_str()).map_err(away)? else {
+            let transaction = database.begin_read().map_err(unavailable)?;
+            let entries = transaction.open_table(ENTRIES).map_err(unavailable)?;
+            let Some(bytes) = entries.get(key.as_str()).map_err(unavailable)? else {
                 return Ok(None);
             };
             let (entry, expires) = decode(bytes.value())?;
@@ -301,12 +307,12 @@ fn scan(
     limit: usize,
     now: u64,
 ) -> Result<Page, StoreError> {
-    let transaction = database.begin_read().map_err(away)?;
-    let entries = transaction.open_table(ENTRIES).map_err(away)?;
+    let transaction = database.begin_read().map_err(unavailable)?;
+    let entries = transaction.open_table(ENTRIES).map_err(unavailable)?;
     let start = cursor.map_or(prefix.as_str(), Cursor::as_str);
     let mut page = Page::default();
-    for item in entries.range(start..).map_err(away)? {
-        let (key, bytes) = item.map_err(away)?;
+    for item in entries.range(start..).map_err(unavailable)? {
+        let (key, bytes) = item.map_err(unavailable)?;
         let key = key.value();
         if !key.starts_with(prefix.as_str()) {
             break;
@@ -354,7 +360,7 @@ fn millis(date: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn away(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unavailable,
         "the store's file cannot be used",
@@ -365,7 +371,9 @@ fn away(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreErro
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(away)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(unavailable)?
 }
 
 #[cfg(test)]

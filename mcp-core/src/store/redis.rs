@@ -74,7 +74,7 @@ impl RedisConfig {
     ///
     /// [`StoreErrorKind::Unavailable`] if the connection cannot be prepared.
     pub fn connect_lazily(&self) -> Result<RedisConnection, StoreError> {
-        let manager = self.manager().map_err(away)?;
+        let manager = self.manager().map_err(unavailable)?;
         Ok(RedisConnection {
             config: self.clone(),
             current: Arc::new(Mutex::new(Current {
@@ -196,7 +196,7 @@ impl RedisConnection {
             redis::cmd("PING").query_async::<()>(&mut to).await
         })
         .await
-        .map_err(away)
+        .map_err(unavailable)
     }
 }
 
@@ -252,7 +252,10 @@ impl RedisStore {
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        self.connection.ask_repeatably(ask).await.map_err(away)
+        self.connection
+            .ask_repeatably(ask)
+            .await
+            .map_err(unavailable)
     }
 
     async fn record(&self, key: &StoreKey) -> Result<Option<Vec<u8>>, StoreError> {
@@ -325,7 +328,7 @@ impl StateStore for RedisStore {
         match self.connection.ask_once(ask).await {
             // It may have been there and be gone: what is there now is removed, and counts.
             Err(error) if is_lost(&error) => self.read(ask).await,
-            done => done.map_err(away),
+            done => done.map_err(unavailable),
         }
     }
 
@@ -361,9 +364,9 @@ impl StateStore for RedisStore {
         let (applied, found) = match answer {
             Err(error) if is_lost(&error) => match self.lost(key, expected, &done).await? {
                 Some(swap) => return Ok(swap),
-                None => self.connection.ask_once(ask).await.map_err(away)?,
+                None => self.connection.ask_once(ask).await.map_err(unavailable)?,
             },
-            answer => answer.map_err(away)?,
+            answer => answer.map_err(unavailable)?,
         };
         if applied {
             Ok(done)
@@ -435,7 +438,7 @@ fn decode(record: Vec<u8>) -> Result<Entry, StoreError> {
     Ok(Entry::new(Bytes::from(record).slice(8..), version))
 }
 
-fn away(error: RedisError) -> StoreError {
+fn unavailable(error: RedisError) -> StoreError {
     let kind = match error.kind() {
         redis::ErrorKind::Parse | redis::ErrorKind::UnexpectedReturnType => StoreErrorKind::Corrupt,
         _ if error.code() == Some("WRONGTYPE") => StoreErrorKind::Corrupt,

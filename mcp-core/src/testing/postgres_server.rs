@@ -119,7 +119,7 @@ impl PostgresServer {
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         drop(self.child.take());
-        // What the server still writes is in the way of nobody.
+        // What the server still writes disturbs no other server.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -197,7 +197,7 @@ impl TcpConnector {
         };
         let addresses = self.resolve(host).await?;
         if !self.rules.allows(&uri) {
-            // One address inside among public ones is how a hostile name server would hide it: refuse them all.
+            // A hostile name server could hide a private address among public ones: refuse them all.
             for address in &addresses {
                 self.rules.check_address(*address)?;
             }

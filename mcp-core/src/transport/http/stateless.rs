@@ -237,7 +237,7 @@ impl Running {
                 }
                 // A stateless call has no asker, so there is no request to its client.
                 Some(Step::Outgoing(Outgoing::ServerRequest(_))) => continue,
-                // The receiver may be gone, and nobody is left to read it then.
+                // Fails where the client has disconnected, which wants no answer.
                 Some(Step::Answer(answer)) => return drop(end.send(self.event_of(answer))),
             };
             match timeout(stall, events.send(bytes)).await {
