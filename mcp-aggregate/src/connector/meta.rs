@@ -35,10 +35,9 @@ const OPTIONAL: [&str; 5] = ["_meta", "arguments", "context", "cursor", "task"];
 /// Leaves optional members out that are null: strict servers refuse them.
 #[cfg(any(feature = "http", feature = "stdio"))]
 pub(crate) fn drop_nulls(request: &mut Request) {
-    for name in OPTIONAL {
-        if request.param(name).is_some_and(|value| value.is_null()) {
-            request.params_mut().remove(name);
-        }
+    if request.params().is_some() {
+        let params = request.params_mut();
+        params.remove_nulls(|name| OPTIONAL.contains(&name));
     }
 }
 

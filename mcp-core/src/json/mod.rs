@@ -133,21 +133,12 @@ impl Json {
         self.0 == "null"
     }
 
-    /// Returns a member of an object, sharing this text. Scans the object; use [`Object`] for many look-ups.
+    /// Returns a member of an object, sharing this text: the first of that name. Scans the object as far as that; use
+    /// [`Object`] for many look-ups.
     #[must_use]
     pub fn member(&self, key: &str) -> Option<Self> {
-        let mut cursor = Cursor::trusted(&self.0);
-        let mut found = None;
-        cursor
-            .object(|cursor, name| {
-                let span = cursor.value()?;
-                if found.is_none() && name.is(key) {
-                    found = Some(span);
-                }
-                Ok(())
-            })
-            .ok()?;
-        found.map(|span| Self::slice(&self.0, span))
+        let found = Cursor::trusted(&self.0).member(key)?;
+        Some(Self::slice(&self.0, found))
     }
 
     /// Returns the elements of an array, sharing this text; nothing for any other value.

@@ -39,6 +39,8 @@ struct Member {
 pub struct Object {
     text: Bytes,
     members: Arc<[Member]>,
+    /// Whether a name has an escape in it, so that names cannot be compared byte by byte.
+    escaped: bool,
     edits: Vec<Edit>,
 }
 
@@ -79,17 +81,19 @@ impl Object {
             return Err(cursor.error(JsonErrorKind::WrongShape));
         }
         let mut members: Vec<Member> = Vec::with_capacity(4);
+        let mut escaped = false;
         let span = cursor.object(|cursor, key| {
             if members.len() == MAX_MEMBERS {
                 return Err(cursor.error(JsonErrorKind::TooManyMembers));
             }
+            escaped |= key.escaped;
             members.push(Member {
                 key: key.span,
                 value: cursor.value()?,
             });
             Ok(())
         })?;
-        if has_duplicate(whole, &members) {
+        if has_duplicate(whole, &members, escaped) {
             return Err(cursor.error(JsonErrorKind::DuplicateMember));
         }
         let base = span.start;
@@ -102,6 +106,7 @@ impl Object {
         Ok(Self {
             text: Json::slice(whole, span).into_bytes(),
             members: members.into(),
+            escaped,
             edits: Vec::new(),
         })
     }
@@ -144,13 +149,18 @@ impl Object {
         }
     }
 
-    /// Removes every member whose value is `null`.
-    pub fn remove_nulls(&mut self) {
+    /// Removes every member that is `null` in the text that was read, has not been set since, and whose name is
+    /// `removable`.
+    pub fn remove_nulls(&mut self, removable: impl Fn(&str) -> bool) {
         let nulls: Vec<_> = self
             .members
             .iter()
-            .filter(|member| member.value.of(&self.text) == b"null")
-            .map(|member| Cow::Owned(decoded_key(&self.text, member.key).into_owned()))
+            .filter(|member| {
+                member.value.of(&self.text) == b"null" && self.edit_of(member).is_none()
+            })
+            .map(|member| decoded_key(&self.text, member.key))
+            .filter(|key| removable(key))
+            .map(|key| Cow::Owned(key.into_owned()))
             .collect();
         for key in nulls {
             self.remove(key);
@@ -270,7 +280,7 @@ impl Object {
     fn edit_of(&self, member: &Member) -> Option<&Edit> {
         self.edits
             .iter()
-            .find(|edit| key_is(&self.text, member.key, &edit.key))
+            .find(|edit| self.is_named(member, &edit.key))
     }
 
     fn edit(&mut self, key: Cow<'static, str>, value: Option<Json>) {
@@ -283,7 +293,14 @@ impl Object {
     fn find(&self, key: &str) -> Option<&Member> {
         self.members
             .iter()
-            .find(|member| key_is(&self.text, member.key, key))
+            .find(|member| self.is_named(member, key))
+    }
+
+    fn is_named(&self, member: &Member, name: &str) -> bool {
+        match self.escaped {
+            false => member.key.of(&self.text) == name.as_bytes(),
+            true => decoded_key(&self.text, member.key) == name,
+        }
     }
 }
 
@@ -292,6 +309,7 @@ impl Default for Object {
         Self {
             text: Json::EMPTY_OBJECT.into_bytes(),
             members: Arc::default(),
+            escaped: false,
             edits: Vec::new(),
         }
     }
@@ -334,14 +352,6 @@ fn separate(out: &mut Vec<u8>, comma: &mut bool) {
     *comma = true;
 }
 
-fn key_is(text: &[u8], key: Span, expected: &str) -> bool {
-    let raw = key.of(text);
-    match raw.contains(&b'\\') {
-        true => decoded_key(text, key) == expected,
-        false => raw == expected.as_bytes(),
-    }
-}
-
 fn decoded_key(text: &[u8], key: Span) -> Cow<'_, str> {
     let raw = std::str::from_utf8(key.of(text)).unwrap_or_default();
     if !raw.contains('\\') {
@@ -354,8 +364,8 @@ fn decoded_key(text: &[u8], key: Span) -> Cow<'_, str> {
 /// More members than this are compared through a set instead of pair by pair.
 const MANY: usize = 16;
 
-fn has_duplicate(text: &[u8], members: &[Member]) -> bool {
-    if members.len() > MANY {
+fn has_duplicate(text: &[u8], members: &[Member], escaped: bool) -> bool {
+    if escaped || members.len() > MANY {
         let names: HashSet<_> = members
             .iter()
             .map(|member| decoded_key(text, member.key))
@@ -363,9 +373,9 @@ fn has_duplicate(text: &[u8], members: &[Member]) -> bool {
         return names.len() < members.len();
     }
     members.iter().enumerate().any(|(index, member)| {
-        let name = decoded_key(text, member.key);
+        let name = member.key.of(text);
         members[..index]
             .iter()
-            .any(|earlier| key_is(text, earlier.key, &name))
+            .any(|earlier| earlier.key.of(text) == name)
     })
 }

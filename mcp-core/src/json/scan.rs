@@ -31,7 +31,7 @@ impl Span {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text<'a> {
     raw: &'a [u8],
-    escaped: bool,
+    pub(crate) escaped: bool,
     /// The span of the raw text, quotes excluded.
     pub(crate) span: Span,
 }
@@ -141,6 +141,27 @@ impl<'a> Cursor<'a> {
             member(self, key)?;
             if self.next_or(b'}')? {
                 return Ok(span(start, self.at));
+            }
+        }
+    }
+
+    /// Moves behind the value of the first member of this name, and returns its place; `None` for no such member, and for
+    /// what is no object.
+    pub(crate) fn member(&mut self, name: &str) -> Option<Span> {
+        self.begin(b'{').ok()?;
+        if self.peek() == Some(b'}') {
+            return None;
+        }
+        loop {
+            self.space();
+            let key = self.string().ok()?;
+            self.colon().ok()?;
+            let value = self.value().ok()?;
+            if key.is(name) {
+                return Some(value);
+            }
+            if self.next_or(b'}').ok()? {
+                return None;
             }
         }
     }

@@ -82,6 +82,18 @@ fn edits_touch_nothing_else() {
 }
 
 #[test]
+fn nulls_are_removed_where_they_may_be_and_have_not_been_set() {
+    let text = r#"{"a":null,"\u0062":null,"kept":null,"set":null,"x":{"a":null}}"#;
+    let mut object = Object::parse(text).unwrap();
+    object.set("set", Json::string("now"));
+    object.remove_nulls(|name| name != "kept");
+    assert_eq!(
+        object.to_json().as_str(),
+        r#"{"kept":null,"set":"now","x":{"a":null}}"#
+    );
+}
+
+#[test]
 fn members_are_listed_once_with_their_changes() {
     let mut object = Object::parse(r#"{"a":1,"b\u0062":2,"c":3}"#).unwrap();
     object.set("bb", Json::string("new"));

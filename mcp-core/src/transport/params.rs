@@ -21,20 +21,20 @@ pub(super) fn without_nulls(message: Message) -> Message {
 
 fn tidy(method: &Method, mut params: Object) -> Object {
     if method.is_standard() {
-        params.remove_nulls();
+        params.remove_nulls(|_| true);
     }
     let Some(own) = params.get("_meta") else {
         return params;
     };
     if own.is_null() {
         params.remove("_meta");
-    } else if own
-        .member(meta::PROGRESS_TOKEN)
-        .is_some_and(|token| token.is_null())
+    } else if own.as_str().contains("null")
         && let Ok(mut own) = Object::index(&own)
     {
-        own.remove(meta::PROGRESS_TOKEN);
-        params.set("_meta", own.to_json());
+        own.remove_nulls(|name| name == meta::PROGRESS_TOKEN);
+        if own.is_changed() {
+            params.set("_meta", own.to_json());
+        }
     }
     params
 }

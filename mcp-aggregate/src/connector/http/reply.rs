@@ -55,29 +55,24 @@ impl Reply {
         if let Some(coding) = content_coding(&self.headers) {
             return Err(coded(&coding));
         }
-        let kind = self.content_type();
-        let body = match read_whole(self.body, self.limit).await {
+        let Self {
+            headers,
+            body,
+            limit,
+        } = self;
+        let body = match read_whole(body, limit).await {
             Ok(body) => body,
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_large(self.limit)),
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
             Err(error) => return Err(error::broke(error)),
         };
         parse(&body).map_err(|unreadable| {
+            let kind = content_type(&headers);
             Error::new(
                 ErrorKind::BadUpstream,
                 format!("the server answered with {kind} that is not a JSON-RPC message"),
             )
             .with_source(unreadable.error)
         })
-    }
-
-    /// Names the type of the body, as it may be shown.
-    fn content_type(&self) -> String {
-        let value = self.headers.get(header::CONTENT_TYPE);
-        let value = value.and_then(|value| value.to_str().ok());
-        match value.and_then(|value| value.split(';').next()) {
-            Some(kind) => kind.chars().take(64).collect(),
-            None => "something of no content type".to_owned(),
-        }
     }
 
     /// Reads the body as events.
@@ -94,6 +89,16 @@ impl Reply {
     /// Lets the body go without closing its connection, if it is short.
     pub(super) fn discard(self) {
         finish(self.body);
+    }
+}
+
+/// Names the type of a body, as it may be shown.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    match value.and_then(|value| value.split(';').next()) {
+        Some(kind) => kind.chars().take(64).collect(),
+        None => "something of no content type".to_owned(),
     }
 }
 

@@ -93,11 +93,11 @@ impl GuardedClient {
     /// # Cancel safety
     ///
     /// Dropping the future abandons the request; the server may have received it.
-    pub async fn request(
+    pub fn request(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, HttpError> {
-        self.send_by(&self.client, request).await
+    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
+        self.send_by(&self.client, request)
     }
 
     /// Sends one request over a connection of its own, as [`GuardedClient::request`] does over a pooled one.
@@ -112,23 +112,25 @@ impl GuardedClient {
     /// # Cancel safety
     ///
     /// As [`GuardedClient::request`].
-    pub async fn request_unpooled(
+    pub fn request_unpooled(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, HttpError> {
-        self.send_by(&self.unpooled, request).await
+    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
+        self.send_by(&self.unpooled, request)
     }
 
-    async fn send_by(
+    fn send_by(
         &self,
         client: &Client<Connector, Full<Bytes>>,
         mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, HttpError> {
-        self.rules.check_scheme(request.uri())?;
-        // Without it any coding may be used (RFC 9110, section 12.5.3).
-        let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
-        coding.or_insert(HeaderValue::from_static("identity"));
-        client.request(request).await.map_err(explain)
+    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
+        let sent = self.rules.check_scheme(request.uri()).map(|()| {
+            // Without it any coding may be used (RFC 9110, section 12.5.3).
+            let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
+            coding.or_insert(HeaderValue::from_static("identity"));
+            client.request(request)
+        });
+        async move { sent?.await.map_err(explain) }
     }
 
     async fn follow(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HttpError> {

@@ -261,7 +261,7 @@ impl<S: Seam> Shared<S> {
         };
         let stateless = is_stateless(&parts) && !names_session(&parts.headers);
         match parts.method {
-            Method::POST => self.post(&sessions, &parts, body).await,
+            Method::POST => self.post(&sessions, stateless, body).await,
             // Sessions have GET and DELETE; the stateless era does not.
             Method::GET | Method::DELETE if stateless => method_not_allowed("POST"),
             Method::GET if !Accepted::of(&parts.headers).is_some_and(|own| own.events) => {
@@ -273,10 +273,11 @@ impl<S: Seam> Shared<S> {
         }
     }
 
-    async fn post<B>(&self, sessions: &Sessions<'_, S>, parts: &Parts, body: B) -> HttpResponse
+    async fn post<B>(&self, sessions: &Sessions<'_, S>, stateless: bool, body: B) -> HttpResponse
     where
         B: Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
     {
+        let parts = sessions.parts;
         if !is_json(parts) {
             let error = Error::new(
                 ErrorKind::InvalidRequest,
@@ -294,7 +295,7 @@ impl<S: Seam> Shared<S> {
         };
         let message = Message::parse(&body).map(super::params::without_nulls);
         // Some clients of sessions name the newest revision that they know in the header: the body decides.
-        if names_stateless(&message) || (is_stateless(parts) && !names_session(&parts.headers)) {
+        if stateless || names_stateless(&message) {
             return stateless::post(self, parts, accepted, message).await;
         }
         sessions.post(accepted, &body, message).await
