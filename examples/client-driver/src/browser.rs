@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use mcp_core::http_client::GuardedClient;
 use url::Url;
 
@@ -98,7 +98,7 @@ async fn load(
     form: Option<String>,
     jar: &mut BTreeMap<String, String>,
 ) -> Outcome<Page> {
-    let mut request = http::Request::new(Full::new(Bytes::from(form.clone().unwrap_or_default())));
+    let mut request = http::Request::new(Bytes::from(form.clone().unwrap_or_default()));
     *request.uri_mut() = url.as_str().parse()?;
     let headers = request.headers_mut();
     let pairs: Vec<_> = jar

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mcp_core::{http_client::GuardedClient, sse::EventReader};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ impl Wire {
         body: Bytes,
         extra: HeaderMap,
     ) -> Outcome<http::Response<Incoming>> {
-        let mut request = http::Request::new(Full::new(body));
+        let mut request = http::Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();

@@ -9,9 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
-use http_body_util::Full;
 use mcp_core::UpstreamId;
 use serde_json::json;
 use tower_service::Service;
@@ -205,14 +203,14 @@ impl HealthService {
             })
     }
 
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<String> {
         if !self.any_host && !self.allows(headers) {
             let error =
                 json!({ "error": "the host is not allowed; allow it with with_allowed_host" });
             return respond(StatusCode::FORBIDDEN, &error);
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut refusal = Response::new(Full::default());
+            let mut refusal = Response::new(String::new());
             *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             refusal
                 .headers_mut()
@@ -240,8 +238,8 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+fn respond(status: StatusCode, body: &serde_json::Value) -> Response<String> {
+    let mut response = Response::new(body.to_string());
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -251,7 +249,7 @@ fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>
 }
 
 impl<B> Service<Request<B>> for HealthService {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 

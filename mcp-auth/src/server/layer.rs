@@ -8,18 +8,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{Either, Full};
 use mcp_core::AuthContext;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ProtectedResource, Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick,
+    Body, ProtectedResource, Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick,
 };
-
-/// The body of an answer: a document or a refusal, or what the service inside answered.
-pub type Body<B> = Either<Full<Bytes>, B>;
 
 /// Applies a [`ResourceServer`].
 #[must_use]
@@ -104,16 +100,16 @@ where
 pub(super) fn document<Q>(
     resource: &ProtectedResource,
     request: &Request<Q>,
-) -> Option<Response<Full<Bytes>>> {
+) -> Option<Response<Bytes>> {
     let document = resource.document()?;
     let path = request.uri().path();
     if !resource.paths().iter().any(|own| own == path) {
         return None;
     }
-    let mut response = Response::new(Full::new(match *request.method() {
+    let mut response = Response::new(match *request.method() {
         Method::GET => document.clone(),
         _ => Bytes::new(),
-    }));
+    });
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         let allow = HeaderValue::from_static("GET, HEAD");
@@ -160,12 +156,12 @@ fn admit(
     }
 }
 
-fn refuse(server: &ResourceServer, refusal: Refusal) -> Response<Full<Bytes>> {
+fn refuse(server: &ResourceServer, refusal: Refusal) -> Response<Bytes> {
     let body = serde_json::json!({
         "error": refusal.code().unwrap_or("unauthorized"),
         "error_description": refusal.reason(),
     });
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(
@@ -214,7 +210,7 @@ pin_project! {
         S: Service<Request<Q>>,
     {
         // Answered here.
-        Answered { response: Option<Response<Full<Bytes>>> },
+        Answered { response: Option<Response<Bytes>> },
         // Let through; the service inside answers.
         Forward { #[pin] future: S::Future },
         // The credential has not been seen before. Boxed: it awaits schemes whose types have no names.
@@ -223,7 +219,7 @@ pin_project! {
 }
 
 impl<S: Service<Request<Q>>, Q> ResponseFuture<S, Q> {
-    fn answered(response: Response<Full<Bytes>>) -> Self {
+    fn answered(response: Response<Bytes>) -> Self {
         Self::new(State::Answered {
             response: Some(response),
         })
@@ -246,11 +242,11 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Answered { response } => {
                     let response = response.take().expect("polled after it was ready");
-                    return Poll::Ready(Ok(response.map(Either::Left)));
+                    return Poll::Ready(Ok(response.map(Body::own)));
                 }
                 StateProj::Forward { future } => {
                     let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(Either::Right)));
+                    return Poll::Ready(Ok(response.map(Body::inner)));
                 }
                 StateProj::Judge { judging, held } => {
                     let (mut parts, verdict) = ready!(judging.as_mut().poll(cx));

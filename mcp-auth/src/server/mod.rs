@@ -44,6 +44,7 @@
 //! ```
 
 mod api_key;
+mod body;
 mod config;
 mod identity;
 mod introspect;
@@ -64,11 +65,12 @@ mod token;
 pub use self::mtls::{CertificateName, MtlsScheme, PeerCertificate, TlsListener};
 pub use self::{
     api_key::{ApiKeyRecord, ApiKeyScheme, ApiKeyStore, ApiKeys, MemoryApiKeys, StoredApiKeys},
+    body::Body,
     config::{ResourceServer, ResourceServerBuilder},
     identity::{Identity, Refusal, RefusalKind, VerifiedIdentity},
     introspect::IntrospectionScheme,
     jwt::JwtScheme,
-    layer::{Body, ResourceServerLayer, ResourceServerService, ResponseFuture},
+    layer::{ResourceServerLayer, ResourceServerService, ResponseFuture},
     metadata::ProtectedResource,
     scheme::{Presented, Scheme},
     shared::SharedRevocations,

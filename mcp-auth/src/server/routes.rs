@@ -4,7 +4,6 @@ use axum::{
     routing::any,
 };
 use http::{Request, Response};
-use http_body_util::Full;
 
 use super::{ResourceServer, layer::document};
 
@@ -40,8 +39,10 @@ impl ResourceServer {
         for path in paths {
             let server = self.clone();
             let answer = move |request: Request<Body>| async move {
-                let empty = || Response::new(Full::new(Bytes::new()));
-                document(server.resource(), &request).unwrap_or_else(empty)
+                let document = document(server.resource(), &request);
+                document
+                    .unwrap_or_else(|| Response::new(Bytes::new()))
+                    .map(Body::from)
             };
             router = router.route(&path, any(answer));
         }

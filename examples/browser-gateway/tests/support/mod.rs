@@ -7,7 +7,7 @@ use axum::{Router, response::Html, routing::get};
 use browser_gateway::{App, Outcome, Settings, State, build};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use mcp_browser::{Discover, DriverConfig};
 use mcp_core::http_client::GuardedClient;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// A request as it stands.
-    pub(crate) async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send(&self, request: http::Request<Bytes>) -> Answer {
         let response = self.http.request(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -128,7 +128,7 @@ impl World {
     }
 
     pub(crate) async fn get(&self, url: &str) -> Answer {
-        let request = http::Request::get(url).body(Full::default()).unwrap();
+        let request = http::Request::get(url).body(Bytes::new()).unwrap();
         self.send(request).await
     }
 
@@ -149,7 +149,7 @@ impl World {
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let body = Full::new(Bytes::from(body.to_string()));
+        let body = Bytes::from(body.to_string());
         self.send(request.body(body).unwrap()).await
     }
 

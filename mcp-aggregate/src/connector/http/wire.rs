@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use mcp_core::{
     Backoff, ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
@@ -77,12 +77,12 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    fn to_request(&self, uri: Uri, credential: Option<&HeaderMap>) -> http::Request<Full<Bytes>> {
+    fn to_request(&self, uri: Uri, credential: Option<&HeaderMap>) -> http::Request<Bytes> {
         let mut headers = (self.headers)();
         if let Some(credential) = credential {
             headers.extend(credential.clone());
         }
-        let mut request = http::Request::new(Full::new(self.body.clone()));
+        let mut request = http::Request::new(self.body.clone());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;

@@ -95,7 +95,7 @@ impl GuardedClient {
     /// Dropping the future abandons the request; the server may have received it.
     pub fn request(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
     ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
         self.send_by(&self.client, request)
     }
@@ -114,7 +114,7 @@ impl GuardedClient {
     /// As [`GuardedClient::request`].
     pub fn request_unpooled(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
     ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
         self.send_by(&self.unpooled, request)
     }
@@ -122,13 +122,13 @@ impl GuardedClient {
     fn send_by(
         &self,
         client: &Client<Connector, Full<Bytes>>,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Bytes>,
     ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
         let sent = self.rules.check_scheme(request.uri()).map(|()| {
             // Without it any coding may be used (RFC 9110, section 12.5.3).
             let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
             coding.or_insert(HeaderValue::from_static("identity"));
-            client.request(request)
+            client.request(request.map(Full::new))
         });
         async move { sent?.await.map_err(explain) }
     }
@@ -139,7 +139,7 @@ impl GuardedClient {
         parts.headers.remove(header::HOST);
         let mut left = self.limits.redirects;
         loop {
-            let attempt = Request::from_parts(parts.clone(), Full::new(body.clone()));
+            let attempt = Request::from_parts(parts.clone(), body.clone());
             let response = self.request(attempt).await?;
             let hop = next_hop(&self.rules, &parts, &response)?;
             let Hop::Follow {

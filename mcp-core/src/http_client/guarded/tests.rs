@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -210,7 +210,7 @@ async fn the_operator_is_taken_at_their_word() {
         "inside"
     );
     let request = Request::get(server.url("127.0.0.1", "/"))
-        .body(Full::new(Bytes::new()))
+        .body(Bytes::new())
         .unwrap();
     let body = client
         .request(request)
