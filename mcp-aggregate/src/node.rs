@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_core::{BoxSeam, Error, ErrorKind, Request, Timing, UpstreamId};
+use mcp_core::{BoxSeam, Error, ErrorKind, Request, Response, Timing, UpstreamId};
 use tokio::time::timeout;
 use tokio_util::{
     sync::CancellationToken,
@@ -127,14 +127,20 @@ impl Node {
         self.sharing.eager || self.has_session(request)
     }
 
-    /// Fails when the drain is over and the call is still there. For services without an end of their own.
-    pub(crate) async fn cut(&self) -> Error {
-        self.cut.cancelled().await;
-        Error::new(
-            ErrorKind::Unavailable,
-            "the upstream was removed, and the call did not finish before the drain deadline",
-        )
-        .with_upstream(self.id.clone())
+    /// Makes a call that fails when the drain is over and the call is still there. For services without an end of their
+    /// own.
+    pub(crate) async fn unless_cut(
+        &self,
+        call: impl Future<Output = Result<Response, Error>>,
+    ) -> Result<Response, Error> {
+        tokio::select! {
+            answer = call => answer,
+            () = self.cut.cancelled() => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the upstream was removed, and the call did not finish before the drain deadline",
+            )
+            .with_upstream(self.id.clone())),
+        }
     }
 
     pub(crate) fn cuts_calls(&self) -> bool {
@@ -244,6 +250,7 @@ mod tests {
         let started = Instant::now();
         node.end(Duration::from_secs(1)).await;
         assert_eq!(started.elapsed(), Duration::from_secs(1));
-        assert!(node.cut().await.message().contains("drain deadline"));
+        let cut = node.unless_cut(std::future::pending()).await;
+        assert!(cut.unwrap_err().message().contains("drain deadline"));
     }
 }

@@ -2,30 +2,29 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use mcp_core::{Ask, Asker, Error, ErrorKind, Json, Method, Request, Response};
-use tokio::time::{Instant, sleep_until};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Makes a call that fails when the upstream has been silent for `limit`. While the client is asked something, the call is
 /// not silent: a person may need time.
-pub(super) async fn bounded<F>(
-    limit: Option<Duration>,
+///
+/// No `async fn`: its future would hold the request several times, and this is on the way of every call.
+pub(super) fn bounded<F>(
+    limit: Duration,
     request: Request,
     call: impl FnOnce(Request) -> F,
-) -> Result<Response, Error>
-where
-    F: Future<Output = Result<Response, Error>>,
-{
-    let Some(limit) = limit else {
-        return call(request).await;
-    };
+) -> Bounded<F> {
     let signs = Arc::new(Signs::default());
     let started = Instant::now();
     let seen = Arc::clone(&signs);
@@ -42,25 +41,59 @@ where
         };
         request = request.with_asker(Asker::new(watched));
     }
-    let call = call(request);
-    tokio::pin!(call);
-    loop {
-        let quiet_since = started + Duration::from_millis(signs.last.load(Ordering::Acquire));
-        tokio::select! {
-            answer = &mut call => return answer,
-            () = sleep_until(quiet_since + limit) => {
-                let again = started + Duration::from_millis(signs.last.load(Ordering::Acquire));
-                if signs.asking.load(Ordering::Acquire) > 0 {
-                    signs.note(started);
-                } else if again + limit <= Instant::now() {
-                    return Err(Error::new(
-                        ErrorKind::Timeout,
-                        format!("the upstream gave no sign of life for {limit:?}"),
-                    ));
-                }
+    Bounded {
+        call: call(request),
+        silent: sleep_until(later(started, limit)),
+        limit,
+        started,
+        signs,
+    }
+}
+
+pin_project! {
+    /// A call that may be silent for so long.
+    #[must_use = "futures do nothing unless polled"]
+    pub(super) struct Bounded<F> {
+        #[pin]
+        call: F,
+        #[pin]
+        silent: Sleep,
+        limit: Duration,
+        started: Instant,
+        signs: Arc<Signs>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Error>>> Future for Bounded<F> {
+    type Output = Result<Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(answer) = this.call.poll(cx) {
+            return Poll::Ready(answer);
+        }
+        loop {
+            ready!(this.silent.as_mut().poll(cx));
+            if this.signs.asking.load(Ordering::Acquire) > 0 {
+                this.signs.note(*this.started);
             }
+            let last = Duration::from_millis(this.signs.last.load(Ordering::Acquire));
+            let until = later(*this.started + last, *this.limit);
+            if until <= Instant::now() {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("the upstream gave no sign of life for {:?}", this.limit),
+                )));
+            }
+            this.silent.as_mut().reset(until);
         }
     }
+}
+
+/// Adds a limit that may be of any size.
+fn later(at: Instant, limit: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    at.checked_add(limit).unwrap_or_else(|| at + YEAR)
 }
 
 /// Signs of life of a call.
@@ -111,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
+    const LIMIT: Duration = Duration::from_secs(10);
 
     fn request() -> Request {
         Request::new(Method::PING, None).unwrap()
@@ -123,6 +156,15 @@ mod tests {
         let silent = bounded(LIMIT, request(), |_| std::future::pending());
         assert_eq!(silent.await.unwrap_err().kind(), ErrorKind::Timeout);
         assert_eq!(started.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_any_size_is_a_limit() {
+        let call = bounded(Duration::MAX, request(), |_| async {
+            sleep(Duration::from_secs(1_000)).await;
+            Ok(Response::empty())
+        });
+        assert!(call.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -387,6 +387,7 @@ where
     C: GracefulConnection<Error: fmt::Display>,
 {
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = is_set(&mut ending) => {
             connection.as_mut().graceful_shutdown();

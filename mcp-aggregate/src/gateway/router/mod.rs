@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use mcp_core::{
     Asker, BoxSeam, Era, Error, ErrorKind, Method, Request, Response, ResultType, RpcCode,
 };
@@ -126,15 +126,14 @@ impl Router {
         let service = entered.service.clone();
         let node = &entered.node;
         let call = move |request| service.oneshot(request);
-        match (node.timing.call, node.cuts_calls()) {
-            (None, false) => call(request).await,
-            (limit, _) => {
-                let call = silence::bounded(limit, request, call);
-                tokio::select! {
-                    answer = call => answer,
-                    error = node.cut(), if node.cuts_calls() => Err(error),
-                }
-            }
+        let call = match node.timing.call {
+            Some(limit) => Either::Left(silence::bounded(limit, request, call)),
+            None => Either::Right(call(request)),
+        };
+        match node.cuts_calls() {
+            false => call.await,
+            // Boxed: it would be a part of every call.
+            true => Box::pin(node.unless_cut(call)).await,
         }
     }
 
