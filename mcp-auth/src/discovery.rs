@@ -39,7 +39,7 @@ pub struct ServerMetadata {
     /// Where a device asks for a code (RFC 8628).
     #[serde(default, deserialize_with = "address")]
     pub device_authorization_endpoint: Option<Url>,
-    /// Where facts about the user are (OpenID Connect Core, section 5.3).
+    /// Where claims about the user are (OpenID Connect Core, section 5.3).
     #[serde(default, deserialize_with = "address")]
     pub userinfo_endpoint: Option<Url>,
     /// The scopes there are.

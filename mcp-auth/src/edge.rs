@@ -147,7 +147,7 @@ impl Attempts {
                 .map(|over| over.wait_time_from(now))
         };
         if self.by_address.len() + self.by_account.len() > 100_000 {
-            // Keys that nobody has used for a while say nothing any more.
+            // Keys that no one has used for a while say nothing any more.
             self.by_address.retain_recent();
             self.by_account.retain_recent();
         }

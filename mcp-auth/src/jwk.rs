@@ -172,7 +172,7 @@ pub(crate) struct Pace {
     pub(crate) cool_down: Duration,
     /// The same while there are no keys at all, so that a start is not held up.
     pub(crate) first: Duration,
-    /// How long keys are used while the issuer is away.
+    /// How long keys are used while the issuer is unavailable.
     pub(crate) stale: Duration,
 }
 
@@ -264,7 +264,7 @@ impl KeySource {
         }
     }
 
-    /// Fetches unless somebody has done so since the caller looked, or it is too early.
+    /// Fetches unless someone has done so since the caller looked, or it is too early.
     async fn fetch_again(&self, seen: Option<Instant>) {
         let mut tried = self.tried.lock().await;
         let fetched = self.set.load().fetched;
@@ -283,7 +283,7 @@ impl KeySource {
         self.fetch().await;
     }
 
-    /// Fetches while the keys at hand go on being used.
+    /// Fetches while the keys at hand continue being used.
     fn refresh_aside(self: &Arc<Self>) {
         if self.refreshing.swap(true, Ordering::AcqRel) {
             return;

@@ -118,11 +118,11 @@ impl Sessions {
         self
     }
 
-    /// Opens a session and returns its id, which nobody else may see.
+    /// Opens a session and returns its id, which no one else may see.
     ///
     /// # Errors
     ///
-    /// The principal is anonymous, or the store is away.
+    /// The principal is anonymous, or the store is unavailable.
     pub async fn open(&self, principal: &Principal) -> Result<Secret, StoreError> {
         let owner = Owner::of(principal)
             .ok_or_else(|| invalid("an anonymous caller cannot have a session"))?;
@@ -157,7 +157,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// How long a session has left if nobody uses it.
+    /// How long a session has left if no one uses it.
     fn life(&self, record: &Record) -> Option<Duration> {
         let now = secs(self.wall.now());
         let idle = (record.used + self.idle.as_secs()).saturating_sub(now);
@@ -184,7 +184,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn find(&self, id: &Secret) -> Result<Option<Principal>, StoreError> {
         let handle = handle(id);
         let Some((mut record, entry)) = self.read(&handle).await? else {
@@ -220,7 +220,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn belongs(&self, id: &Secret, principal: &Principal) -> Result<bool, StoreError> {
         Ok(self.find(id).await?.as_ref() == Some(principal))
     }
@@ -229,7 +229,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn renew(&self, id: &Secret) -> Result<Option<Secret>, StoreError> {
         let old = handle(id);
         let Some((mut record, entry)) = self.read(&old).await? else {
@@ -260,7 +260,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn close(&self, id: &Secret) -> Result<bool, StoreError> {
         let handle = handle(id);
         match self.read(&handle).await? {
@@ -273,7 +273,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn revoke(&self, principal: &Principal, handle: &str) -> Result<bool, StoreError> {
         match self.read(handle).await? {
             Some((record, _)) if record.owner.principal() == *principal => {
@@ -291,7 +291,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away. Some may have been ended.
+    /// The store is unavailable. Some may have been ended.
     pub async fn revoke_all(&self, principal: &Principal) -> Result<usize, StoreError> {
         let mut ended = 0;
         for info in self.list(principal).await? {
@@ -304,7 +304,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
         let owner = principal.partition().to_string();
         let prefix = StorePrefix::new(&namespace()?, ["owner", &owner])

@@ -49,7 +49,7 @@ impl AuthorizationServer {
             line.starts_with("issuer "),
             "the authorization server does not start; run .ci/test, which installs what it needs"
         );
-        // A server whose words nobody reads ends with the next of them.
+        // A server whose words no one reads ends with the next of them.
         tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
         Self {
             port,

@@ -1,6 +1,6 @@
 //! What every service here has beside its own.
 
-/// The usual ways to the service inside. For an `impl` of a type with a field `inner: S`.
+/// The usual ways to the inner service. For an `impl` of a type with a field `inner: S`.
 macro_rules! inner_service {
     () => {
         /// The inner service.

@@ -83,7 +83,7 @@ fn unquote(value: &str) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
     pub(crate) text: &'a str,
-    /// Where to go on, in bytes.
+    /// Where to continue, in bytes.
     pub(crate) next: Option<usize>,
 }
 

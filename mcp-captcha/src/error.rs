@@ -147,7 +147,7 @@ impl CaptchaError {
         self
     }
 
-    /// Adds to what may have been spent in vain.
+    /// Adds to what may have been spent without success.
     #[must_use]
     pub fn with_spent(mut self, spent: Amount) -> Self {
         self.0.spent = self.0.spent.saturating_add(spent);

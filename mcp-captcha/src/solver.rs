@@ -22,7 +22,7 @@ pub trait Solver: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`CaptchaError`], which tells what may help and what was spent in vain.
+    /// [`CaptchaError`], which tells what may help and what was spent without success.
     async fn solve(&self, challenge: &Challenge) -> Result<Solution, CaptchaError>;
 
     /// What is left at each service. Answers may be up to 30 s old: services ban who asks more often.

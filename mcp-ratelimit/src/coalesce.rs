@@ -1,4 +1,4 @@
-//! Lets equal calls that are under way at the same time share one.
+//! Lets equal calls that are in flight at the same time share one.
 //!
 //! 1. Equal are calls of one principal in one session, with the same revision, scopes and client capabilities, for the same
 //!    method, name, upstream and parameters (`_meta` apart). Calls of two principals, or of two sessions, are never shared; the stateless era
@@ -102,7 +102,7 @@ impl fmt::Debug for CoalesceLayer {
     }
 }
 
-/// Lets equal calls that are under way at the same time share one.
+/// Lets equal calls that are in flight at the same time share one.
 #[derive(Debug, Clone)]
 pub struct Coalesce<S> {
     inner: S,
@@ -188,7 +188,7 @@ where
     }
 }
 
-/// A place on the board, given up when the call ends or nobody waits for it.
+/// A place on the board, given up when the call ends or no one waits for it.
 struct Entry {
     board: Arc<Board>,
     key: Key,
@@ -226,7 +226,7 @@ pin_project! {
     enum State<F> {
         // The call may not be shared.
         Alone { #[pin] future: F },
-        // The call is shared; boxed, since nobody knows who will poll it.
+        // The call is shared; boxed, since no one knows who will poll it.
         Together { call: Call },
     }
 }

@@ -154,7 +154,7 @@ pin_project! {
     pub struct ResponseFuture<S: Service<Request>> {
         #[pin]
         first: S::Future,
-        // The first one's error, while the second is under way.
+        // The first one's error, while the second is in flight.
         failed: Option<Error>,
         #[pin]
         sleep: Option<Sleep>,
@@ -169,7 +169,7 @@ pin_project! {
     enum Second<S: Service<Request>> {
         // The service is not ready yet.
         Waiting { service: S, request: Option<Request> },
-        // The call is under way.
+        // The call is in flight.
         Called { #[pin] future: S::Future },
     }
 }

@@ -22,7 +22,7 @@ impl Key {
 /// Gathers what makes a key. The order matters, and no two different sequences share a key but by chance.
 ///
 /// Facts may come from the network: they are hashed (SipHash-1-3 with 128 bits under a random secret), so that
-/// neither their length nor their content costs memory, and nobody outside can aim at another one's key.
+/// neither their length nor their content costs memory, and no one outside can aim at another one's key.
 #[derive(Debug, Clone)]
 pub struct KeyBuilder(SipHasher13);
 
@@ -64,7 +64,7 @@ impl KeyBuilder {
     }
 }
 
-/// A secret that nobody outside this process knows.
+/// A secret that no one outside this process knows.
 pub(crate) fn random_secret() -> [u64; 2] {
     [rand::random(), rand::random()]
 }

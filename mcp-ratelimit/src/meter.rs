@@ -16,7 +16,7 @@
 //!
 //! `method` is the method's name, or `other` for one that the specification does not know. `outcome` is `ok`,
 //! `tool_error` (only with [`MeterLayer::with_tool_errors`]), `transient`, `permanent`, `rate_limited`, or
-//! `dropped` for a call that nobody waited for. The success rate is the share of `ok`.
+//! `dropped` for a call that no one waited for. The success rate is the share of `ok`.
 //!
 //! The other layers of this crate count by themselves:
 //!

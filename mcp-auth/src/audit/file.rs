@@ -26,7 +26,7 @@ const WAITING: usize = 16 << 20;
 pub enum OnFailure {
     /// What cannot be recorded is refused.
     Refuse,
-    /// It goes on; [`FileAudit::dropped`] counts what is missing.
+    /// It continues; [`FileAudit::dropped`] counts what is missing.
     Continue,
 }
 

@@ -1,4 +1,4 @@
-//! A record of who did what, that shows when somebody has changed it.
+//! A record of who did what, that shows when someone has changed it.
 //!
 //! Every line of a [`FileAudit`], and every row of a table of PostgreSQL (`SqlAudit`, with the feature `postgres`), holds
 //! the hash of the one before it, so that one that is changed, removed or put in breaks the chain: [`verify`] finds where. [`AuditLayer`] records every call; the other parts of this crate record
@@ -15,7 +15,7 @@
 //!
 //! # When it cannot be written
 //!
-//! [`OnFailure`] says: refuse (the default: what cannot be recorded does not happen) or go on and count what was dropped.
+//! [`OnFailure`] says: refuse (the default: what cannot be recorded does not happen) or continue and count what was dropped.
 
 mod chain;
 mod file;

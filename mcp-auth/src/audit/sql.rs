@@ -32,7 +32,7 @@ const WAITING: usize = 16_384;
 /// How many events are read at once by the verifier.
 const PAGE: i64 = 1000;
 
-/// Held while the end of the chain is read and written, by all processes; any number that nobody else uses.
+/// Held while the end of the chain is read and written, by all processes; any number that no one else uses.
 const LOCK: i64 = 0x6d63_705f_6175_6474;
 
 /// Takes the lock until the transaction ends.

@@ -27,9 +27,9 @@ const LOGIN: &str = "login";
 pub enum Standing {
     /// It is.
     Same,
-    /// It is somebody else's.
+    /// It is another user's.
     Other,
-    /// Nobody has logged in with it.
+    /// No one has logged in with it.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ pub enum Standing {
 ///
 /// # Security
 ///
-/// This is what keeps a user from connecting an account to somebody else's gateway identity, or from being led to do so
+/// This is what keeps a user from connecting an account to another user's gateway identity, or from being led to do so
 /// (MCP 2026-07-28, elicitation, "Identifying the User").
 #[async_trait]
 pub trait BrowserGuard: fmt::Debug + Send + Sync + 'static {
@@ -186,7 +186,7 @@ impl OidcGuard {
         self
     }
 
-    /// A browser before its login, as somebody whom a login belongs to.
+    /// A browser before its login, as someone whom a login belongs to.
     fn browser(cookie: &Secret) -> Principal {
         use sha2::{Digest as _, Sha256};
         let print = hex(&Sha256::digest(cookie.secret().as_bytes()));

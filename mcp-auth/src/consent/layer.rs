@@ -27,13 +27,13 @@ const OURS: &str = "mcpauth1.";
 /// How many authorisations one call may ask for.
 const ROUNDS: usize = 4;
 
-/// Asks the user for an authorisation in the middle of a call, and goes on with the call.
+/// Asks the user for an authorisation in the middle of a call, and continues with the call.
 ///
 /// Put it outside all upstreams. A call that fails because the user has to authorise is answered, by the client's era:
 ///
 /// 1. 2026-07-28 with URL elicitation: an `input_required` result that asks to open the consent page. The client's retry
 ///    waits for the authorisation, and then makes the call.
-/// 2. A session whose client has URL elicitation: the question is put within the call, which waits and then goes on;
+/// 2. A session whose client has URL elicitation: the question is put within the call, which waits and then continues;
 ///    the client is told that the elicitation is complete.
 /// 3. Any other client: the error, with the address of the page in its message and its data.
 #[derive(Clone)]
@@ -222,7 +222,7 @@ impl Shared {
         Ok(Response::new(result.into()))
     }
 
-    /// Goes on with a call that we had answered with a question.
+    /// Continues with a call that we had answered with a question.
     async fn take_up(&self, mut request: Request) -> Result<Taken, Error> {
         let state = request.param("requestState").and_then(|own| own.to_text());
         let Some(sealed) = state.as_deref().and_then(|own| own.strip_prefix(OURS)) else {

@@ -121,7 +121,7 @@ impl ConsentPages {
     ///
     /// # Security
     ///
-    /// Not a name that somebody else could point at this server.
+    /// Not a name that someone else could point at this server.
     #[must_use]
     pub fn with_host(mut self, host: &str) -> Self {
         Arc::make_mut(&mut self.shared)

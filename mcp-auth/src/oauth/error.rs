@@ -79,7 +79,7 @@ impl OAuthError {
         }
     }
 
-    /// Returns whether the user has to authorise anew.
+    /// Returns whether the user has to authorise again.
     #[must_use]
     pub fn needs_consent(&self) -> bool {
         matches!(self, Self::Refused { code } if code == "invalid_grant")

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{challenge::Challenge, discovery, discovery::ServerMetadata, net, owner::Owner};
 
-/// Nobody in particular cannot give an authorisation that is theirs alone.
+/// No one in particular cannot give an authorisation that is theirs alone.
 pub(super) const ANONYMOUS: OAuthError =
     OAuthError::Unusable("an anonymous caller cannot authorise; log in first");
 
@@ -337,7 +337,7 @@ impl Manager {
             (Some(_), None) => false,
         };
         if !same {
-            // Somebody was led to finish what another began.
+            // Someone was led to finish what another began.
             return Err(OAuthError::UnknownState);
         }
         match self.complete(&open, query).await {
@@ -416,7 +416,7 @@ impl Manager {
     }
 }
 
-/// Returns a parameter. One that comes twice is nobody's word (RFC 6749, section 3.1).
+/// Returns a parameter. One that comes twice is no one's word (RFC 6749, section 3.1).
 fn param<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let mut found = query.iter().filter(|(own, _)| own == name);
     let first = found.next().map(|(_, value)| value.as_str());

@@ -90,7 +90,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The server is away, or refuses.
+    /// The server is unavailable, or refuses.
     pub async fn client_credentials(
         &self,
         relation: &str,
@@ -115,11 +115,11 @@ impl Manager {
         endpoint.grant(None, &wanted, &more).await
     }
 
-    /// Exchanges a token for one that is meant for somebody else (RFC 8693). `issuer` decides.
+    /// Exchanges a token for one that is meant for someone else (RFC 8693). `issuer` decides.
     ///
     /// # Errors
     ///
-    /// The server is away, or refuses.
+    /// The server is unavailable, or refuses.
     pub async fn exchange_token(
         &self,
         issuer: &str,
@@ -147,7 +147,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The server is away, or refuses.
+    /// The server is unavailable, or refuses.
     pub async fn on_behalf_of(
         &self,
         issuer: &str,
@@ -169,7 +169,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// One of the two servers is away, or refuses.
+    /// One of the two servers is unavailable, or refuses.
     pub async fn enterprise_managed(
         &self,
         relation: &str,
@@ -210,7 +210,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The server is away, or has no such endpoint.
+    /// The server is unavailable, or has no such endpoint.
     pub async fn device_begin(
         &self,
         relation: &str,
@@ -251,7 +251,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The user refuses or takes too long, or the server is away.
+    /// The user refuses or takes too long, or the server is unavailable.
     ///
     /// # Cancel safety
     ///

@@ -30,7 +30,7 @@ use crate::{
 /// Authorises at upstreams on behalf of users, and keeps and refreshes their tokens. Clones share everything.
 ///
 /// Tokens lie in the [`Vault`], each user's in a compartment of their own. A token is refreshed shortly before it
-/// ends, by one of all replicas that share the vault's store, while the others go on with the one they have.
+/// ends, by one of all replicas that share the vault's store, while the others continue with the one they have.
 #[derive(Clone)]
 pub struct Manager(pub(super) Arc<Inner>);
 
@@ -223,7 +223,7 @@ impl Manager {
                 Ok(Some(new))
             }
             (Swapped::Deleted, _) => Ok(None),
-            // Somebody else was quicker, and what they wrote counts.
+            // Another writer was quicker, and what they wrote counts.
             _ => self.load(key).await,
         }
     }
@@ -251,7 +251,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The vault is away.
+    /// The vault is unavailable.
     pub async fn has_authorized(
         &self,
         principal: &Principal,
@@ -264,11 +264,11 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The vault is away, or the server did not take the revocation; the tokens are forgotten here all the same.
+    /// The vault is unavailable, or the server did not take the revocation; the tokens are forgotten here all the same.
     pub async fn revoke(&self, principal: &Principal, relation: &str) -> Result<bool, OAuthError> {
         let key = Self::key(principal, relation);
         let Some(found) = self.load(&key).await? else {
-            // A damaged record goes as well: nobody else could remove it.
+            // A damaged record goes as well: no one else could remove it.
             let (scope, name) = Self::place(&key)?;
             return Ok(self.0.vault.delete(&scope, &name).await?);
         };
@@ -366,7 +366,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The relation is not known, or the vault is away.
+    /// The relation is not known, or the vault is unavailable.
     pub async fn import(
         &self,
         principal: &Principal,

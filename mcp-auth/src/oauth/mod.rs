@@ -8,7 +8,7 @@
 //!
 //! | Strategy | Whose token | Type |
 //! |---|---|---|
-//! | `bypass_auth` | nobody's, or the operator's | [`BypassAuth`] |
+//! | `bypass_auth` | no one's, or the operator's | [`BypassAuth`] |
 //! | `master_oauth` | the gateway's, or one exchanged for the caller's | [`MasterOauth`] |
 //! | `delegate_oauth` | the user's, for a provider | [`UserOauth::delegate`] |
 //! | `proxy_oauth` | the user's, for the upstream itself | [`UserOauth::proxy`] |

@@ -58,7 +58,7 @@ pub(super) enum UserSource {
     Own(Url, &'static str),
 }
 
-/// Facts about a user, as a provider tells them.
+/// What a provider says about a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UserInfo {

@@ -32,7 +32,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The vault or the authorization server is away, and there is no token that works.
+    /// The vault or the authorization server is unavailable, and there is no token that works.
     pub async fn token(
         &self,
         principal: &Principal,
@@ -76,7 +76,7 @@ impl Manager {
         Ok(renewed.as_ref().map(Self::access))
     }
 
-    /// Replaces the token that is held under a version, unless somebody has done so already.
+    /// Replaces the token that is held under a version, unless someone has done so already.
     ///
     /// `None` if the user has to authorise again.
     pub(super) async fn refresh(
@@ -137,7 +137,7 @@ impl Manager {
                 self.replace(key, found.version, None).await
             }
             Err(OAuthError::Refused { code }) if code == "invalid_client" => {
-                // The server has forgotten the client: register anew at the next authorisation.
+                // The server has forgotten the client: register again at the next authorisation.
                 self.forget_registration(&found.held.issuer).await?;
                 self.replace(key, found.version, None).await
             }
@@ -186,7 +186,7 @@ impl Manager {
             }
             answer => answer?,
         };
-        // A server that does not rotate sends none, and the old one goes on.
+        // A server that does not rotate sends none, and the old one continues.
         tokens.refresh = tokens.refresh.or_else(|| held.tokens.refresh.clone());
         tokens.id = tokens.id.or_else(|| held.tokens.id.clone());
         tokens.scopes = tokens.scopes.or_else(|| held.tokens.scopes.clone());

@@ -115,7 +115,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The vault is away.
+    /// The vault is unavailable.
     pub async fn is_done(&self, ticket: &str) -> Result<bool, OAuthError> {
         Ok(self.look::<bool>("done", ticket).await?.unwrap_or(false))
     }
@@ -125,7 +125,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// The vault is away.
+    /// The vault is unavailable.
     ///
     /// # Cancel safety
     ///

@@ -83,7 +83,7 @@ impl TokenSet {
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) tokens: TokenSet,
-    /// The issuer that the tokens are of; nobody else is shown them.
+    /// The issuer that the tokens are of; no one else is shown them.
     pub(super) issuer: String,
     /// What they are meant for (RFC 8707); `None` where the server refuses to be told at a refresh.
     pub(super) resource: Option<String>,

@@ -7,7 +7,7 @@ use mcp_core::{
 
 /// Has several engines decide, in order.
 ///
-/// The first that does not allow ends it. An engine that lets a call go on with other parameters is a mutator: those that
+/// The first that does not allow ends it. An engine that lets a call continue with other parameters is a mutator: those that
 /// follow see what it made of the call. An error of any engine refuses the call.
 #[derive(Clone, Default)]
 #[must_use]

@@ -1,7 +1,7 @@
 //! Who may call what.
 //!
 //! A [`PolicyEngine`](mcp_core::PolicyEngine) is a validator (it allows, refuses, or asks for scopes) or a mutator (it
-//! lets a call go on with other parameters). There are three here, and a way to have several decide in order:
+//! lets a call continue with other parameters). There are three here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
 //!    Roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).

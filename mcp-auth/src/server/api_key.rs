@@ -138,7 +138,7 @@ pub trait ApiKeyStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The store is away. Keys are refused with 503.
+    /// The store is unavailable. Keys are refused with 503.
     async fn find(&self, id: &str) -> Result<Option<ApiKeyRecord>, StoreError>;
 }
 
@@ -195,7 +195,7 @@ impl StoredApiKeys {
     ///
     /// # Errors
     ///
-    /// The store is away, or the key has expired already.
+    /// The store is unavailable, or the key has expired already.
     pub async fn add(&self, record: &ApiKeyRecord, now: SystemTime) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).map_err(|error| {
             StoreError::new(StoreErrorKind::Invalid, "the record cannot be written")
@@ -214,7 +214,7 @@ impl StoredApiKeys {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn remove(&self, id: &str) -> Result<bool, StoreError> {
         self.store.delete(&self.key(id)?).await
     }

@@ -132,7 +132,7 @@ impl ResourceServerBuilder {
         self
     }
 
-    /// Lets requests pass that present nothing at all; they are nobody's. A wrong credential is still refused.
+    /// Lets requests pass that present nothing at all; they are no one's. A wrong credential is still refused.
     /// Default is to refuse them.
     pub fn optional(mut self) -> Self {
         self.optional = true;

@@ -86,7 +86,7 @@ impl Expiry<[u8; 32], Verdict> for Keep {
 
 impl IntrospectionScheme {
     /// Asks an endpoint as a client with a secret. `audience` is this server's address; an answer that names others
-    /// in `aud` is refused, and so is one that names nobody.
+    /// in `aud` is refused, and so is one that names no one.
     #[must_use]
     pub fn new(
         issuer: &str,

@@ -23,7 +23,7 @@ use crate::{
 /// 4. `typ` must be `at+jwt`, `JWT` or absent. `crit` is refused. Keys in the token's header are not looked at.
 ///
 /// Keys are found through the issuer's metadata and fetched again before they grow old. A key that is not known
-/// causes at most one fetch in 30 s, whatever the flood. While the issuer is away its keys are used for 24 hours.
+/// causes at most one fetch in 30 s, whatever the flood. While the issuer is unavailable its keys are used for 24 hours.
 pub struct JwtScheme {
     rules: Rules,
     keys: Arc<KeySource>,

@@ -211,7 +211,7 @@ pin_project! {
     {
         // Answered here.
         Answered { response: Option<Response<Bytes>> },
-        // Let through; the service inside answers.
+        // Let through; the inner service answers.
         Forward { #[pin] future: S::Future },
         // The credential has not been seen before. Boxed: it awaits schemes whose types have no names.
         Judge { judging: Judging, held: Option<(S, ResourceServer, Q)> },

@@ -11,7 +11,7 @@
 //! 5. A credential that is wrong, expired, revoked, of another issuer, meant for another server, or bound to another
 //!    connection: 401 with `error="invalid_token"`.
 //! 6. A credential without the scopes that every request needs: 403 with `error="insufficient_scope"` and all scopes.
-//! 7. The keys, the introspection endpoint or the store of API keys is away: 503 with `Retry-After`. Nothing is let
+//! 7. The keys, the introspection endpoint or the store of API keys is unavailable: 503 with `Retry-After`. Nothing is let
 //!    through on suspicion.
 //! 8. Otherwise the [`Principal`](mcp_core::Principal) and the [`VerifiedIdentity`] are put into the extensions, and
 //!    the credential is taken out of the headers.

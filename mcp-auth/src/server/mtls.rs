@@ -19,7 +19,7 @@ use super::{Identity, Presented, Refusal, Scheme};
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How many handshakes may go on at once.
+/// How many handshakes may be in progress at once.
 const HANDSHAKES: usize = 1024;
 
 /// The certificate of the client of a connection, which the TLS handshake has verified.
@@ -163,7 +163,7 @@ impl Scheme for MtlsScheme {
 
 /// Accepts TLS connections for `axum::serve` and knows the certificates of their clients.
 ///
-/// A client that is slow to shake hands holds up nobody else. Dropping the listener stops it.
+/// A client that is slow to shake hands holds up no one else. Dropping the listener stops it.
 #[derive(Debug)]
 pub struct TlsListener {
     address: SocketAddr,

@@ -18,8 +18,8 @@ const PAGE: usize = 500;
 
 /// Revocations that several processes share through a store. Dropping it stops the reading.
 ///
-/// What one process revokes here it refuses at once, and the others when they read the next time. While the store is away
-/// each goes on with what it has read.
+/// What one process revokes here it refuses at once, and the others when they read the next time. While the store is unavailable
+/// each continues with what it has read.
 pub struct SharedRevocations {
     server: ResourceServer,
     store: Arc<dyn StateStore>,
@@ -53,7 +53,7 @@ impl ResourceServer {
     ///
     /// # Errors
     ///
-    /// The store is away.
+    /// The store is unavailable.
     ///
     /// # Panics
     ///
@@ -118,7 +118,7 @@ impl SharedRevocations {
     ///
     /// # Errors
     ///
-    /// The store is away: the credential is refused by this process only.
+    /// The store is unavailable: the credential is refused by this process only.
     pub async fn revoke(&self, id: &str, keep: Duration) -> Result<(), StoreError> {
         self.server.revoke(id, keep);
         let end = millis(self.server.0.wall.now()).saturating_add(millis_of(keep));
@@ -131,7 +131,7 @@ impl SharedRevocations {
     ///
     /// # Errors
     ///
-    /// The store is away: the credentials are refused by this process only.
+    /// The store is unavailable: the credentials are refused by this process only.
     pub async fn revoke_all(
         &self,
         principal: &Principal,

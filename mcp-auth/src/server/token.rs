@@ -24,7 +24,7 @@ impl InboundToken {
         Self(Secret::new(text))
     }
 
-    /// The text, for the token endpoint of the authorization server that issued it and for nobody else.
+    /// The text, for the token endpoint of the authorization server that issued it and for no one else.
     #[cfg(feature = "oauth")]
     pub(crate) fn for_exchange(&self) -> &Secret {
         &self.0

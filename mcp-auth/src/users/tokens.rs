@@ -1,4 +1,4 @@
-//! Logins that go on: access tokens, refresh tokens with rotation, and their end.
+//! Logins that continue: access tokens, refresh tokens with rotation, and their end.
 
 use std::time::{Duration, SystemTime};
 

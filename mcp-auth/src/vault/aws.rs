@@ -133,7 +133,7 @@ impl AwsSecrets {
         self
     }
 
-    /// Goes on with other credentials, for those of a role, which end. All clones do.
+    /// Continues with other credentials, for those of a role, which end. All clones do.
     pub fn replace_credentials(&self, credentials: AwsCredentials) {
         self.credentials.store(Arc::new(credentials));
     }
@@ -312,7 +312,7 @@ fn unavailable() -> StoreError {
 }
 
 impl Refused {
-    /// The secret is not there, or is about to be deleted by somebody else.
+    /// The secret is not there, or is about to be deleted by someone else.
     fn is_absence(&self) -> bool {
         self.0 == "ResourceNotFoundException" || self.0 == "InvalidRequestException"
     }

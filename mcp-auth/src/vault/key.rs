@@ -150,7 +150,7 @@ fn unreadable(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sy
     KeyError::Unreadable(what.to_owned(), error.into())
 }
 
-/// Reads a small file that nobody but its owner may read.
+/// Reads a small file that no one but its owner may read.
 pub(super) fn read_private(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     use std::io::Read as _;
     let shown = path.display().to_string();

@@ -150,7 +150,7 @@ pub enum Swapped {
     Written(Version),
     /// The secret was removed.
     Deleted,
-    /// Somebody else was quicker.
+    /// Another writer was quicker.
     Conflict,
 }
 
@@ -159,7 +159,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// There is no key, the store is away, or the vault was written with another key.
+    /// There is no key, the store is unavailable, or the vault was written with another key.
     pub async fn open(
         store: Arc<dyn StateStore>,
         key: &dyn KeyProvider,
@@ -236,7 +236,7 @@ impl Vault {
             let prefix =
                 StorePrefix::new::<&str>(&self.namespace, []).map_err(|_| VaultError::Malformed)?;
             if !self.store.scan(&prefix, None, 1).await?.entries.is_empty() {
-                // Records without the one that shows their key: somebody removed it.
+                // Records without the one that shows their key: someone removed it.
                 return Err(VaultError::WrongKey);
             }
             let value = record::seal(&self.ring, &place, 0, CHECK)?.into();
@@ -272,7 +272,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// The store is away, or the record does not open.
+    /// The store is unavailable, or the record does not open.
     pub async fn read(
         &self,
         scope: &SecretScope,
@@ -298,7 +298,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// The store is away, or the record that is there was written with a key that is not in the ring.
+    /// The store is unavailable, or the record that is there was written with a key that is not in the ring.
     pub async fn write(
         &self,
         scope: &SecretScope,
@@ -318,7 +318,7 @@ impl Vault {
             let expected = Expected::from(found.as_ref());
             match self.store.compare_and_swap(&key, expected, change).await? {
                 Swap::Written(version) => return Ok(version),
-                // Somebody else wrote at the same time: the later one wins, as it should.
+                // Another writer wrote at the same time: the later one wins, as it should.
                 Swap::Conflict(_) | Swap::Deleted => {}
                 _ => return Err(VaultError::Malformed.into()),
             }
@@ -365,7 +365,7 @@ impl Vault {
         })
     }
 
-    /// How long a record has left that ends at a time; `None` is for good.
+    /// How long a record has left that ends at a time; `None` is never.
     fn left(&self, end: u64) -> Option<Duration> {
         (end != 0).then(|| Duration::from_millis(end.saturating_sub(self.now())))
     }
@@ -467,7 +467,7 @@ impl fmt::Debug for Vault {
 pub(crate) mod fuzz {
     use super::{KeyRing, VaultKey, record};
 
-    /// Opens bytes that nobody has sealed.
+    /// Opens bytes that no one has sealed.
     pub(crate) fn record(data: &[u8]) {
         let key = VaultKey::from_bytes(&[1; 32]).expect("32 bytes are enough");
         let place = record::Place::new([b"fuzz".as_slice()]);

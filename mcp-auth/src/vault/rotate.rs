@@ -21,7 +21,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// The store is away. What was done stays done.
+    /// The store is unavailable. What was done stays done.
     ///
     /// # Cancel safety
     ///

@@ -84,7 +84,7 @@ impl Drop for Acting<'_> {
     }
 }
 
-/// What an action is worth waiting for. The rest may go on for ever, or does not change what the page says.
+/// What an action is worth waiting for. The rest may continue for ever, or does not change what the page says.
 fn is_awaited(kind: &str) -> bool {
     matches!(kind, "document" | "xhr" | "fetch" | "script" | "stylesheet")
 }

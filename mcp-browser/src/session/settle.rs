@@ -32,7 +32,7 @@ impl Session {
         self.continue_action()
     }
 
-    /// The same for an answer that lets an action go on.
+    /// The same for an answer that lets an action continue.
     pub(crate) fn continue_action(&self) -> Begun<'_> {
         Begun {
             mark: self.0.hub.mark(),

@@ -40,7 +40,7 @@ const LEAVE_ALONE: Duration = Duration::from_secs(60);
 /// 3. `getTaskResult` is asked as often as the service states, and no more. A query that fails on the way counts.
 /// 4. A service that refuses the key or the address is left alone for a minute.
 ///
-/// Clones share everything. At most 64 requests are on the wire at once, however many solves are under way.
+/// Clones share everything. At most 64 requests are on the wire at once, however many solves are in flight.
 ///
 /// # Examples
 ///

@@ -42,7 +42,7 @@ impl Limits {
         self
     }
 
-    /// At most this for good.
+    /// At most this in all.
     #[must_use]
     pub const fn with_total(mut self, amount: Amount) -> Self {
         self.total = Some(amount);
@@ -65,7 +65,7 @@ impl Limits {
 /// 2. Afterwards what it really cost is booked, once.
 /// 3. What is set aside and never settled (a dropped call, a process that died) is booked in full after ten
 ///    minutes: the service has probably charged it.
-/// 4. While the store is away nothing is spent.
+/// 4. While the store is unavailable nothing is spent.
 #[derive(Debug, Clone)]
 pub struct Spending {
     store: Arc<dyn StateStore>,
@@ -242,7 +242,7 @@ impl Spending {
             if let Swap::Written(_) = swap.map_err(away)? {
                 return Ok(result);
             }
-            // Lets the one that won go on.
+            // Lets the one that won continue.
             tokio::task::yield_now().await;
         }
         Err(away(StoreError::new(

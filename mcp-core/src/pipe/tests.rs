@@ -100,7 +100,7 @@ async fn progress_comes_back_under_the_clients_token_and_before_the_answer() {
             format!(r#"{{"progressToken":"mine","progress":{n}}}"#)
         );
     }
-    // A second answer and late progress are nobody's.
+    // A second answer and late progress are no one's.
     pipe.receive(message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), None);
     assert!(pipe.inbox().is_empty());
 }
@@ -133,7 +133,7 @@ async fn a_question_goes_to_the_one_client_it_can_be_for() {
     let wire = Recorder::default();
     let pipe = Pipe::new(wire.clone());
     let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
-    // Nobody is there.
+    // No one is there.
     pipe.receive(message(question), None);
     assert!(wire.last().contains("-32601"), "{}", wire.last());
 
@@ -161,7 +161,7 @@ async fn a_question_goes_to_the_one_client_it_can_be_for() {
     .await
     .unwrap();
 
-    // With a second client in progress nobody can tell whose question it is.
+    // With a second client in progress no one can tell whose question it is.
     let (request, _other) = listened(call("{}").with_session(SessionKey::new("b")));
     let call_b = {
         let pipe = pipe.clone();

@@ -27,7 +27,7 @@ const MOST: usize = 10_000;
 /// Numbers descriptions over all servers of the process, so that no two share a number.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
-/// Puts a tool's annotations and schemas into each call of it, for the layers inside. [`serve`](super::serve) puts it
+/// Puts a tool's annotations and schemas into each call of it, for the inner layers. [`serve`](super::serve) puts it
 /// outermost.
 ///
 /// The server is asked by `ServerHandler::get_tool`, which rmcp's macro `tool_handler` implements. A tool that is not known

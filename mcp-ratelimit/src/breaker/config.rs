@@ -146,7 +146,7 @@ impl BreakerConfig {
         Ok(self)
     }
 
-    /// Sets how many probes may be under way at once, and how many must succeed to close it. Default is 1.
+    /// Sets how many probes may be in flight at once, and how many must succeed to close it. Default is 1.
     ///
     /// # Errors
     ///

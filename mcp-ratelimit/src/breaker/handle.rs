@@ -53,13 +53,13 @@ impl Breaker {
         &self.0.name
     }
 
-    /// Its present state. An Open breaker whose time is over stays Open until somebody calls.
+    /// Its present state. An Open breaker whose time is over stays Open until someone calls.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.lock().state()
     }
 
-    /// Tells if somebody forced the state.
+    /// Tells if someone forced the state.
     #[must_use]
     pub fn is_forced(&self) -> bool {
         self.lock().is_forced()
@@ -80,7 +80,7 @@ impl Breaker {
         self.force(None);
     }
 
-    /// Opens for a time because somebody else found out that calls fail; forced and Open breakers stay as they
+    /// Opens for a time because someone else found out that calls fail; forced and Open breakers stay as they
     /// are.
     pub fn open_for(&self, time: Duration) {
         let until = self.0.clock.now() + time;
@@ -116,7 +116,7 @@ impl Breaker {
                 .store(machine.generation() << 1 | admits, Ordering::Release);
         }
         if let Some(transition) = transition {
-            // Under the lock, so that everybody sees the same order; nobody listening is fine.
+            // Under the lock, so that everybody sees the same order; no one listening is fine.
             let _ = self.0.transitions.send(transition);
             drop(machine);
             self.tell(transition);

@@ -217,7 +217,7 @@ impl Machine {
         })
     }
 
-    /// Opens because somebody else found out, until the given time.
+    /// Opens because someone else found out, until the given time.
     pub(super) fn open(&mut self, until: Instant) -> Option<Transition> {
         if self.forced.is_some() || matches!(self.state, State::Open { .. }) {
             return None;

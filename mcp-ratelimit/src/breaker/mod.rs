@@ -92,7 +92,7 @@ pub struct Transition {
     pub from: BreakerState,
     /// The state after.
     pub to: BreakerState,
-    /// Whether somebody forced it.
+    /// Whether someone forced it.
     pub forced: bool,
 }
 

@@ -78,7 +78,7 @@ impl BreakerRegistry {
             .collect()
     }
 
-    /// Forgets a breaker and tells if there was one. Services that hold it go on with it.
+    /// Forgets a breaker and tells if there was one. Services that hold it continue with it.
     pub fn remove(&self, name: &str) -> bool {
         self.0
             .breakers

@@ -52,7 +52,7 @@ impl Sharing {
 ///
 /// When one opens by itself, it writes so; the others look at an interval and open too, for what is left of the
 /// time. They probe and close each for itself: nothing is written about that, and a forced state stays where it is.
-/// While the store is away each breaker goes by what it sees itself.
+/// While the store is unavailable each breaker goes by what it sees itself.
 ///
 /// A breaker learns of another one after the interval at most, plus what the clocks of the machines differ by.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ impl BudgetLayer {
     }
 
     /// Books afterwards what the closure says a call really cost, given what was set aside. Default is all of it,
-    /// except for a call that nobody has seen (kind `NotSent`, or one that a layer inside refused).
+    /// except for a call that no one has seen (kind `NotSent`, or one that a layer inside refused).
     pub fn with_actual(
         mut self,
         actual: impl Fn(Amount, &Result<Response, Error>) -> Amount + Send + Sync + 'static,
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// A reservation whose call is under way. A call that is dropped has cost what was set aside.
+/// A reservation whose call is in flight. A call that is dropped has cost what was set aside.
 struct Open {
     budget: Arc<dyn Budget>,
     reservation: Option<Reservation>,
@@ -155,7 +155,7 @@ impl Drop for Open {
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped under way is booked in full.
+/// A call that is dropped in flight is booked in full.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>);
 

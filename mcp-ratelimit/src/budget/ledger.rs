@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Period;
 
-/// After this time a reservation that nobody settled counts as spent.
+/// After this time a reservation that no one settled counts as spent.
 pub(super) const HOLD: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

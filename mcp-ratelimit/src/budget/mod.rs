@@ -9,7 +9,7 @@
 //!
 //! [`StoreBudget`] implements [`mcp_core::Budget`] on any store: one process or many spend from the same
 //! accounts, and never more than there is, except that a call may cost more than was set aside for it. While the
-//! store is away calls that cost something are refused. Put this layer inside of caches and retries, so that
+//! store is unavailable calls that cost something are refused. Put this layer inside of caches and retries, so that
 //! what is not called costs nothing and what is called twice costs twice.
 //!
 //! # Examples

@@ -11,12 +11,12 @@ use super::ledger::{Exhausted, Ledger};
 
 /// How often to try when others write the same account at the same time.
 const TRIES: u32 = 100;
-/// How long an account that nobody uses is remembered: longer than any period.
+/// How long an account that no one uses is remembered: longer than any period.
 const KEEP: std::time::Duration = std::time::Duration::from_secs(40 * 86_400);
 
 /// Keeps accounts on a [`StateStore`]: in memory, in a file, or on Redis for many processes.
 ///
-/// While the store is away nothing can be reserved: money that cannot be counted is not spent.
+/// While the store is unavailable nothing can be reserved: money that cannot be counted is not spent.
 #[derive(Debug)]
 pub struct StoreBudget {
     store: Arc<dyn StateStore>,

@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) topic: Topic,
     pub(super) stored: Instant,
     pub(super) fresh_for: Duration,
-    /// Whether somebody fetches a new one already.
+    /// Whether someone fetches a new one already.
     pub(super) refreshing: AtomicBool,
 }
 

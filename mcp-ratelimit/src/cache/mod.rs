@@ -13,7 +13,7 @@
 //!
 //! With [`CacheLayer::with_store`] answers are kept on a state store too, such as Redis, where other processes find
 //! them: for each principal, not for everybody. An invalidation reaches what is on the store within a second; what
-//! other processes hold in memory they have to invalidate themselves. A store that is away is done without.
+//! other processes hold in memory they have to invalidate themselves. A store that is unavailable is done without.
 //!
 //! A served answer is the one that was kept, with `ttlMs` set to what is left. No notifications come with it.
 //! All services of one layer share the answers. Put it outside of limits for upstreams, and inside of whatever

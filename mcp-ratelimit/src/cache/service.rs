@@ -87,7 +87,7 @@ impl<S> CacheService<S>
 where
     S: Service<Request, Response = Response, Error = Error, Future: Send> + Clone + Send + 'static,
 {
-    /// Fetches a new answer in the background, unless somebody does so already.
+    /// Fetches a new answer in the background, unless someone does so already.
     fn refresh(&self, request: Request, plan: Plan, old: Arc<Entry>) {
         if old.refreshing.swap(true, Ordering::AcqRel) {
             return;

@@ -24,7 +24,7 @@ pub struct ErrorRecord {
     pub name: Option<String>,
     /// The upstream, where known.
     pub upstream: Option<String>,
-    /// Who called: the partition, which names nobody.
+    /// Who called: the partition, which names no one.
     pub partition: String,
     /// How often the call was made.
     pub attempts: u32,

@@ -42,7 +42,7 @@ pub struct ProviderConfig {
     pub burst: u32,
     /// How long a call waits for its turn under the limit, in milliseconds. Default is 1000; zero refuses at once.
     pub limit_wait_ms: u64,
-    /// Calls under way at once. Default is 16.
+    /// Calls in flight at once. Default is 16.
     pub concurrency: u32,
     /// Calls that wait for a place. Default is 100; zero refuses at once.
     pub queue_length: u32,
@@ -66,7 +66,7 @@ pub struct ProviderConfig {
     pub timeout_ms: u64,
     /// The longest time without a sign of life, in milliseconds. Default is 30,000.
     pub idle_timeout_ms: u64,
-    /// Failures of the same call for good before it is stopped. Default is 3.
+    /// Permanent failures of the same call before it is stopped. Default is 3.
     pub loop_failures: u32,
     /// How long such a call is stopped, in milliseconds. Default is 60,000.
     pub loop_pause_ms: u64,

@@ -5,7 +5,7 @@
 //! | Layer | Why there |
 //! |---|---|
 //! | [`MeterLayer`] | sees what the caller sees |
-//! | [`LoopGuardLayer`] | a call in vain costs nothing further in |
+//! | [`LoopGuardLayer`] | a call that keeps failing costs nothing further in |
 //! | [`RetryLayer`] | everything below is asked again for each try |
 //! | [`RateLimitLayer`] | the provider counts tries, so each is charged |
 //! | [`BreakerLayer`] | sees every try, and none that the limit refused |

@@ -88,7 +88,7 @@ impl Core {
         }
     }
 
-    /// Takes a place if there is one and nobody waits for it.
+    /// Takes a place if there is one and no one waits for it.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         let mut state = self.lock();
         if state.queue.len() > 0 || state.in_flight >= state.limit as usize {
@@ -192,7 +192,7 @@ fn wake(woken: Vec<Waker>) {
     woken.into_iter().for_each(Waker::wake);
 }
 
-/// One call under way.
+/// One call in flight.
 #[derive(Debug)]
 pub(super) struct Permit {
     core: Arc<Core>,

@@ -15,7 +15,7 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped while it waits leaves the queue; one under way gives its place to the next.
+    /// A call that is dropped while it waits leaves the queue; one in flight gives its place to the next.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S: Service<Request>> {
         #[pin]
@@ -26,7 +26,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S: Service<Request>> {
-        // The call is under way.
+        // The call is in flight.
         Forward { #[pin] future: S::Future, permit: Option<Permit> },
         // The call waits; boxed, so that the rest do not carry its size.
         Waiting { waiting: Option<Box<Waiting<S>>> },

@@ -1,6 +1,6 @@
 //! Lets a bounded number of calls through at once, and a bounded number wait for their turn.
 //!
-//! 1. A call goes through if fewer than the allowed number are under way and nobody waits.
+//! 1. A call goes through if fewer than the allowed number are in flight and no one waits.
 //! 2. Else it waits if the queue has room. Turns go round between principals, so that one who queues a thousand
 //!    calls does not hold up another's one; urgent calls have more turns, and no priority starves.
 //! 3. A call for which there is no room, or whose turn does not come in time, is refused with an error of kind

@@ -28,7 +28,7 @@ impl HttpRateLimitLayer {
         }
     }
 
-    /// Enforces a limiter that somebody else may hold too.
+    /// Enforces a limiter that someone else may hold too.
     pub const fn with_limiter(limiter: Limiter<Parts>) -> Self {
         Self { limiter }
     }

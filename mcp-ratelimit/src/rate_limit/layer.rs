@@ -49,7 +49,7 @@ impl RateLimitLayer {
         Self::with_limiter(Limiter::new(limits, clock))
     }
 
-    /// Enforces a limiter that somebody else may hold too.
+    /// Enforces a limiter that someone else may hold too.
     pub fn with_limiter(limiter: Limiter<Request>) -> Self {
         Self {
             limiter,

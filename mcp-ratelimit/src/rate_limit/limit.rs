@@ -71,7 +71,7 @@ impl<R> Limit<R> {
     }
 
     /// Sets what a call costs. Default is 1. A call that costs zero is not counted; one that costs more than the
-    /// burst can never be allowed and is refused for good.
+    /// burst can never be allowed and is refused permanently.
     #[must_use]
     pub fn with_cost(mut self, cost: impl Fn(&R) -> u32 + Send + Sync + 'static) -> Self {
         self.cost = Some(Arc::new(cost));

@@ -147,7 +147,7 @@ pub(super) fn fields(
         })
 }
 
-/// Whole seconds, rounded up, so that nobody comes back too early.
+/// Whole seconds, rounded up, so that no one comes back too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

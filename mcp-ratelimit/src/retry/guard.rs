@@ -33,7 +33,7 @@ struct Shared {
 }
 
 impl LoopGuardLayer {
-    /// Answers a tool call at once after it has failed `failures` times for good, for one principal and with the
+    /// Answers a tool call at once after `failures` permanent failures, for one principal and with the
     /// same arguments, until it was left alone for `pause`. Remembers at most 10,000 such calls.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl fmt::Debug for LoopGuardLayer {
     }
 }
 
-/// Stops who makes the same call in vain again and again.
+/// Stops who makes the same call without success again and again.
 #[derive(Debug, Clone)]
 pub struct LoopGuard<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! Which calls keep failing for good: a bounded table, values and the time in, values out.
+//! Which calls keep failing permanently: a bounded table, values and the time in, values out.
 
 use std::collections::HashMap;
 use std::time::Duration;

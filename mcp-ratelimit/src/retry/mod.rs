@@ -1,10 +1,10 @@
-//! Repeats what failed and is safe to repeat, and stops who repeats in vain.
+//! Repeats what failed and is safe to repeat, and stops who repeats without success.
 //!
 //! [`RetryLayer`] sends a call again if all of this holds:
 //!
 //! 1. The error may pass: class `Transient` or `RateLimited`.
 //! 2. [`Repeat`] says it is safe: the method only reads by definition, the tool's annotations say so, or a
-//!    policy of one's own does. What nobody has seen (kind `NotSent`) may always be sent again.
+//!    policy of one's own does. What no one has seen (kind `NotSent`) may always be sent again.
 //! 3. The client has seen no notification of this call.
 //! 4. The budget pays for it, and neither the count of tries nor a deadline is used up.
 //!
@@ -12,7 +12,7 @@
 //! returned unchanged but for its source, which then begins with [`Attempts`]. Inner layers find the number of
 //! the try in the request's extensions ([`Attempt`]).
 //!
-//! [`LoopGuardLayer`] stops a model that makes the same call with the same arguments in vain again and again.
+//! [`LoopGuardLayer`] stops a model that makes the same call with the same arguments without success again and again.
 //!
 //! The retry budget is shared by all services of one layer. Put these layers outside of breakers and timeouts,
 //! and inside of rate limits for callers.
@@ -72,7 +72,7 @@ impl Attempt {
     }
 }
 
-/// How often a call was tried in vain, as the source of its last error.
+/// How often a call was tried without success, as the source of its last error.
 #[derive(Debug)]
 pub struct Attempts {
     count: u32,

@@ -123,7 +123,7 @@ impl Policy<Request, Response, Error> for RetryPolicy {
     fn clone_request(&mut self, request: &Request) -> Option<Request> {
         let call = self.call.unwrap_or_else(|| self.begin(request));
         self.call = Some(call);
-        // The last try is kept too, or nobody would ask about its result.
+        // The last try is kept too, or no one would ask about its result.
         let may = call.repeat != Repeat::Never && self.settings.retries > 0;
         may.then(|| request.clone())
     }

@@ -6,7 +6,7 @@ use mcp_core::Request;
 pub enum Repeat {
     /// It may: a second time does no more than the first.
     Safe,
-    /// It may if it is certain that nobody has seen the first.
+    /// It may if it is certain that no one has seen the first.
     IfNotSent,
     /// It may not.
     Never,
@@ -16,12 +16,12 @@ impl Repeat {
     /// What is known without a policy of one's own.
     ///
     /// Safe are methods that only read by their definition, and tools whose annotations in the catalogue say
-    /// `readOnlyHint` or `idempotentHint`. Everything else may be sent again only if nobody has seen it.
+    /// `readOnlyHint` or `idempotentHint`. Everything else may be sent again only if no one has seen it.
     /// Notifications are never repeated.
     ///
     /// # Security
     ///
-    /// Annotations are claims of the upstream. One that lies gets its own calls repeated, and nobody else's.
+    /// Annotations are claims of the upstream. One that lies gets its own calls repeated, and no one else's.
     #[must_use]
     pub fn of(request: &Request) -> Self {
         if request.is_notification() {

@@ -275,7 +275,7 @@ async fn the_same_call_in_vain_is_stopped_and_explained() {
 }
 
 proptest! {
-    /// Whatever a call is and however it fails: it is sent twice only if it is safe to repeat, or if nobody has seen
+    /// Whatever a call is and however it fails: it is sent twice only if it is safe to repeat, or if no one has seen
     /// it.
     #[test]
     fn never_repeats_an_unsafe_call(

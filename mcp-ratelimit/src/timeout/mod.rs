@@ -1,7 +1,7 @@
 //! Ends calls that take too long.
 //!
 //! 1. The deadline is the earliest of the one the request carries and the longest time set here.
-//! 2. The idle time starts anew whenever the call sends a notification, such as progress, through its
+//! 2. The idle time starts again whenever the call sends a notification, such as progress, through its
 //!    [`Notifier`]: a call that reports progress may take as long as the deadline allows.
 //! 3. A call past either is dropped, which cancels it upstream, and answered with an error of kind `Timeout`.
 //!    Over plain HTTP the answer is 504.

@@ -225,7 +225,7 @@ impl MasterOauth {
     }
 }
 
-/// The caller's token, for its issuer and nobody else.
+/// The caller's token, for its issuer and no one else.
 fn inbound(need: &CredentialNeed<'_>) -> Result<Secret, Error> {
     need.request
         .and_then(|request| request.auth_context().get::<VerifiedIdentity>())

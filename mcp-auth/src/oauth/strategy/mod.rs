@@ -1,4 +1,4 @@
-//! The four ways to be somebody at an upstream.
+//! The four ways to be someone at an upstream.
 
 mod master;
 mod user;

@@ -443,7 +443,7 @@ fn read_value(kind: &str, text: Zeroizing<String>) -> Result<Node, StoreError> {
     })
 }
 
-/// Opens what somebody else has written, under a key of their file.
+/// Opens what someone else has written, under a key of their file.
 #[cfg(feature = "__fuzz")]
 pub(crate) fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

@@ -14,7 +14,7 @@ use crate::keys::Key;
 use crate::rate_limit::{Limit, Limiter, Refusal};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
-/// How often one call asks a Redis that was away if it is back.
+/// How often one call asks a Redis that was unavailable if it is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const HERE: u64 = 0;
 
@@ -53,7 +53,7 @@ pub(super) enum Taken {
     Nothing,
     /// On Redis.
     Shared(Key, NonZeroU32),
-    /// In this process, while Redis is away.
+    /// In this process, while Redis is unavailable.
     Alone,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! How far the quota can be exceeded: not at all while one Redis keeps its data, whatever the processes do and
 //! whatever their clocks say. Each time Redis loses its data, by the burst. Each time it goes away, under
-//! [`WhenAway::Local`], by the burst, since the processes begin to count anew (and by one call for each process
+//! [`WhenAway::Local`], by the burst, since the processes begin to count from zero (and by one call for each process
 //! that shares a burst smaller than their number); under [`WhenAway::Open`] without bound.
 //!
 //! Several limits in one layer ([`SharedRateLimitLayer::all`]) are asked at once, each where its key lives, so that they
