@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// What a page is found to be when it is spoken to.
 #[derive(PartialEq)]
 enum Probed {
-    /// It is alive, or gone in a way that whoever speaks to it next is told.
+    /// It is alive, or closed, which the next call to it reports.
     Answers,
     Crashed,
     Silent,

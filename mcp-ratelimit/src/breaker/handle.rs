@@ -80,7 +80,7 @@ impl Breaker {
         self.force(None);
     }
 
-    /// Opens for a time because someone else found out that calls fail; forced and Open breakers stay as they
+    /// Opens for a time because another process reports that calls fail; forced and Open breakers stay as they
     /// are.
     pub fn open_for(&self, time: Duration) {
         let until = self.0.clock.now() + time;

@@ -217,7 +217,7 @@ impl Machine {
         })
     }
 
-    /// Opens because someone else found out, until the given time.
+    /// Opens until the given time, as another process reports.
     pub(super) fn open(&mut self, until: Instant) -> Option<Transition> {
         if self.forced.is_some() || matches!(self.state, State::Open { .. }) {
             return None;
