@@ -43,7 +43,7 @@ impl Fixture {
     pub fn handler(&self) -> FixtureServer {
         FixtureServer {
             shared: Arc::clone(&self.shared),
-            session: Arc::new(Session::default()),
+            session: Arc::new(Session::new(&self.shared)),
         }
     }
 }

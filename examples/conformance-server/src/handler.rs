@@ -65,7 +65,7 @@ impl ServerHandler for FixtureServer {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        self.session.forward(self.shared.changes(), context.peer);
+        self.session.forward(context.peer);
     }
 
     async fn list_tools(

@@ -100,8 +100,11 @@ impl Toggle {
 }
 
 /// State of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Session {
+    /// What has changed since the connection began, until `initialized` has been handled: rmcp handles the calls that follow it
+    /// at the same time, and what they change has to be announced.
+    early: Mutex<Option<broadcast::Receiver<Change>>>,
     pub(crate) counter: AtomicU64,
     pub(crate) log_threshold: Mutex<Threshold>,
     pub(crate) subscriptions: Arc<Mutex<HashSet<String>>>,
@@ -109,10 +112,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts telling `peer` of changes; the session era pushes them without being asked.
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self {
+            early: Mutex::new(Some(shared.changes())),
+            counter: AtomicU64::default(),
+            log_threshold: Mutex::default(),
+            subscriptions: Arc::default(),
+            forwarder: Mutex::default(),
+        }
+    }
+
+    /// Starts telling `peer` of changes, once; the session era pushes them without being asked.
     ///
     /// The work ends with the session.
-    pub(crate) fn forward(&self, changes: broadcast::Receiver<Change>, peer: Peer<RoleServer>) {
+    pub(crate) fn forward(&self, peer: Peer<RoleServer>) {
+        let Some(changes) = lock(&self.early).take() else {
+            return;
+        };
         let task = tokio::spawn(forward(changes, peer, Arc::clone(&self.subscriptions)));
         *lock(&self.forwarder) = Some(Forwarder(task.abort_handle()));
     }
