@@ -93,6 +93,8 @@ mod pipe;
 mod policy;
 mod principal;
 mod protocol;
+#[cfg(any(feature = "http-client", feature = "serve"))]
+mod quiet;
 mod request;
 mod request_id;
 mod response;

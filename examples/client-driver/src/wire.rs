@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use mcp_core::{http_client::GuardedClient, sse::EventReader};
+use mcp_core::{
+    http_client::{GuardedClient, IncomingBody},
+    sse::EventReader,
+};
 use serde_json::{Value, json};
 
 use crate::{Outcome, browser::Browser, sample};
@@ -27,7 +29,7 @@ impl Wire {
         &self,
         message: &Value,
         extra: HeaderMap,
-    ) -> Outcome<http::Response<Incoming>> {
+    ) -> Outcome<http::Response<IncomingBody>> {
         let body = message.to_string().into();
         self.send(Method::POST, body, extra).await
     }
@@ -37,7 +39,7 @@ impl Wire {
         method: Method,
         body: Bytes,
         extra: HeaderMap,
-    ) -> Outcome<http::Response<Incoming>> {
+    ) -> Outcome<http::Response<IncomingBody>> {
         let mut request = http::Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.url.clone();
@@ -62,7 +64,7 @@ impl Wire {
     }
 
     /// Reads events until the answer to a call or the end, and answers the server-initiated requests among them.
-    pub(crate) async fn follow(&self, mut body: Incoming, call: Option<u64>) -> Outcome<Value> {
+    pub(crate) async fn follow(&self, mut body: IncomingBody, call: Option<u64>) -> Outcome<Value> {
         let mut reader = EventReader::new(1 << 20);
         loop {
             while let Some(event) = reader.next_event()? {

@@ -28,7 +28,9 @@ use bytes::Bytes;
 pub use self::address::{AddressClass, blocked};
 pub use self::error::{HttpError, HttpErrorKind};
 #[cfg(feature = "http-client")]
-pub use self::guarded::{GuardedClient, GuardedClientBuilder, Resolve, SystemResolver, moved_to};
+pub use self::guarded::{
+    GuardedClient, GuardedClientBuilder, IncomingBody, Resolve, SystemResolver, moved_to,
+};
 pub use self::response::ResponseBody;
 pub use crate::whole::read_whole;
 

@@ -149,16 +149,20 @@ impl Object {
         }
     }
 
-    /// Removes every member that is `null` in the text that was read, has not been set since, and whose name is
-    /// `removable`.
+    /// Removes every member that is `null`, changes included, and whose name is `removable`.
     pub fn remove_nulls(&mut self, removable: impl Fn(&str) -> bool) {
-        let nulls: Vec<_> = self
+        let unchanged = self
             .members
             .iter()
-            .filter(|member| {
-                member.value.of(&self.text) == b"null" && self.edit_of(member).is_none()
-            })
-            .map(|member| decoded_key(&self.text, member.key))
+            .filter(|own| own.value.of(&self.text) == b"null" && self.edit_of(own).is_none())
+            .map(|own| decoded_key(&self.text, own.key));
+        let set = self
+            .edits
+            .iter()
+            .filter(|edit| edit.value.as_ref().is_some_and(Json::is_null))
+            .map(|edit| Cow::Borrowed(&*edit.key));
+        let nulls: Vec<_> = unchanged
+            .chain(set)
             .filter(|key| removable(key))
             .map(|key| Cow::Owned(key.into_owned()))
             .collect();

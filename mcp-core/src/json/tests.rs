@@ -82,14 +82,16 @@ fn edits_touch_nothing_else() {
 }
 
 #[test]
-fn nulls_are_removed_where_they_may_be_and_have_not_been_set() {
-    let text = r#"{"a":null,"\u0062":null,"kept":null,"set":null,"x":{"a":null}}"#;
+fn nulls_are_removed_where_they_may_be_whether_they_were_read_or_set() {
+    let text = r#"{"a":null,"\u0062":null,"kept":null,"set":null,"x":1,"y":{"a":null}}"#;
     let mut object = Object::parse(text).unwrap();
     object.set("set", Json::string("now"));
+    object.set("x", Json::NULL);
+    object.set("new", Json::NULL);
     object.remove_nulls(|name| name != "kept");
     assert_eq!(
         object.to_json().as_str(),
-        r#"{"kept":null,"set":"now","x":{"a":null}}"#
+        r#"{"kept":null,"set":"now","y":{"a":null}}"#
     );
 }
 

@@ -44,7 +44,7 @@ mod version;
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::IpAddr,
     pin::{Pin, pin},
@@ -78,6 +78,7 @@ pub use self::{
 };
 use crate::{
     Bounds, Drain, Timing,
+    quiet::Quiet,
     transport::http::{PeerAddr, Share, Shares, network},
 };
 
@@ -386,9 +387,10 @@ async fn finish<C>(mut connection: Pin<Box<C>>, mut ending: watch::Receiver<bool
 where
     C: GracefulConnection<Error: fmt::Display>,
 {
+    let quiet = Quiet::new();
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| quiet.poll(cx, |inner| connection.as_mut().poll(inner))) => ended,
         () = is_set(&mut ending) => {
             connection.as_mut().graceful_shutdown();
             connection.await

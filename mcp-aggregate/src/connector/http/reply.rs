@@ -5,10 +5,9 @@ use futures_util::FutureExt;
 use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError};
-use hyper::body::Incoming;
 use mcp_core::{
     Error, ErrorKind,
-    http_client::{content_coding, read_whole},
+    http_client::{IncomingBody, content_coding, read_whole},
     jsonrpc::{Glimpse, Message, Messages},
     sse::{Event, EventReader},
 };
@@ -25,12 +24,12 @@ const STRAY: Duration = Duration::from_secs(1);
 /// An answer whose head has arrived.
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
-    body: Incoming,
+    body: IncomingBody,
     limit: usize,
 }
 
 impl Reply {
-    pub(super) fn new(response: http::Response<Incoming>, limit: usize) -> Self {
+    pub(super) fn new(response: http::Response<IncomingBody>, limit: usize) -> Self {
         let (parts, body) = response.into_parts();
         Self {
             headers: parts.headers,
@@ -104,7 +103,7 @@ fn content_type(headers: &HeaderMap) -> String {
 
 /// Events as they arrive.
 pub(super) struct Events {
-    body: Incoming,
+    body: IncomingBody,
     reader: EventReader,
     limit: usize,
     /// A content coding that is not read.
@@ -214,7 +213,7 @@ fn too_large(limit: usize) -> Error {
 }
 
 /// Reads what is left of a body, so that its connection can be used again. Usually nothing is.
-fn finish(mut body: Incoming) {
+fn finish(mut body: IncomingBody) {
     if body.is_end_stream() || matches!(body.frame().now_or_never(), Some(None)) {
         return;
     }

@@ -11,11 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use mcp_core::{
     Backoff, ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
     CredentialRetry, Error, ErrorKind, Request, Timing, UpstreamId,
-    http_client::{GuardedClient, HttpError, HttpErrorKind, moved_to},
+    http_client::{GuardedClient, HttpError, HttpErrorKind, IncomingBody, moved_to},
 };
 use url::{Position, Url};
 
@@ -262,7 +261,7 @@ impl Wire {
         &self,
         outgoing: &Outgoing<'_>,
         credential: Option<&HeaderMap>,
-    ) -> Result<http::Response<Incoming>, Error> {
+    ) -> Result<http::Response<IncomingBody>, Error> {
         let request = outgoing.to_request(self.uri.clone(), credential);
         let response = match self.client.request(request).await {
             Ok(response) => response,
@@ -285,7 +284,7 @@ impl Wire {
         error: HttpError,
         outgoing: &Outgoing<'_>,
         credential: Option<&HeaderMap>,
-    ) -> Result<http::Response<Incoming>, Error> {
+    ) -> Result<http::Response<IncomingBody>, Error> {
         if !outgoing.repeatable || error.kind() != HttpErrorKind::Protocol {
             return Err(error::of_client(error, &self.shown));
         }
@@ -299,7 +298,7 @@ impl Wire {
         mut target: Uri,
         outgoing: &Outgoing<'_>,
         credential: Option<&HeaderMap>,
-    ) -> Result<http::Response<Incoming>, Error> {
+    ) -> Result<http::Response<IncomingBody>, Error> {
         for _ in 0..HOPS {
             let request = outgoing.to_request(target.clone(), credential);
             let response = match self.client.request(request).await {
@@ -317,14 +316,14 @@ impl Wire {
         ))
     }
 
-    async fn judge(&self, response: http::Response<Incoming>) -> Result<Reply, Refused> {
+    async fn judge(&self, response: http::Response<IncomingBody>) -> Result<Reply, Refused> {
         if response.status().is_success() {
             return Ok(Reply::new(response, self.limit));
         }
         Err(Box::pin(self.refused(response)).await)
     }
 
-    async fn refused(&self, response: http::Response<Incoming>) -> Refused {
+    async fn refused(&self, response: http::Response<IncomingBody>) -> Refused {
         let status = response.status();
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ERROR_BODY)
@@ -340,7 +339,7 @@ impl Wire {
     }
 }
 
-fn refusal(response: &http::Response<Incoming>) -> CredentialRefusal {
+fn refusal(response: &http::Response<IncomingBody>) -> CredentialRefusal {
     let challenges = response
         .headers()
         .get_all(header::WWW_AUTHENTICATE)

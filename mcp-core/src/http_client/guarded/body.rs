@@ -4,21 +4,21 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::incoming::IncomingBody;
 use crate::http_client::{HttpError, HttpErrorKind};
 
 /// A body that ends in an error when it is too long or takes too long.
 pub(super) struct GuardedBody {
-    inner: Incoming,
+    inner: IncomingBody,
     left: u64,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl GuardedBody {
     pub(super) fn new(
-        inner: Incoming,
+        inner: IncomingBody,
         limit: u64,
         deadline: Option<Instant>,
     ) -> Result<Self, HttpError> {
@@ -51,10 +51,7 @@ impl Body for GuardedBody {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                let broken = HttpError::new(HttpErrorKind::Protocol, "the body broke off");
-                return Poll::Ready(Some(Err(broken.with_source(error))));
-            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
         };
         let len = frame.data_ref().map_or(0, |data| data.remaining() as u64);
         match self.left.checked_sub(len) {

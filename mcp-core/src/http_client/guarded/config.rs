@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use hyper::client::conn::http1;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -12,7 +13,8 @@ use rustls::crypto::CryptoProvider;
 use url::Url;
 
 use super::connect::{AddressRule, Connector, Resolve, Rules, SystemResolver, TcpConnector};
-use super::{GuardedClient, Limits};
+use super::idle::Idle;
+use super::{GuardedClient, Limits, Plain};
 use crate::ConfigError;
 
 const DEFAULT_MAX_BODY: u64 = 4 * 1024 * 1024;
@@ -217,11 +219,19 @@ impl GuardedClientBuilder {
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(HTTP1_BUFFER)
             .http2_max_header_list_size(MAX_HEADER_BYTES);
+        let mut settings = http1::Builder::new();
+        settings.max_headers(MAX_HEADERS).max_buf_size(HTTP1_BUFFER);
+        let plain = Plain {
+            connector: connector.clone(),
+            settings,
+            idle: Idle::new(self.idle, self.max_idle),
+        };
         let unpooled = builder.pool_max_idle_per_host(0).build(connector.clone());
         let client = builder
             .pool_max_idle_per_host(self.max_idle)
             .build(connector);
         Ok(GuardedClient {
+            plain: Arc::new(plain),
             client,
             unpooled,
             rules,

@@ -180,7 +180,7 @@ impl Failure {
     }
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Opens TCP connections to addresses that the rules allow.
@@ -263,6 +263,15 @@ pub(super) struct Connector {
     pub(super) https: Option<HttpsConnector<TcpConnector>>,
     pub(super) rules: Arc<Rules>,
     pub(super) timeout: Duration,
+}
+
+impl Connector {
+    /// Connects without TLS.
+    pub(super) async fn plain(&self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
+        self.rules.check_literal(&uri)?;
+        let connecting = tokio::time::timeout(self.timeout, self.tcp.clone().connect(uri));
+        connecting.await.map_err(|_| Refused::Timeout)?
+    }
 }
 
 impl Service<Uri> for Connector {

@@ -1,24 +1,33 @@
 mod body;
 mod config;
 mod connect;
+mod driven;
+mod idle;
+mod incoming;
 mod redirect;
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_util::client::legacy::Client;
 use tokio::time::Instant;
 
 use self::body::GuardedBody;
 pub use self::config::GuardedClientBuilder;
-use self::connect::{Connector, Refused, Rules};
+use self::connect::{BoxError, Connector, Refused, Rules};
 pub use self::connect::{Resolve, SystemResolver};
+use self::driven::{Connection, Lease, Unanswered};
+use self::idle::Idle;
+pub use self::incoming::IncomingBody;
 use self::redirect::{Hop, next_hop};
 use super::{HttpClient, HttpError, HttpErrorKind, ResponseBody, content_coding};
 use crate::ConfigError;
@@ -27,7 +36,8 @@ use crate::ConfigError;
 /// pool of connections.
 ///
 /// The rules are in the [module's documentation](super). HTTP/2 is used where the server offers it by ALPN.
-/// Connections have `TCP_NODELAY` set. Needs a tokio runtime with timers and I/O.
+/// Connections have `TCP_NODELAY` set. Those over `http` have no task of their own: who waits for an answer drives its
+/// connection. Needs a tokio runtime with timers and I/O.
 ///
 /// There are two ways to send. [`HttpClient::send`] applies all limits and follows redirects.
 /// [`request`](Self::request) is for callers with limits of their own, such as a gateway that passes a body on:
@@ -46,11 +56,27 @@ use crate::ConfigError;
 /// ```
 #[derive(Clone)]
 pub struct GuardedClient {
+    /// For `http`.
+    plain: Arc<Plain>,
+    /// For `https`.
     client: Client<Connector, Full<Bytes>>,
     /// Opens a connection for each request and keeps none.
     unpooled: Client<Connector, Full<Bytes>>,
     rules: Arc<Rules>,
     limits: Limits,
+}
+
+/// What sends requests over `http`.
+struct Plain {
+    connector: Connector,
+    settings: http1::Builder,
+    idle: Arc<Idle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pooled {
+    Yes,
+    No,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,8 +122,8 @@ impl GuardedClient {
     pub fn request(
         &self,
         request: Request<Bytes>,
-    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
-        self.send_by(&self.client, request)
+    ) -> impl Future<Output = Result<Response<IncomingBody>, HttpError>> + Send + use<'_> {
+        self.send_by(request, Pooled::Yes)
     }
 
     /// Sends one request over a connection of its own, as [`GuardedClient::request`] does over a pooled one.
@@ -115,25 +141,46 @@ impl GuardedClient {
     pub fn request_unpooled(
         &self,
         request: Request<Bytes>,
-    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
-        self.send_by(&self.unpooled, request)
+    ) -> impl Future<Output = Result<Response<IncomingBody>, HttpError>> + Send + use<'_> {
+        self.send_by(request, Pooled::No)
     }
 
+    /// Boxed, so that callers are small.
     fn send_by(
         &self,
-        client: &Client<Connector, Full<Bytes>>,
         mut request: Request<Bytes>,
-    ) -> impl Future<Output = Result<Response<Incoming>, HttpError>> + Send + use<> {
-        let sent = self.rules.check_scheme(request.uri()).map(|()| {
-            // Without it any coding may be used (RFC 9110, section 12.5.3).
-            let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
-            coding.or_insert(HeaderValue::from_static("identity"));
-            client.request(request.map(Full::new))
-        });
-        async move { sent?.await.map_err(explain) }
+        pooled: Pooled,
+    ) -> BoxFuture<'_, Result<Response<IncomingBody>, HttpError>> {
+        if let Err(refused) = self.rules.check_scheme(request.uri()) {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        // Without it any coding may be used (RFC 9110, section 12.5.3).
+        let coding = request.headers_mut().entry(header::ACCEPT_ENCODING);
+        coding.or_insert(HeaderValue::from_static("identity"));
+        let request = request.map(Full::new);
+        match request.uri().scheme_str() {
+            Some("http") => Box::pin(self.plain.send(request, pooled)),
+            _ => Box::pin(self.send_securely(request, pooled)),
+        }
     }
 
-    async fn follow(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HttpError> {
+    async fn send_securely(
+        &self,
+        request: Request<Full<Bytes>>,
+        pooled: Pooled,
+    ) -> Result<Response<IncomingBody>, HttpError> {
+        let client = match pooled {
+            Pooled::Yes => &self.client,
+            Pooled::No => &self.unpooled,
+        };
+        let response = client.request(request).await.map_err(|error| {
+            let connecting = error.is_connect();
+            explain(error.into(), connecting)
+        })?;
+        Ok(response.map(IncomingBody::shared))
+    }
+
+    async fn follow(&self, request: Request<Bytes>) -> Result<Response<IncomingBody>, HttpError> {
         let (mut parts, mut body) = request.into_parts();
         // The address decides where the request goes and what it is called there.
         parts.headers.remove(header::HOST);
@@ -156,6 +203,68 @@ impl GuardedClient {
             redirect::rewrite(&mut parts, &mut body, uri, method, same_origin)?;
         }
     }
+}
+
+impl Plain {
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        pooled: Pooled,
+    ) -> Result<Response<IncomingBody>, HttpError> {
+        let uri = to_origin_form(&mut request)?;
+        let origin = match (pooled, uri.authority()) {
+            (Pooled::Yes, Some(authority)) => authority.clone(),
+            _ => return Box::pin(self.send_anew(&uri, request, None)).await,
+        };
+        while let Some(connection) = self.idle.take(&origin) {
+            let home = Some((Arc::clone(&self.idle), origin.clone()));
+            match Lease::new(connection, home).send(request).await {
+                Ok(response) => return Ok(response),
+                // It was closed while it was unused.
+                Err(Unanswered {
+                    unsent: Some(unsent),
+                    ..
+                }) => request = unsent,
+                Err(Unanswered { error, .. }) => return Err(broke_off(error)),
+            }
+        }
+        let home = Some((Arc::clone(&self.idle), origin));
+        Box::pin(self.send_anew(&uri, request, home)).await
+    }
+
+    /// Sends a request over a new connection.
+    async fn send_anew(
+        &self,
+        uri: &Uri,
+        request: Request<Full<Bytes>>,
+        home: Option<(Arc<Idle>, Authority)>,
+    ) -> Result<Response<IncomingBody>, HttpError> {
+        let stream = self.connector.plain(uri.clone()).await;
+        let stream = stream.map_err(|error| explain(error, true))?;
+        let connection = Connection::open(stream, &self.settings).await;
+        let lease = Lease::new(connection.map_err(broke_off)?, home);
+        let sent = lease.send(request).await;
+        sent.map_err(|unanswered| broke_off(unanswered.error))
+    }
+}
+
+/// Leaves path and query for the address of a request (RFC 9112, section 3.2.1), with a `Host` header, and returns what it was.
+fn to_origin_form(request: &mut Request<Full<Bytes>>) -> Result<Uri, HttpError> {
+    let path = match request.uri().path_and_query() {
+        Some(path) if path.as_str() != "" => path.clone(),
+        _ => PathAndQuery::from_static("/"),
+    };
+    let uri = std::mem::replace(request.uri_mut(), path.into());
+    if !request.headers().contains_key(header::HOST) {
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let host = HeaderValue::from_str(authority.strip_suffix(":80").unwrap_or(authority));
+        let host = host.map_err(|error| {
+            let message = "the address has a host that no header can hold";
+            HttpError::new(HttpErrorKind::InvalidRequest, message).with_source(error)
+        })?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(uri)
 }
 
 fn refused(message: &str) -> HttpError {
@@ -212,16 +321,16 @@ pub fn moved_to<B>(sent: &Uri, answer: &Response<B>) -> Option<Uri> {
 }
 
 /// Finds what a refusal by our connector or a failure of hyper means.
-fn explain(error: hyper_util::client::legacy::Error) -> HttpError {
-    let mut cause = std::error::Error::source(&error);
+fn explain(error: BoxError, connecting: bool) -> HttpError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(found) = cause {
         if let Some(refused) = found.downcast_ref::<Refused>() {
             return HttpError::new(refused.kind(), refused.to_string());
         }
         cause = found.source();
     }
-    let causes = causes(&error);
-    match error.is_connect() {
+    let causes = causes(&*error);
+    match connecting {
         true => HttpError::new(HttpErrorKind::Connect, causes),
         false => HttpError::new(
             HttpErrorKind::Protocol,
@@ -231,25 +340,27 @@ fn explain(error: hyper_util::client::legacy::Error) -> HttpError {
     .with_source(error)
 }
 
-/// Writes the causes of an error, outermost first. What the client library says of itself is left out where it has a
-/// cause, as is what only repeats the one before.
-fn causes(error: &hyper_util::client::legacy::Error) -> String {
+fn broke_off(error: hyper::Error) -> HttpError {
+    explain(error.into(), false)
+}
+
+/// Writes the causes of an error, outermost first. What the pooling client says of itself is left out where it has a cause,
+/// as is what only repeats the one before.
+fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = Some(error);
     while let Some(found) = cause {
         let own = found.to_string();
-        if !text.contains(&own) {
+        cause = found.source();
+        let of_pool = found.is::<hyper_util::client::legacy::Error>() && cause.is_some();
+        if !of_pool && !text.contains(&own) {
             if !text.is_empty() {
                 text.push_str(": ");
             }
             text.push_str(&own);
         }
-        cause = found.source();
     }
-    match text.is_empty() {
-        true => error.to_string(),
-        false => text,
-    }
+    text
 }
 
 /// The port of an address, as written or by its scheme.
