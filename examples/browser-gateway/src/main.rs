@@ -128,24 +128,22 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Outcome<()> {
-    if matches!(arguments.command, Some(Command::Doctor)) {
-        return doctor(&arguments.serve).await;
-    }
-    let state = State::open(arguments.state).await?;
+    let state = State::open(arguments.state);
     match arguments.command {
+        Some(Command::Doctor) => doctor(&arguments.serve).await,
         Some(Command::Key { user }) => {
-            let key = state.issue(&user).await?;
+            let key = state.await?.issue(&user).await?;
             Ok(writeln!(std::io::stdout(), "{}", key.secret())?)
         }
         Some(Command::Secret { user, name }) => {
+            let state = state.await?;
             let mut value = String::new();
             std::io::stdin().read_to_string(&mut value)?;
             let value = Secret::new(value.trim_end_matches(['\r', '\n']));
             state.put_secret(&user, &name, value).await
         }
-        Some(Command::Doctor) => Ok(()),
-        None if arguments.serve.stdio => serve_stdio(arguments.serve, &state).await,
-        None => serve(arguments.serve, &state).await,
+        None if arguments.serve.stdio => serve_stdio(arguments.serve, &state.await?).await,
+        None => serve(arguments.serve, &state.await?).await,
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::{Future, pending},
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -133,7 +134,7 @@ impl Pipe {
         self.0.wire.request(ticket.id(), &request).await?;
         let guard = CancelOnDrop::new(&*self.0.wire, ticket.id());
         let leaving = Leaving(Arc::clone(&self.0));
-        let answer = ticket.drive(&request, &leaving, pending()).await;
+        let answer = ticket.drive(&request, &leaving, pin!(pending())).await;
         guard.settle(answer)
     }
 
@@ -160,7 +161,7 @@ impl Pipe {
         let ticket = self.0.inbox.attach(request, filter);
         let leaving = Leaving(Arc::clone(&self.0));
         async move {
-            let answer = ticket?.drive(request, &leaving, pending()).await;
+            let answer = ticket?.drive(request, &leaving, pin!(pending())).await;
             answer?
         }
     }
@@ -210,42 +211,88 @@ impl Ticket<'_> {
         &mut self,
         request: &Request,
         replies: &R,
-        source: impl Future<Output = Error>,
+        mut source: Pin<&mut (impl Future<Output = Error> + Send)>,
     ) -> Result<Result<Response, Error>, Error> {
-        tokio::pin!(source);
-        let mut requests = FuturesUnordered::new();
-        let mut withdrawals: HashMap<Id, oneshot::Sender<()>> = HashMap::new();
+        let mut questions = None;
         loop {
             tokio::select! {
                 biased;
                 arrival = self.arrival() => match arrival {
-                    Some(Arrival::Notification(notification)) => {
-                        request.notifier().notify(notification).await?;
-                    }
-                    Some(Arrival::Request { id, method, params, shared: true }) => {
-                        let withdrawn = self.set_apart(&id);
-                        let asking = ask(request.asker().cloned(), id, method, params, withdrawn);
-                        ask_apart(asking, replies.clone());
-                    }
-                    Some(Arrival::Request { id, method, params, shared: false }) => {
-                        let (withdraw, withdrawn) = oneshot::channel();
-                        withdrawals.insert(id.clone(), withdraw);
-                        let asker = request.asker().cloned();
-                        requests.push(ask(asker, id, method, params, withdrawn));
-                    }
-                    Some(Arrival::Withdrawn(id)) => drop(withdrawals.remove(&id)),
                     None => return self.answer().await.ok_or_else(flooded),
-                },
-                Some(answer) = requests.next(), if !requests.is_empty() => {
-                    let (id, answer): Asked = answer;
-                    withdrawals.remove(&id);
-                    if let Some(answer) = answer {
-                        replies.send(Outbound::Answer(id, answer)).await?;
+                    // Boxed, so that a call before whose answer nothing arrives is small.
+                    Some(arrival) => {
+                        Box::pin(self.take(arrival, request, replies, &mut questions)).await?;
                     }
+                },
+                Some(answer) = Questions::next(&mut questions), if questions.is_some() => {
+                    replies.send(answer).await?;
                 }
-                error = &mut source => return Err(error),
+                error = source.as_mut() => return Err(error),
             }
         }
+    }
+
+    /// Brings what arrives before the answer to the client.
+    async fn take<R: Replies + Clone>(
+        &mut self,
+        arrival: Arrival,
+        request: &Request,
+        replies: &R,
+        questions: &mut Option<Questions>,
+    ) -> Result<(), Error> {
+        match arrival {
+            Arrival::Notification(notification) => request.notifier().notify(notification).await?,
+            Arrival::Request {
+                id,
+                method,
+                params,
+                shared: true,
+            } => {
+                let withdrawn = self.set_apart(&id);
+                let asking = ask(request.asker().cloned(), id, method, params, withdrawn);
+                ask_apart(asking, replies.clone());
+            }
+            Arrival::Request {
+                id,
+                method,
+                params,
+                shared: false,
+            } => {
+                let (withdraw, withdrawn) = oneshot::channel();
+                let questions = questions.get_or_insert_default();
+                questions.withdrawals.insert(id.clone(), withdraw);
+                let asking = ask(request.asker().cloned(), id, method, params, withdrawn);
+                questions.asked.push(Box::pin(asking));
+            }
+            Arrival::Withdrawn(id) => {
+                if let Some(questions) = questions {
+                    questions.withdrawals.remove(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The server's requests to the client of one call that have no answer yet.
+#[derive(Default)]
+struct Questions {
+    asked: FuturesUnordered<BoxFuture<'static, Asked>>,
+    withdrawals: HashMap<Id, oneshot::Sender<()>>,
+}
+
+impl Questions {
+    /// Waits for the next answer. `None` if there are no questions left.
+    async fn next(questions: &mut Option<Self>) -> Option<Outbound> {
+        let own = questions.as_mut()?;
+        while let Some((id, answer)) = own.asked.next().await {
+            own.withdrawals.remove(&id);
+            if let Some(answer) = answer {
+                return Some(Outbound::Answer(id, answer));
+            }
+        }
+        *questions = None;
+        None
     }
 }
 

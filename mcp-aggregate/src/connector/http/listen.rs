@@ -60,7 +60,7 @@ async fn listen_once(
     start_stream(slot, &session);
     let replies = Background(Arc::clone(&session));
     let follow = async {
-        let nothing = std::future::pending();
+        let nothing = std::pin::pin!(std::future::pending());
         match ticket.drive(request, &replies, nothing).await? {
             Err(error) if session.is_over() => Err(Failed::Expired(error)),
             ended => ended.map_err(Failed::Error),

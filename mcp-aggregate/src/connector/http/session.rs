@@ -1,11 +1,13 @@
 //! A session with a server of the session era, and calls within it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use mcp_core::{
@@ -65,8 +67,7 @@ impl Session {
             .post(
                 &opener,
                 Post {
-                    own: [],
-                    extra: HeaderMap::new(),
+                    own: &|_| {},
                     body: body.into(),
                     // A second one would open a second session.
                     repeatable: false,
@@ -112,7 +113,14 @@ impl Session {
         let guard = CancelOnDrop::new(&replies, ticket.id());
         let posted = self
             .wire
-            .post(&request, self.message(body.into(), repeatable))
+            .post(
+                &request,
+                Post {
+                    own: &|headers| set_headers(headers, &self.headers),
+                    body: body.into(),
+                    repeatable,
+                },
+            )
             .await;
         let reply = match posted {
             Ok(reply) => reply,
@@ -125,7 +133,7 @@ impl Session {
                 });
             }
         };
-        let source = answer::read(self, reply, ticket.id());
+        let source = pin!(answer::read(self, reply, ticket.id()));
         let answer = ticket.drive(&request, &replies, source).await;
         guard.settle(answer).map_err(|error| {
             let has_id = self.headers.iter().any(|(name, _)| *name == SESSION_ID);
@@ -134,19 +142,6 @@ impl Session {
                 false => Failed::Error(error),
             }
         })
-    }
-
-    fn message(
-        &self,
-        body: Bytes,
-        repeatable: bool,
-    ) -> Post<impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + '_> {
-        Post {
-            own: self.headers.iter().cloned(),
-            extra: HeaderMap::new(),
-            body,
-            repeatable,
-        }
     }
 
     /// Takes a message that has arrived on the standalone stream.
@@ -173,8 +168,7 @@ impl Session {
             let body = Outbound::Answer(id, answer).to_message();
             // A server that is gone needs no answer.
             let post = Post {
-                own: headers,
-                extra: HeaderMap::new(),
+                own: &|own| set_headers(own, &headers),
                 body,
                 repeatable: true,
             };
@@ -186,11 +180,12 @@ impl Session {
 
     /// Posts a message that wants no answer.
     pub(super) async fn post(&self, message: &Outbound) -> Result<(), Failed> {
-        let posted = self
-            .wire
-            .post(&self.opener, self.message(message.to_message(), true))
-            .await;
-        match posted {
+        let post = Post {
+            own: &|headers| set_headers(headers, &self.headers),
+            body: message.to_message(),
+            repeatable: true,
+        };
+        match self.wire.post(&self.opener, post).await {
             Ok(reply) => {
                 reply.discard();
                 Ok(())
@@ -285,6 +280,12 @@ impl Replies for Background {
                 let _ = session.post(&message).await;
             });
         }
+    }
+}
+
+fn set_headers(headers: &mut HeaderMap, own: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in own {
+        headers.insert(name, value.clone());
     }
 }
 

@@ -63,17 +63,12 @@ async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused
     meta::complete(&mut request);
     let id = wire.next_id();
     let body = jsonrpc::write_request(&Id::number(id), request.method(), request.params());
-    let reply = wire
-        .post(
-            &request,
-            Post {
-                own: headers(&request),
-                extra: mirrored(&request),
-                body: body.into(),
-                repeatable: is_repeatable(&request),
-            },
-        )
-        .await?;
+    let post = Post {
+        own: &|headers| set_headers(headers, &request),
+        body: body.into(),
+        repeatable: is_repeatable(&request),
+    };
+    let reply = wire.post(&request, post).await?;
     if reply.is_events() {
         return Ok(Box::pin(follow(reply.events(), id, &request)).await?);
     }
@@ -85,25 +80,23 @@ async fn exchange(wire: &Wire, mut request: Request) -> Result<Response, Refused
     Err(no_answer().into())
 }
 
-fn headers(request: &Request) -> impl Iterator<Item = (HeaderName, HeaderValue)> + Clone + use<> {
+fn set_headers(headers: &mut HeaderMap, request: &Request) {
     let method = match request.method() {
         known if *known == Method::TOOLS_CALL => HeaderValue::from_static("tools/call"),
         other => mirror::encode(other.as_str()),
     };
-    let version = HeaderValue::from_static("2026-07-28");
-    let name = request.name().map(|name| (NAME, mirror::encode(name)));
-    [(PROTOCOL_VERSION, version), (METHOD, method)]
-        .into_iter()
-        .chain(name)
-}
-
-/// Mirrors the arguments that the tool wants mirrored; the client's own headers are never passed on.
-fn mirrored(request: &Request) -> HeaderMap {
-    let Some(mirrors) = request.mirrors() else {
-        return HeaderMap::new();
-    };
-    let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);
-    mirrors.headers(&arguments).into_iter().collect()
+    headers.insert(PROTOCOL_VERSION, HeaderValue::from_static("2026-07-28"));
+    headers.insert(METHOD, method);
+    if let Some(name) = request.name() {
+        headers.insert(NAME, mirror::encode(name));
+    }
+    // The arguments that the tool wants mirrored; the client's own headers are never passed on.
+    if let Some(mirrors) = request.mirrors() {
+        let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);
+        for (name, value) in mirrors.headers(&arguments) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 async fn follow(mut events: Events, id: u64, request: &Request) -> Result<Response, Error> {
@@ -123,7 +116,8 @@ async fn follow(mut events: Events, id: u64, request: &Request) -> Result<Respon
                 Message::Notification(method, params) => {
                     let params = params.as_ref().map(Object::to_json);
                     let notification = Notification::new(method, params);
-                    request.notifier().notify(notification).await?;
+                    // Boxed, so that a call before whose answer nothing arrives is small.
+                    Box::pin(request.notifier().notify(notification)).await?;
                 }
                 // A server of this revision must not ask: it cannot be answered.
                 message => match settle(message, id) {

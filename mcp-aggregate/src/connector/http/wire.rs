@@ -56,11 +56,12 @@ pub(super) struct Refused {
     pub(super) about_session: bool,
 }
 
+/// Sets headers of the protocol, which win over those of the operator.
+pub(super) type Own<'a> = &'a (dyn Fn(&mut HeaderMap) + Send + Sync);
+
 /// What is posted.
-pub(super) struct Post<I> {
-    /// Headers of the protocol, which win over those of the operator.
-    pub(super) own: I,
-    pub(super) extra: HeaderMap,
+pub(super) struct Post<'a> {
+    pub(super) own: Own<'a>,
     pub(super) body: Bytes,
     /// Whether the server may see it twice without harm.
     pub(super) repeatable: bool,
@@ -147,23 +148,14 @@ impl Wire {
     }
 
     /// Posts a message and returns the server's answer, as far as its head.
-    pub(super) async fn post<I>(&self, request: &Request, post: Post<I>) -> Result<Reply, Refused>
-    where
-        I: IntoIterator<Item = (HeaderName, HeaderValue)> + Clone + Send + Sync,
-    {
+    pub(super) async fn post(&self, request: &Request, post: Post<'_>) -> Result<Reply, Refused> {
         let headers = || {
             // With room for what the client adds.
-            let room = self.headers.len() + post.extra.len() + OWN;
-            let mut headers = HeaderMap::with_capacity(room);
+            let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN);
             for (name, value) in &self.headers {
                 headers.append(name, value.clone());
             }
-            for (name, value) in post.own.clone() {
-                headers.insert(name, value);
-            }
-            if !post.extra.is_empty() {
-                headers.extend(post.extra.clone());
-            }
+            (post.own)(&mut headers);
             headers
         };
         let outgoing = Outgoing {
