@@ -175,6 +175,39 @@ async fn a_request_whose_connection_breaks_under_it_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn what_a_server_sends_unasked_is_never_the_answer_to_the_next_request() {
+    const UNASKED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad";
+    let server = Server::start().await;
+    let client = server.client();
+    let serving = async {
+        // With the answer, and a moment after it.
+        for pause in [0, 30] {
+            let mut connection = server.accept().await;
+            read(&mut connection).await;
+            if pause == 0 {
+                write(&mut connection, &format!("{WHOLE}{UNASKED}")).await;
+            } else {
+                write(&mut connection, WHOLE).await;
+                sleep(Duration::from_millis(pause)).await;
+                write(&mut connection, UNASKED).await;
+            }
+            closed(&mut connection).await;
+        }
+        let mut connection = server.accept().await;
+        read(&mut connection).await;
+        write(&mut connection, WHOLE).await;
+    };
+    let asking = async {
+        for _ in 0..3 {
+            let response = client.request(server.post("question")).await.unwrap();
+            assert_eq!(text(response).await, "hello");
+            sleep(Duration::from_millis(60)).await;
+        }
+    };
+    tokio::join!(serving, asking);
+}
+
+#[tokio::test]
 async fn a_body_that_is_dropped_leaves_its_connection_if_all_has_arrived_and_closes_it_otherwise() {
     let server = Server::start().await;
     let client = server.client();

@@ -4,7 +4,7 @@ use crate::{
     Arguments, Outcome,
     programs::Programs,
     rounds::{Rounds, Target},
-    table,
+    table::{self, Verdict},
 };
 
 /// Arguments of the calls: title, tool, and what the load generator needs.
@@ -35,8 +35,8 @@ pub(crate) async fn calls(
     arguments: &Arguments,
     programs: &Programs,
     rounds: &Rounds,
-) -> Outcome<u64> {
-    let mut failures = 0;
+) -> Outcome<Verdict> {
+    let mut found = Verdict::default();
     for (era, upstream) in [("session", &[][..]), ("stateless", &["--json"][..])] {
         let cells = cells(arguments, era, &CONNECTIONS);
         if cells.is_empty() {
@@ -44,22 +44,21 @@ pub(crate) async fn calls(
         }
         let upstream = programs.upstream(upstream, 1).await?;
         let forwarder = programs.forwarder(&upstream.url).await?;
-        let gateway = programs.gateway(&[format!("up={}", upstream.url)]).await?;
+        let up = format!("up={}", upstream.url);
+        let gateways = programs.gateways(&[up]).await?;
         table::head(&format!("Calls, {era} era"))?;
         for cell in &cells {
             let tool = |prefix: &str| vec!["--tool".to_owned(), format!("{prefix}{}", cell.tool)];
-            let mut targets = vec![
-                Target {
-                    program: &forwarder,
-                    upstream: Some(&upstream),
-                    load: tool(""),
-                },
-                Target {
-                    program: &gateway,
-                    upstream: Some(&upstream),
-                    load: tool(&arguments.prefix),
-                },
-            ];
+            let mut targets = vec![Target {
+                program: &forwarder,
+                upstream: Some(&upstream),
+                load: tool(""),
+            }];
+            targets.extend(gateways.iter().map(|gateway| Target {
+                program: gateway,
+                upstream: Some(&upstream),
+                load: tool(&arguments.prefix),
+            }));
             if arguments.direct {
                 targets.insert(
                     0,
@@ -73,10 +72,10 @@ pub(crate) async fn calls(
             let rows = rounds
                 .run(programs, &cell.title, &cell.load, &targets)
                 .await?;
-            failures += table::print(&rows, "forwarder")?;
+            found += table::print(&rows, "forwarder")?;
         }
     }
-    Ok(failures)
+    Ok(found)
 }
 
 /// Calls to an upstream on stdio. The memory of the gateway includes its children.
@@ -84,28 +83,31 @@ pub(crate) async fn stdio(
     arguments: &Arguments,
     programs: &Programs,
     rounds: &Rounds,
-) -> Outcome<u64> {
+) -> Outcome<Verdict> {
     let command = programs.path("echo-upstream");
     let upstream = format!("up={} --stdio", command.display());
-    let gateway = programs.gateway(&[upstream]).await?;
+    let gateways = programs.gateways(&[upstream]).await?;
     table::head("Calls to an upstream on stdio")?;
-    let mut failures = 0;
+    let mut found = Verdict::default();
     for cell in cells(arguments, "session", &[1, 16]) {
         let load = vec![
             "--tool".to_owned(),
             format!("{}{}", arguments.prefix, cell.tool),
         ];
-        let targets = [Target {
-            program: &gateway,
-            upstream: None,
-            load,
-        }];
+        let targets: Vec<_> = gateways
+            .iter()
+            .map(|gateway| Target {
+                program: gateway,
+                upstream: None,
+                load: load.clone(),
+            })
+            .collect();
         let rows = rounds
             .run(programs, &cell.title, &cell.load, &targets)
             .await?;
-        failures += table::print(&rows, "forwarder")?;
+        found += table::print(&rows, "forwarder")?;
     }
-    Ok(failures)
+    Ok(found)
 }
 
 fn cells(arguments: &Arguments, era: &str, connections: &[u32]) -> Vec<Cell> {

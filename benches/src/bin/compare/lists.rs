@@ -8,7 +8,7 @@ use crate::{
     Arguments, Outcome,
     programs::Programs,
     rounds::{Rounds, Target},
-    table,
+    table::{self, Verdict},
 };
 
 /// Lists all tools of all upstreams, beside a server that answers the same bytes.
@@ -16,7 +16,7 @@ pub(crate) async fn lists(
     arguments: &Arguments,
     programs: &Programs,
     rounds: &Rounds,
-) -> Outcome<u64> {
+) -> Outcome<Verdict> {
     let count = arguments.upstreams;
     let more = count.saturating_sub(1).to_string();
     let each = arguments.tools_each.to_string();
@@ -38,7 +38,7 @@ pub(crate) async fn lists(
     table::head(&format!(
         "{tools} tools of {count} upstreams, {kilobytes} KB"
     ))?;
-    let mut failures = 0;
+    let mut found = Verdict::default();
     for connections in ["1", "16"] {
         let load = [
             "--what",
@@ -63,9 +63,9 @@ pub(crate) async fn lists(
         ];
         let title = format!("tools/list, {connections} connections");
         let rows = rounds.run(programs, &title, &load, &targets).await?;
-        failures += table::print(&rows, "static")?;
+        found += table::print(&rows, "static")?;
     }
-    Ok(failures)
+    Ok(found)
 }
 
 /// Keeps what the gateway answers, for the server beside it to answer too.

@@ -21,7 +21,7 @@ use std::{error::Error, fs, path::PathBuf};
 use benches::serve::say;
 use clap::{Parser, ValueEnum};
 
-use crate::{programs::Programs, rounds::Rounds};
+use crate::{programs::Programs, rounds::Rounds, table::Verdict};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -48,6 +48,13 @@ struct Arguments {
     /// Further arguments for the gateway.
     #[arg(long)]
     gateway_arg: Vec<String>,
+    /// Another gateway, to be measured in the same rounds: an earlier build, or another program that takes these arguments.
+    #[arg(long)]
+    beside: Option<PathBuf>,
+    /// Fail if a call costs more than so many times the processor time that it costs the gateway `--beside`, by the lower end
+    /// of the range.
+    #[arg(long, requires = "beside")]
+    at_most: Option<f64>,
     /// What the gateway puts in front of the tool names of the upstream called `up`.
     #[arg(long, default_value = "up__")]
     prefix: String,
@@ -94,15 +101,15 @@ async fn main() -> Outcome<()> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism()?;
     say(format_args!("{cores} cores; load before: {}", load.trim()))?;
-    let mut failures = 0;
+    let mut found = Verdict::default();
     if arguments.wants(Part::Calls) {
-        failures += cells::calls(&arguments, &programs, &rounds).await?;
+        found += cells::calls(&arguments, &programs, &rounds).await?;
     }
     if arguments.wants(Part::Stdio) {
-        failures += cells::stdio(&arguments, &programs, &rounds).await?;
+        found += cells::stdio(&arguments, &programs, &rounds).await?;
     }
     if arguments.wants(Part::Lists) {
-        failures += lists::lists(&arguments, &programs, &rounds).await?;
+        found += lists::lists(&arguments, &programs, &rounds).await?;
     }
     if arguments.wants(Part::Memory) {
         footprint::memory(&arguments, &programs).await?;
@@ -110,8 +117,13 @@ async fn main() -> Outcome<()> {
     if arguments.wants(Part::Start) {
         footprint::start(&arguments, &programs).await?;
     }
-    if failures > 0 {
-        return Err(format!("{failures} replies were wrong or missing").into());
+    if found.failures > 0 {
+        return Err(format!("{} replies were wrong or missing", found.failures).into());
+    }
+    if let (Some(most), Some(worst)) = (arguments.at_most, found.worst)
+        && worst > most
+    {
+        return Err(format!("a call costs at least {worst:.2} times as much as beside").into());
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ use tokio::{
 
 use crate::{Arguments, Outcome};
 
+/// What tables call the gateway that the other is compared with.
+pub(crate) const BESIDE: &str = "beside";
+
 /// No program may take longer to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Programs {
     own: PathBuf,
     gateway: PathBuf,
+    beside: Option<PathBuf>,
     gateway_arguments: Vec<String>,
 }
 
@@ -44,13 +48,16 @@ impl Programs {
     pub(crate) fn new(arguments: &Arguments) -> Outcome<Self> {
         let own = env::current_exe()?;
         let own = own.parent().ok_or("this program is in no directory")?;
-        if !arguments.gateway.exists() {
-            let path = arguments.gateway.display();
-            return Err(format!("there is no gateway at {path}: build it, or name it").into());
+        for gateway in std::iter::once(&arguments.gateway).chain(&arguments.beside) {
+            if !gateway.exists() {
+                let path = gateway.display();
+                return Err(format!("there is no gateway at {path}: build it, or name it").into());
+            }
         }
         Ok(Self {
             own: own.to_owned(),
             gateway: arguments.gateway.clone(),
+            beside: arguments.beside.clone(),
             gateway_arguments: arguments.gateway_arg.clone(),
         })
     }
@@ -80,11 +87,29 @@ impl Programs {
 
     /// Starts the gateway with `upstreams`, each `NAME=URL`, and waits until it listens.
     pub(crate) async fn gateway(&self, upstreams: &[String]) -> Outcome<Program> {
-        let (program, address) = self.gateway_at_once(upstreams).await?;
+        self.listening("gateway", &self.gateway, upstreams).await
+    }
+
+    /// Starts the gateway, and the one beside it if there is one, each with `upstreams`.
+    pub(crate) async fn gateways(&self, upstreams: &[String]) -> Outcome<Vec<Program>> {
+        let mut gateways = vec![self.gateway(upstreams).await?];
+        if let Some(beside) = &self.beside {
+            gateways.push(self.listening(BESIDE, beside, upstreams).await?);
+        }
+        Ok(gateways)
+    }
+
+    async fn listening(
+        &self,
+        name: &'static str,
+        gateway: &Path,
+        upstreams: &[String],
+    ) -> Outcome<Program> {
+        let (program, address) = self.start(name, gateway, upstreams).await?;
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).await.is_err() {
             if Instant::now() > deadline {
-                return Err("the gateway does not listen".into());
+                return Err(format!("{} does not listen", gateway.display()).into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -96,8 +121,17 @@ impl Programs {
         &self,
         upstreams: &[String],
     ) -> Outcome<(Program, SocketAddr)> {
+        self.start("gateway", &self.gateway, upstreams).await
+    }
+
+    async fn start(
+        &self,
+        name: &'static str,
+        gateway: &Path,
+        upstreams: &[String],
+    ) -> Outcome<(Program, SocketAddr)> {
         let address = free_port().await?;
-        let mut command = Command::new(&self.gateway);
+        let mut command = Command::new(gateway);
         command.args(["--listen", &address.to_string()]);
         for upstream in upstreams {
             command.args(["--upstream", upstream]);
@@ -105,7 +139,7 @@ impl Programs {
         command.args(&self.gateway_arguments).stdout(Stdio::null());
         let child = command.kill_on_drop(true).stdin(Stdio::null()).spawn()?;
         let program = Program {
-            name: "gateway",
+            name,
             url: format!("http://{address}/mcp"),
             more: Vec::new(),
             pid: child.id().ok_or("the gateway ended at once")?,

@@ -56,12 +56,16 @@ impl Rounds {
             .iter()
             .map(|target| Row::new(title, target.program.name))
             .collect();
-        for _ in 0..self.count {
-            for (target, row) in targets.iter().zip(&mut rows) {
+        let count = targets.len().max(1);
+        for round in 0..self.count as usize {
+            // Each round begins with another one: none is always the first or the last.
+            for turn in 0..targets.len() {
+                let index = (round + turn) % count;
+                let target = &targets[index];
                 let sample = self.sample(programs, load, target).await;
                 let sample =
                     sample.map_err(|error| format!("{title}, {}: {error}", target.program.name))?;
-                row.samples.push(sample);
+                rows[index].samples.push(sample);
             }
         }
         Ok(rows)

@@ -1,12 +1,33 @@
 //! The tables.
 
-use benches::{serve::say, stats::Spread};
+use std::ops::AddAssign;
 
-use crate::{Outcome, rounds::Sample};
+use benches::{
+    serve::say,
+    stats::{Interval, Spread},
+};
+
+use crate::{Outcome, programs::BESIDE, rounds::Sample};
 
 const HEAD: &str = "\
-| load | target | CPU us/request (min-max) | x limit | requests/s (min-max) | p50 ms | p99 ms | upstream CPU us | MiB | wrong |
+| load | target | CPU us/request (min-max) | x limit (95 %) | requests/s (min-max) | p50 ms | p99 ms | upstream CPU us | MiB | wrong |
 |---|---|---|---|---|---|---|---|---|---|";
+
+/// What the cells so far showed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Verdict {
+    /// How many replies were wrong or missing.
+    pub(crate) failures: u64,
+    /// What a call costs at least, in the worst cell, as a multiple of what it costs beside.
+    pub(crate) worst: Option<f64>,
+}
+
+impl AddAssign for Verdict {
+    fn add_assign(&mut self, other: Self) {
+        self.failures += other.failures;
+        self.worst = self.worst.into_iter().chain(other.worst).reduce(f64::max);
+    }
+}
 
 /// All runs of one target in one cell.
 pub(crate) struct Row {
@@ -37,11 +58,18 @@ impl Row {
         self.samples.iter().map(failures).sum()
     }
 
-    fn line(&self, limit: Option<f64>) -> String {
-        let cpu = self.median(|sample| sample.cpu);
-        let ratio = limit
-            .filter(|limit| *limit > 0.0)
-            .map(|limit| format!("{:.2}", cpu / limit));
+    /// How many times the processor time of `other` this one takes, by the rounds that both ran in.
+    fn over(&self, other: &Self) -> Option<Interval> {
+        let pairs = self.samples.iter().zip(&other.samples);
+        Interval::of(
+            pairs
+                .filter(|(_, other)| other.cpu > 0.0)
+                .map(|(own, other)| own.cpu / other.cpu),
+        )
+    }
+
+    fn line(&self, limit: Option<&Self>) -> String {
+        let ratio = limit.and_then(|limit| self.over(limit)).map(interval);
         let upstream = Spread::of(self.samples.iter().filter_map(|sample| sample.upstream_cpu));
         let cells = [
             self.title.clone(),
@@ -75,11 +103,10 @@ pub(crate) fn head(title: &str) -> Outcome<()> {
     Ok(say(format_args!("\n## {title}\n\n{HEAD}"))?)
 }
 
-/// Prints the rows of one cell, each against the row called `limit`; returns how many replies were
-/// wrong or missing.
-pub(crate) fn print(rows: &[Row], limit: &str) -> Outcome<u64> {
-    let limit = rows.iter().find(|row| row.target == limit);
-    let limit = limit.map(|row| row.median(|sample| sample.cpu));
+/// Prints the rows of one cell, each against the row called `limit`.
+pub(crate) fn print(rows: &[Row], limit: &str) -> Outcome<Verdict> {
+    let named = |name: &str| rows.iter().find(|row| row.target == name);
+    let limit = named(limit);
     for row in rows {
         say(row.line(limit))?;
         let errors = row
@@ -90,7 +117,29 @@ pub(crate) fn print(rows: &[Row], limit: &str) -> Outcome<u64> {
             say(format_args!("last error of {}: {error}", row.target))?;
         }
     }
-    Ok(rows.iter().map(Row::failures).sum())
+    let ratio = match (named("gateway"), named(BESIDE)) {
+        (Some(gateway), Some(beside)) => gateway.over(beside),
+        _ => None,
+    };
+    if let (Some(ratio), Some(row)) = (ratio, rows.first()) {
+        let ratio = interval(ratio);
+        say(format_args!(
+            "| {} | gateway over beside | | {ratio} |",
+            row.title
+        ))?;
+    }
+    Ok(Verdict {
+        failures: rows.iter().map(Row::failures).sum(),
+        worst: ratio.map(|ratio| ratio.low),
+    })
+}
+
+fn interval(
+    Interval {
+        median, low, high, ..
+    }: Interval,
+) -> String {
+    format!("{median:.2} ({low:.2}-{high:.2})")
 }
 
 /// A median with its range.
