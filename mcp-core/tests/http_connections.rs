@@ -1,5 +1,6 @@
 //! How [`GuardedClient`] keeps, reuses and closes connections over `http`.
 #![cfg(feature = "http-client")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{
     Arc,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -28,6 +28,9 @@ use crate::quiet::Quiet;
 const REST: Duration = Duration::from_secs(10);
 
 type Stream = TokioIo<TcpStream>;
+
+/// The next part of a body; `None` at its end.
+type Part = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// A connection that only moves while it is polled.
 pub(super) struct Connection {
@@ -167,7 +170,7 @@ impl Lease {
         &mut self,
         cx: &Context<'_>,
         body: &mut Incoming,
-    ) -> Poll<Option<Option<Result<http_body::Frame<Bytes>, hyper::Error>>>> {
+    ) -> Poll<Option<Part>> {
         let driver = &mut self.connection.driver;
         driver.drive(cx, |inner| Pin::new(&mut *body).poll_frame(inner))
     }
