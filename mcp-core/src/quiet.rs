@@ -86,7 +86,7 @@ impl Quiet {
         self.wakes.woken.store(false, SeqCst);
     }
 
-    /// Polls once, with nobody to wake.
+    /// Polls once, without waking the task later.
     #[cfg(feature = "http-client")]
     pub(crate) fn poll_unawaited<T>(
         &self,

@@ -87,7 +87,7 @@ impl Driver {
         })
     }
 
-    /// Polls the connection once, with nobody to wake. Returns whether it is open.
+    /// Polls the connection once, without waking a task later. Returns whether it is open.
     fn is_open(&mut self) -> bool {
         let Some(connection) = &mut self.io else {
             return false;

@@ -71,8 +71,10 @@ impl Idle {
                 return;
             }
         }
-        if !kept.looked_after {
-            kept.looked_after = true;
+        let is_looked_after = std::mem::replace(&mut kept.looked_after, true);
+        // A runtime that shuts down drops the task at once, which takes the lock.
+        drop(kept);
+        if !is_looked_after {
             runtime.spawn(look_after(LookedAfter(Arc::downgrade(&self))));
         }
     }
@@ -94,7 +96,7 @@ impl Idle {
     }
 }
 
-/// Says that nobody looks after the connections any more once it is dropped, with its runtime or without.
+/// Clears [`Kept::looked_after`] when the task ends or is dropped with its runtime.
 struct LookedAfter(Weak<Idle>);
 
 impl Drop for LookedAfter {
