@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, jwk::Jwk
 use mcp_auth::{
     audit::{FileAudit, OnFailure},
     policy::{Pattern, Rbac},
-    server::{ApiKeyScheme, ApiKeys, JwtScheme, MemoryApiKeys, ResourceServer},
+    server::{ApiKeyScheme, ApiKeys, JwtScheme, MemoryApiKeys, RequestBody, ResourceServer},
     vault::{KeyRing, ValueKey, Vault, VaultKey},
 };
 use mcp_core::{
@@ -47,7 +47,6 @@ fn gate() -> (ResourceServer, Secret) {
 fn resource_server(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let (auth, key) = gate();
-    let inner = service_fn(nothing);
     let request = || {
         let header = format!("Bearer {}", key.secret());
         Request::post("/mcp")
@@ -55,7 +54,7 @@ fn resource_server(c: &mut Criterion) {
             .body(())
             .unwrap()
     };
-    let mut bare = inner;
+    let mut bare = service_fn(nothing::<()>);
     c.bench_function("resource server/bare", |b| {
         b.to_async(&runtime).iter_batched(
             request,
@@ -63,7 +62,7 @@ fn resource_server(c: &mut Criterion) {
             criterion::BatchSize::SmallInput,
         );
     });
-    let mut layered = auth.layer().layer(inner);
+    let mut layered = auth.layer().layer(service_fn(nothing::<RequestBody<()>>));
     c.bench_function("resource server/token seen before", |b| {
         b.to_async(&runtime).iter_batched(
             request,
@@ -76,7 +75,7 @@ fn resource_server(c: &mut Criterion) {
 /// A service that answers with nothing.
 type Answered = Result<Response<String>, Infallible>;
 
-async fn nothing(request: Request<()>) -> Answered {
+async fn nothing<B>(request: Request<B>) -> Answered {
     black_box(&request);
     Ok(Response::new(String::new()))
 }
@@ -129,7 +128,7 @@ fn new_token(c: &mut Criterion) {
             crypto::verify(signature, message.as_bytes(), &decoding, Algorithm::ES256).unwrap()
         });
     });
-    let mut layered = auth.layer().layer(service_fn(nothing));
+    let mut layered = auth.layer().layer(service_fn(nothing::<RequestBody<()>>));
     let header = format!("Bearer {token}");
     let request = || {
         Request::post("/mcp")

@@ -41,6 +41,15 @@ impl Challenge {
         }
     }
 
+    /// Begins a `DPoP` challenge (RFC 9449, section 7.1).
+    #[must_use]
+    pub fn dpop() -> Self {
+        Self {
+            scheme: "DPoP".to_owned(),
+            params: Vec::new(),
+        }
+    }
+
     /// Adds a parameter.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -58,6 +67,12 @@ impl Challenge {
     #[must_use]
     pub fn is_bearer(&self) -> bool {
         self.scheme.eq_ignore_ascii_case("bearer")
+    }
+
+    /// Returns whether the scheme is `DPoP` (RFC 9449, section 7.1).
+    #[must_use]
+    pub fn is_dpop(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("dpop")
     }
 
     /// Returns a parameter. Names are compared without regard to case; the first of two of a name counts.

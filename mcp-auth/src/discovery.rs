@@ -50,6 +50,8 @@ pub struct ServerMetadata {
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
     /// How a code may be bound to a verifier (RFC 7636).
     pub code_challenge_methods_supported: Option<Vec<String>>,
+    /// The algorithms that proofs of possession may be signed by (RFC 9449, section 5.1).
+    pub dpop_signing_alg_values_supported: Option<Vec<String>>,
     /// Whether an authorization response names its issuer (RFC 9207).
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
@@ -84,6 +86,7 @@ impl ServerMetadata {
             grant_types_supported: None,
             token_endpoint_auth_methods_supported: None,
             code_challenge_methods_supported: Some(vec!["S256".to_owned()]),
+            dpop_signing_alg_values_supported: None,
             authorization_response_iss_parameter_supported: false,
             client_id_metadata_document_supported: false,
         }
@@ -102,6 +105,7 @@ impl ServerMetadata {
     pub(crate) fn without_lists(mut self) -> Self {
         self.scopes_supported = None;
         self.grant_types_supported = None;
+        self.dpop_signing_alg_values_supported = None;
         self
     }
 

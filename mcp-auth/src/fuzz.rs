@@ -25,9 +25,10 @@ pub fn challenges(data: &[u8]) {
     }
 }
 
-/// Reads an `Authorization` header and the claims of a token in it.
+/// Reads an `Authorization` header and the claims of a token in it, and the same bytes as a proof of possession.
 pub fn token(data: &[u8]) {
     server::bearer(data);
+    server::proof(data);
 }
 
 /// Opens a record of a vault: nothing that was not sealed there opens.

@@ -47,7 +47,7 @@ impl Key {
     }
 
     /// Reads a published key. Only public signature keys are keys; a shared secret in public is not one.
-    fn read(source: &Value) -> Option<(Option<String>, Self)> {
+    pub(crate) fn read(source: &Value) -> Option<(Option<String>, Self)> {
         let jwk: Jwk = serde_json::from_value(source.clone()).ok()?;
         let signs = matches!(
             jwk.common.public_key_use,

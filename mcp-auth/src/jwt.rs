@@ -26,7 +26,9 @@ struct Header {
 }
 
 /// Reads a member that counts as present also where it is `null` (RFC 7515, section 4.1.11 wants a list).
-fn present<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Value>, D::Error> {
+pub(crate) fn present<'de, D: serde::Deserializer<'de>>(
+    reader: D,
+) -> Result<Option<Value>, D::Error> {
     Value::deserialize(reader).map(Some)
 }
 
@@ -111,7 +113,7 @@ impl Claims {
     }
 }
 
-fn date(seconds: f64) -> Option<SystemTime> {
+pub(crate) fn date(seconds: f64) -> Option<SystemTime> {
     // A date that no clock will ever show is as good as none.
     (seconds.is_finite() && (0.0..1e11).contains(&seconds))
         .then(|| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
@@ -206,7 +208,7 @@ pub(crate) async fn verify(
     }
 }
 
-fn is_type(found: &str, own: &str) -> bool {
+pub(crate) fn is_type(found: &str, own: &str) -> bool {
     let bare = found.strip_prefix("application/").unwrap_or(found);
     bare.eq_ignore_ascii_case(own)
 }

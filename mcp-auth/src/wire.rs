@@ -11,17 +11,20 @@ use http::{HeaderValue, Request, StatusCode, header};
 use mcp_core::{http_client::HttpClient, secret::Secret};
 use oauth2::{
     AsyncHttpClient, ErrorResponse, HttpRequest, HttpResponse, RequestTokenError,
-    StandardRevocableToken, StandardTokenResponse,
-    basic::{
-        BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
-        BasicTokenType,
-    },
+    StandardRevocableToken, StandardTokenIntrospectionResponse, StandardTokenResponse,
+    basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenType},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::{Url, form_urlencoded};
 
 use crate::net::{self, FetchError};
+#[cfg(feature = "oauth")]
+use crate::oauth::dpop::{DPOP, DpopKey};
+#[cfg(feature = "oauth")]
+use http::Uri;
+#[cfg(feature = "oauth")]
+use std::time::SystemTime;
 
 /// A client of the crate `oauth2`, whose token responses may have an ID token.
 pub(crate) type Client<
@@ -33,7 +36,7 @@ pub(crate) type Client<
 > = oauth2::Client<
     BasicErrorResponse,
     Tokens,
-    BasicTokenIntrospectionResponse,
+    Introspected,
     StandardRevocableToken,
     BasicRevocationErrorResponse,
     Auth,
@@ -42,6 +45,18 @@ pub(crate) type Client<
     Revocation,
     Token,
 >;
+
+/// What a server says about a token (RFC 7662, section 2.2).
+pub(crate) type Introspected = StandardTokenIntrospectionResponse<Confirmation, BasicTokenType>;
+
+/// What the token is bound to, beyond RFC 7662.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Confirmation {
+    #[serde(default)]
+    pub(crate) cnf: Option<Value>,
+}
+
+impl oauth2::ExtraTokenFields for Confirmation {}
 
 /// A token response.
 pub(crate) type Tokens = StandardTokenResponse<More, BasicTokenType>;
@@ -68,6 +83,9 @@ pub(crate) enum WireError {
     Refused(String),
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    #[cfg(feature = "oauth")]
+    #[error("the key that tokens are bound to cannot sign")]
+    Key,
 }
 
 /// Sends what the crate `oauth2` writes, to one endpoint and no other.
@@ -78,6 +96,12 @@ pub(crate) struct Wire<'a> {
     grant: Option<&'static str>,
     /// Proves who the client is, in the place of its id (RFC 7523, section 2.2).
     assertion: Option<Secret>,
+    /// Leaves out who the client is.
+    #[cfg(feature = "oauth")]
+    nameless: bool,
+    /// The key that tokens are to be bound to (RFC 9449, section 5), and the time.
+    #[cfg(feature = "oauth")]
+    key: Option<(&'a DpopKey, SystemTime)>,
 }
 
 impl<'a> Wire<'a> {
@@ -87,6 +111,10 @@ impl<'a> Wire<'a> {
             url,
             grant: None,
             assertion: None,
+            #[cfg(feature = "oauth")]
+            nameless: false,
+            #[cfg(feature = "oauth")]
+            key: None,
         }
     }
 
@@ -102,16 +130,41 @@ impl<'a> Wire<'a> {
         self
     }
 
+    #[cfg(feature = "oauth")]
+    pub(crate) const fn with_key(mut self, key: Option<&'a DpopKey>, now: SystemTime) -> Self {
+        self.key = match key {
+            Some(key) => Some((key, now)),
+            None => None,
+        };
+        self
+    }
+
+    /// Leaves out the client's id, for grants in which the assertion says everything.
+    #[cfg(feature = "oauth")]
+    pub(crate) const fn without_client(mut self, nameless: bool) -> Self {
+        self.nameless = nameless;
+        self
+    }
+
+    /// Returns whether the client's id is left out of forms.
+    fn is_nameless(&self) -> bool {
+        #[cfg(feature = "oauth")]
+        let nameless = self.nameless;
+        #[cfg(not(feature = "oauth"))]
+        let nameless = false;
+        nameless || self.assertion.is_some()
+    }
+
     /// Writes into a form what the crate cannot.
     fn fill(&self, form: Vec<u8>) -> Bytes {
-        if self.grant.is_none() && self.assertion.is_none() {
+        if self.grant.is_none() && !self.is_nameless() {
             return form.into();
         }
         let mut filled = form_urlencoded::Serializer::new(String::new());
         for (name, value) in form_urlencoded::parse(&form) {
             match (&*name, self.grant) {
                 ("grant_type", Some(grant)) => drop(filled.append_pair("grant_type", grant)),
-                ("client_id", _) if self.assertion.is_some() => {}
+                ("client_id", _) if self.is_nameless() => {}
                 _ => drop(filled.append_pair(&name, &value)),
             }
         }
@@ -128,8 +181,41 @@ impl<'a> Wire<'a> {
         if let Some(value) = parts.headers.get_mut(header::AUTHORIZATION) {
             value.set_sensitive(true);
         }
-        let request = Request::from_parts(parts, self.fill(form));
+        let form = self.fill(form);
+        #[cfg(feature = "oauth")]
+        if let Some(key) = self.key {
+            return self.exchange_bound(key, &parts, form).await;
+        }
+        let request = Request::from_parts(parts, form);
         standard(&net::send(self.http, self.url, request).await?)
+    }
+
+    /// Sends a form with a proof for the key, once more where the server wants its nonce in it (RFC 9449, section 8).
+    #[cfg(feature = "oauth")]
+    async fn exchange_bound(
+        &self,
+        (key, now): (&DpopKey, SystemTime),
+        parts: &http::request::Parts,
+        form: Bytes,
+    ) -> Result<HttpResponse, WireError> {
+        let bad = || FetchError::Insecure(net::shown(self.url));
+        let uri: Uri = self.url.as_str().parse().map_err(|_| bad())?;
+        let mut repeated = false;
+        loop {
+            let mut parts = parts.clone();
+            let proof = key.for_token(&uri, now).ok_or(WireError::Key)?;
+            parts.headers.insert(DPOP, proof);
+            let request = Request::from_parts(parts, form.clone());
+            let answer = net::send(self.http, self.url, request).await?;
+            let new = key.note(&uri, &answer.headers);
+            let code = answer.object().ok();
+            let code = code.as_ref().and_then(|own| own.get("error")?.as_str());
+            if code == Some("use_dpop_nonce") && new && !repeated {
+                repeated = true;
+                continue;
+            }
+            return standard(&answer);
+        }
     }
 
     /// Says what went wrong, without a word of the answer but its code.

@@ -17,7 +17,7 @@ use mcp_auth::{
     edge::AttemptLayer,
     oauth::Manager,
     policy::{PolicyLayer, Rbac},
-    server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, ResourceServer},
+    server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, RequestBody, ResourceServer},
     vault::{KeyRing, Vault, VaultKey},
 };
 use mcp_core::{
@@ -123,30 +123,31 @@ struct Case<Q, R> {
     fault: fn() -> tower::BoxError,
 }
 
-fn contract<L, Q, R, E, O>(layer: &L, case: &Case<Q, R>)
+fn contract<L, Q, I, R, E, O>(layer: &L, case: &Case<Q, R>)
 where
     Q: Send + 'static,
+    I: Send + 'static,
     R: Send + 'static,
     E: Fault,
     O: fmt::Debug,
-    L: Layer<As<Q, R, E>> + Clone + fmt::Debug + Send + Sync + 'static,
+    L: Layer<As<I, R, E>> + Clone + fmt::Debug + Send + Sync + 'static,
     L::Service: Service<Q, Response = O, Error = E> + Clone + Send + Sync + 'static,
     <L::Service as Service<Q>>::Future: Send + 'static,
 {
-    readiness_is_passed_on(layer, case);
-    errors_are_unchanged(layer, case);
-    dropped_calls_are_let_go(layer, case);
+    readiness_is_passed_on::<_, _, I, _, _, _>(layer, case);
+    errors_are_unchanged::<_, _, I, _, _, _>(layer, case);
+    dropped_calls_are_let_go::<_, _, I, _, _, _>(layer, case);
 }
 
-fn readiness_is_passed_on<L, Q, R, E, O>(layer: &L, case: &Case<Q, R>)
+fn readiness_is_passed_on<L, Q, I, R, E, O>(layer: &L, case: &Case<Q, R>)
 where
-    Q: Send + 'static,
+    I: Send + 'static,
     R: Send + 'static,
     E: Fault,
-    L: Layer<As<Q, R, E>>,
+    L: Layer<As<I, R, E>>,
     L::Service: Service<Q, Response = O, Error = E> + Clone,
 {
-    let (inner, mut handle, _) = inner();
+    let (inner, mut handle, _) = inner::<I, _, _>();
     handle.allow(0);
     let mut service = layer.layer(inner);
     let mut waiting = task::spawn(std::future::poll_fn(|cx| service.poll_ready(cx)));
@@ -170,16 +171,16 @@ where
     assert!(matches!(call.poll(), Poll::Ready(Ok(_))));
 }
 
-fn errors_are_unchanged<L, Q, R, E, O>(layer: &L, case: &Case<Q, R>)
+fn errors_are_unchanged<L, Q, I, R, E, O>(layer: &L, case: &Case<Q, R>)
 where
-    Q: Send + 'static,
+    I: Send + 'static,
     R: Send + 'static,
     E: Fault,
     O: fmt::Debug,
-    L: Layer<As<Q, R, E>>,
+    L: Layer<As<I, R, E>>,
     L::Service: Service<Q, Response = O, Error = E>,
 {
-    let (inner, mut handle, _) = inner();
+    let (inner, mut handle, _) = inner::<I, _, _>();
     let mut service = layer.layer(inner);
     let mut ready = task::spawn(std::future::poll_fn(|cx| service.poll_ready(cx)));
     assert!(matches!(ready.poll(), Poll::Ready(Ok(()))));
@@ -195,15 +196,15 @@ where
     assert_eq!(error.shown(), E::of((case.fault)()).shown());
 }
 
-fn dropped_calls_are_let_go<L, Q, R, E, O>(layer: &L, case: &Case<Q, R>)
+fn dropped_calls_are_let_go<L, Q, I, R, E, O>(layer: &L, case: &Case<Q, R>)
 where
-    Q: Send + 'static,
+    I: Send + 'static,
     R: Send + 'static,
     E: Fault,
-    L: Layer<As<Q, R, E>>,
+    L: Layer<As<I, R, E>>,
     L::Service: Service<Q, Response = O, Error = E>,
 {
-    let (inner, mut handle, in_flight) = inner();
+    let (inner, mut handle, in_flight) = inner::<I, _, _>();
     let mut service = layer.layer(inner);
     for _ in 0..5 {
         let mut ready = task::spawn(std::future::poll_fn(|cx| service.poll_ready(cx)));
@@ -252,30 +253,30 @@ async fn manager() -> Manager {
 #[tokio::test]
 async fn audit() {
     let sink = MemoryAudit::new(NonZeroUsize::new(64).unwrap());
-    contract(&AuditLayer::new(Arc::new(sink)), &SEAM);
+    contract::<_, _, Request, _, _, _>(&AuditLayer::new(Arc::new(sink)), &SEAM);
 }
 
 #[tokio::test]
 async fn policy() {
     let engine = Arc::new(Rbac::builder().build());
-    contract(&PolicyLayer::new(engine), &SEAM);
+    contract::<_, _, Request, _, _, _>(&PolicyLayer::new(engine), &SEAM);
 }
 
 #[tokio::test]
 async fn approval() {
     let store = Arc::new(MemoryStore::default());
-    contract(&ApprovalLayer::new(store, &Secret::new("a secret")), &SEAM);
+    contract::<_, _, Request, _, _, _>(&ApprovalLayer::new(store, &Secret::new("a secret")), &SEAM);
 }
 
 #[tokio::test]
 async fn consent() {
-    contract(&ConsentLayer::new(manager().await, [1; 32]), &SEAM);
+    contract::<_, _, Request, _, _, _>(&ConsentLayer::new(manager().await, [1; 32]), &SEAM);
 }
 
 #[tokio::test]
 async fn authenticate() {
     let base = "https://gw.example/oauth".parse().unwrap();
-    contract(&AuthenticateLayer::new(manager().await, base), &SEAM);
+    contract::<_, _, Request, _, _, _>(&AuthenticateLayer::new(manager().await, base), &SEAM);
 }
 
 #[tokio::test]
@@ -286,11 +287,14 @@ async fn resource_server() {
         .scheme(scheme)
         .optional()
         .build();
-    contract::<_, _, _, tower::BoxError, _>(&server.unwrap().layer(), &HTTP);
+    contract::<_, _, http::Request<RequestBody<()>>, _, tower::BoxError, _>(
+        &server.unwrap().layer(),
+        &HTTP,
+    );
 }
 
 #[tokio::test]
 async fn attempts() {
     let layer = AttemptLayer::per_minute(NonZeroU32::new(100).unwrap(), |_| None);
-    contract::<_, _, _, tower::BoxError, _>(&layer, &HTTP);
+    contract::<_, _, http::Request<()>, _, tower::BoxError, _>(&layer, &HTTP);
 }

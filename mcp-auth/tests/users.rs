@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use mcp_auth::{
-    server::ResourceServer,
+    server::{RequestBody, ResourceServer},
     users::{Attempt, Login, LoginResult, NewUser, UserError, UserScheme, Users, UsersBuilder},
     vault::{KeyRing, Vault, VaultKey},
 };
@@ -588,7 +588,7 @@ async fn programs_log_in_by_the_routes_and_call_with_what_they_get() {
         .wall_clock(Arc::new(clock.clone()))
         .build()
         .unwrap();
-    let inside = service_fn(|request: Request<()>| async move {
+    let inside = service_fn(|request: Request<RequestBody<()>>| async move {
         let who = request.extensions().get::<Principal>();
         let subject = who.map(|who| who.subject().to_owned());
         Ok::<_, std::convert::Infallible>(http::Response::new(subject.unwrap_or_default()))
@@ -625,7 +625,7 @@ async fn shared_revocations_end_a_login_at_a_resource_server_at_once() {
         .build()
         .unwrap();
     create(&users, "alice", &[]).await;
-    let inside = service_fn(|_: Request<()>| async {
+    let inside = service_fn(|_: Request<RequestBody<()>>| async {
         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
     });
     let gate = auth.layer().layer(inside);

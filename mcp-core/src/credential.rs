@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::{Error, Principal, Request, UpstreamId};
 
@@ -82,6 +82,7 @@ pub enum CredentialOutcome {
 #[derive(Clone, Default)]
 pub struct Credential {
     headers: HeaderMap,
+    proof: Option<Arc<dyn CredentialProof>>,
 }
 
 impl Credential {
@@ -97,7 +98,10 @@ impl Credential {
         headers
             .values_mut()
             .for_each(|value| value.set_sensitive(true));
-        Self { headers }
+        Self {
+            headers,
+            proof: None,
+        }
     }
 
     /// Sends `Authorization: Bearer` (RFC 6750, section 2.1).
@@ -110,13 +114,68 @@ impl Credential {
         value.set_sensitive(true);
         Ok(Self {
             headers: HeaderMap::from_iter([(http::header::AUTHORIZATION, value)]),
+            proof: None,
         })
     }
 
-    /// Returns the headers to send.
+    /// Adds what shows, for each HTTP request, that the sender holds the key that the credential is bound to.
+    #[must_use]
+    pub fn with_proof(mut self, proof: Arc<dyn CredentialProof>) -> Self {
+        self.proof = Some(proof);
+        self
+    }
+
+    /// Returns the headers to send, without those of a proof.
     #[must_use]
     pub fn as_headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// Returns what has to be shown with each HTTP request, for a credential that is bound to a key.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Arc<dyn CredentialProof>> {
+        self.proof.as_ref()
+    }
+}
+
+/// Shows for each HTTP request that its sender holds the key that a credential is bound to, for instance by DPoP
+/// (RFC 9449).
+///
+/// Whoever sends a [`Credential`] that has a proof must ask it for headers each time that a request is sent, also when
+/// the same request is sent again or follows a redirect, and show it the head of each answer.
+pub trait CredentialProof: Send + Sync + 'static {
+    /// Returns the headers that go with one request. Must not block.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot sign. The request must not be sent.
+    fn prove(&self, request: &ProvenRequest<'_>) -> Result<HeaderMap, Error>;
+
+    /// Takes note of the head of an answer, and returns whether the request is to be sent once more, since the server has
+    /// refused it before acting on it and now said what its proof must contain. Default is to return `false`.
+    fn answered(&self, uri: &Uri, status: StatusCode, headers: &HeaderMap) -> bool {
+        let _ = (uri, status, headers);
+        false
+    }
+}
+
+/// An HTTP request that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ProvenRequest<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The absolute URI.
+    pub uri: &'a Uri,
+    /// The content, as it is sent; empty for a request without one.
+    pub body: &'a [u8],
+}
+
+impl<'a> ProvenRequest<'a> {
+    /// Describes a request.
+    #[must_use]
+    pub const fn new(method: &'a Method, uri: &'a Uri, body: &'a [u8]) -> Self {
+        Self { method, uri, body }
     }
 }
 
@@ -155,7 +214,7 @@ impl Consent {
 #[non_exhaustive]
 pub struct CredentialRefusal {
     /// 401 or 403.
-    pub status: http::StatusCode,
+    pub status: StatusCode,
     /// The `WWW-Authenticate` headers of the answer.
     pub challenges: Vec<HeaderValue>,
 }
@@ -163,7 +222,7 @@ pub struct CredentialRefusal {
 impl CredentialRefusal {
     /// Describes a refusal.
     #[must_use]
-    pub fn new(status: http::StatusCode, challenges: Vec<HeaderValue>) -> Self {
+    pub fn new(status: StatusCode, challenges: Vec<HeaderValue>) -> Self {
         Self { status, challenges }
     }
 }

@@ -144,8 +144,8 @@ pub use self::{
     config::{ConfigCheck, ConfigError, ConfigErrors},
     context::Deadline,
     credential::{
-        Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
-        CredentialRefusal, CredentialRetry,
+        Consent, Credential, CredentialNeed, CredentialOutcome, CredentialProof,
+        CredentialProvider, CredentialRefusal, CredentialRetry, ProvenRequest,
     },
     drain::Drain,
     erased::{BoxSeam, BoxSeamFuture},

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use axum::Router;
 use mcp_aggregate::{Bare, Gateway, Upstream};
 use mcp_auth::{
     consent::{AuthenticateLayer, ConsentLayer, ConsentPages, LinkGuard, TOOL},
     oauth::{
         AssertionKey, ClientAuth, EnterpriseIdp, Manager, ManagerBuilder, MasterOauth, OAuthClient,
-        Provider, Relation, TokenSet, UserOauth,
+        OAuthError, Provider, Relation, TokenSet, UserOauth, WorkloadIdentity, WorkloadTokenSource,
     },
     vault::{ValueKey, Vault},
 };
@@ -33,6 +34,7 @@ enum Way {
     User,
     Own,
     Enterprise,
+    Workload,
 }
 
 impl Way {
@@ -40,8 +42,19 @@ impl Way {
         match scenario {
             _ if scenario.contains("client-credentials") => Self::Own,
             _ if scenario.contains("enterprise-managed") => Self::Enterprise,
+            _ if scenario.contains("wif-jwt-bearer") => Self::Workload,
             _ => Self::User,
         }
+    }
+}
+
+/// The token that the suite issues to the workload that the gateway is.
+struct Issued(Secret);
+
+#[async_trait]
+impl WorkloadTokenSource for Issued {
+    async fn token(&self) -> Result<Secret, OAuthError> {
+        Ok(self.0.clone())
     }
 }
 
@@ -175,6 +188,10 @@ async fn credentials(
             manager.import(&user, "login", &issuer, login).await?;
             let idp = EnterpriseIdp::new(&issuer, token, client);
             Arc::new(MasterOauth::enterprise(manager, SERVER, idp, "login"))
+        }
+        Way::Workload => {
+            let identity = WorkloadIdentity::new(Issued(Secret::new(text(context, "valid_jwt"))));
+            Arc::new(MasterOauth::workload(manager, SERVER, identity, &[]))
         }
     })
 }

@@ -10,7 +10,7 @@ use oauth2::{
 };
 use url::Url;
 
-use super::{ClientAuth, OAuthClient, OAuthError, TokenSet, token};
+use super::{ClientAuth, DpopKey, OAuthClient, OAuthError, TokenSet, token};
 use crate::wire::{Client, Tokens, Wire, WireError};
 
 /// What is asked for beyond what a grant is made of.
@@ -23,6 +23,16 @@ pub(super) struct Endpoint<'a> {
     pub(super) issuer: &'a str,
     pub(super) client: &'a OAuthClient,
     pub(super) now: SystemTime,
+    /// The key that tokens are to be bound to.
+    pub(super) key: Option<Binding<'a>>,
+}
+
+/// A key that tokens are to be bound to (RFC 9449).
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub(super) key: &'a DpopKey,
+    /// Whether a token that is not bound is of no use.
+    pub(super) required: bool,
 }
 
 /// Describes a client to the crate `oauth2`.
@@ -45,7 +55,9 @@ impl Endpoint<'_> {
             ClientAuth::Assertion(key) => Some(key.sign(&self.client.id, self.issuer, self.now)?),
             _ => None,
         };
-        Ok(Wire::new(self.http, self.url).with_assertion(assertion))
+        Ok(Wire::new(self.http, self.url)
+            .with_assertion(assertion)
+            .with_key(self.key.map(|own| own.key), self.now))
     }
 
     fn tokens(
@@ -72,11 +84,18 @@ impl Endpoint<'_> {
     }
 
     fn read(&self, tokens: &Tokens) -> Result<TokenSet, OAuthError> {
-        TokenSet::of(tokens, self.now).ok_or_else(|| {
+        let shape = |expected| {
             let host = crate::net::shown(self.url);
-            let expected = "a bearer token";
-            crate::net::FetchError::Shape { host, expected }.into()
-        })
+            crate::net::FetchError::Shape { host, expected }
+        };
+        let read = TokenSet::of(tokens, self.now, self.key.map(|own| own.key));
+        let read = read.ok_or_else(|| shape("a bearer token"))?;
+        match self.key {
+            Some(own) if own.required && read.key.is_none() => {
+                Err(shape("a token that is bound to the key").into())
+            }
+            _ => Ok(read),
+        }
     }
 
     /// Redeems a code (RFC 6749, section 4.1.3; RFC 7636, section 4.5).
@@ -137,7 +156,27 @@ impl Endpoint<'_> {
         scopes: &[String],
         more: More<'_>,
     ) -> Result<Tokens, OAuthError> {
-        let wire = self.wire()?.with_grant(grant);
+        self.grant_on(self.wire()?.with_grant(grant), scopes, more)
+            .await
+    }
+
+    /// Asks for tokens by an assertion that says who asks: without the client's id (RFC 7523, section 2.1).
+    pub(super) async fn grant_nameless(
+        &self,
+        grant: &'static str,
+        scopes: &[String],
+        more: More<'_>,
+    ) -> Result<TokenSet, OAuthError> {
+        let wire = self.wire()?.with_grant(Some(grant)).without_client(true);
+        self.read(&self.grant_on(wire, scopes, more).await?)
+    }
+
+    async fn grant_on(
+        &self,
+        wire: Wire<'_>,
+        scopes: &[String],
+        more: More<'_>,
+    ) -> Result<Tokens, OAuthError> {
         let client = self.tokens();
         let mut request = client
             .exchange_client_credentials()

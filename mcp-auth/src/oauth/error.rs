@@ -41,6 +41,9 @@ pub enum OAuthError {
         /// What is missing.
         endpoint: &'static str,
     },
+    /// Tokens are to be bound to a key, and the authorization server does not do that by ES256 (RFC 9449, section 5.1).
+    #[error("{0} does not announce DPoP with ES256, and tokens have to be bound to a key")]
+    NoDpop(String),
     /// There is no client to be, and no way to register one.
     #[error(
         "no client is registered at {0}, and it takes no registrations; register one and configure it"
@@ -91,6 +94,7 @@ impl From<WireError> for OAuthError {
         match error {
             WireError::Refused(code) => Self::Refused { code },
             WireError::Fetch(error) => Self::Fetch(error),
+            WireError::Key => Self::Unusable("the key that tokens are bound to cannot sign"),
         }
     }
 }

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
-    Manager, OAuthClient, OAuthError, Relation,
+    DpopKey, Manager, OAuthClient, OAuthError, Relation,
+    binding::{Chosen, key_for},
     client::random,
     endpoint::{self, Endpoint},
     relation::Target,
@@ -73,6 +75,8 @@ struct Open {
     requested: Vec<String>,
     /// SHA-256 of the cookie of the browser that was sent away.
     browser: Option<[u8; 32]>,
+    /// The key that the tokens are to be bound to, and whether they have to be.
+    key: Option<(Zeroizing<String>, bool)>,
 }
 
 fn print(cookie: &Secret) -> [u8; 32] {
@@ -183,8 +187,9 @@ impl Manager {
             protected.as_ref(),
         );
         let resource = resource_of(relation, protected.as_ref());
+        let key = key_for(relation, &metadata, protected.as_ref(), challenge.as_ref())?;
         let Address {
-            url,
+            mut url,
             state,
             verifier,
         } = self.address(
@@ -206,7 +211,13 @@ impl Manager {
             resource,
             requested,
             browser: browser.map(print),
+            key: key.as_ref().map(|own| (own.key.write(), own.required)),
         };
+        if let Some(own) = &key {
+            // RFC 9449, section 10: the code is good for no one without the key.
+            url.query_pairs_mut()
+                .append_pair("dpop_jkt", own.key.thumbprint());
+        }
         self.keep_for(owner, "state", &state, &open).await?;
         Ok(url)
     }
@@ -392,7 +403,15 @@ impl Manager {
             endpoint: "token_endpoint",
         };
         let now = self.now();
+        let key = match &open.key {
+            Some((text, required)) => Some(Chosen {
+                key: DpopKey::read(text).ok_or(OAuthError::UnknownState)?,
+                required: *required,
+            }),
+            None => None,
+        };
         let endpoint = Endpoint {
+            key: key.as_ref().map(Chosen::binding),
             http: &self.0.http,
             url: open.metadata.token_endpoint.as_ref().ok_or_else(missing)?,
             issuer: &open.issuer,

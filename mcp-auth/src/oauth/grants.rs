@@ -5,10 +5,15 @@ use oauth2::{StandardDeviceAuthorizationResponse, TokenResponse as _};
 use url::Url;
 
 use super::{
-    Manager, OAuthClient, OAuthError, TokenSet, endpoint::Endpoint, flow::resource_of,
-    relation::Target, token::Held,
+    Manager, OAuthClient, OAuthError, Relation, TokenSet,
+    binding::{Chosen, key_for},
+    endpoint::Endpoint,
+    flow::resource_of,
+    relation::Target,
+    resource::Protected,
+    token::Held,
 };
-use crate::{discovery::ServerMetadata, net};
+use crate::{challenge::Challenge, discovery::ServerMetadata, net};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
@@ -83,6 +88,7 @@ impl Manager {
             issuer: &metadata.issuer,
             client,
             now: self.now(),
+            key: None,
         })
     }
 
@@ -96,23 +102,64 @@ impl Manager {
         relation: &str,
         scopes: &[String],
     ) -> Result<TokenSet, OAuthError> {
+        self.client_credentials_for(relation, scopes, None).await
+    }
+
+    pub(super) async fn client_credentials_for(
+        &self,
+        relation: &str,
+        scopes: &[String],
+        asked: Option<&Challenge>,
+    ) -> Result<TokenSet, OAuthError> {
         let relation = self.relation(relation)?;
-        let (metadata, protected) = self.server_of(relation, None).await?;
+        let (metadata, protected) = self.server_of(relation, asked).await?;
         let client = self.client_at(relation, &metadata).await?;
         let resource = resource_of(relation, protected.as_ref());
-        let mut wanted = match scopes.is_empty() {
-            true => relation.scopes.clone(),
-            false => scopes.to_vec(),
-        };
-        if wanted.is_empty() {
-            wanted = protected.and_then(|own| own.scopes).unwrap_or_default();
-        }
+        let wanted = wanted(relation, protected.as_ref(), scopes);
         let mut more = Vec::new();
         if let Some(resource) = &resource {
             more.push(("resource", resource.as_str()));
         }
-        let endpoint = self.endpoint(&metadata, &client)?;
+        let key = key_for(relation, &metadata, protected.as_ref(), asked)?;
+        let mut endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.key = key.as_ref().map(Chosen::binding);
         endpoint.grant(None, &wanted, &more).await
+    }
+
+    /// Gets a token by the JSON Web Token that the platform of this workload has issued to it (RFC 7523, section 2.1; MCP
+    /// extension workload identity federation, a draft): no client has to be registered, and none is named.
+    ///
+    /// # Errors
+    ///
+    /// The server is unavailable, or refuses; then nothing else is tried.
+    pub async fn workload_identity(
+        &self,
+        relation: &str,
+        assertion: &Secret,
+        scopes: &[String],
+    ) -> Result<TokenSet, OAuthError> {
+        self.workload_identity_for(relation, assertion, scopes, None)
+            .await
+    }
+
+    pub(super) async fn workload_identity_for(
+        &self,
+        relation: &str,
+        assertion: &Secret,
+        scopes: &[String],
+        asked: Option<&Challenge>,
+    ) -> Result<TokenSet, OAuthError> {
+        let relation = self.relation(relation)?;
+        let (metadata, protected) = self.server_of(relation, asked).await?;
+        let wanted = wanted(relation, protected.as_ref(), scopes);
+        let resource = resource_of(relation, protected.as_ref());
+        let mut more = vec![("assertion", assertion.secret())];
+        more.extend(resource.iter().map(|own| ("resource", own.as_str())));
+        let key = key_for(relation, &metadata, protected.as_ref(), asked)?;
+        let client = OAuthClient::public("");
+        let mut endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.key = key.as_ref().map(Chosen::binding);
+        endpoint.grant_nameless(JWT_BEARER, &wanted, &more).await
     }
 
     /// Exchanges a token for one that is meant for someone else (RFC 8693). `issuer` decides.
@@ -176,8 +223,19 @@ impl Manager {
         idp: &EnterpriseIdp,
         id_token: &Secret,
     ) -> Result<TokenSet, OAuthError> {
+        self.enterprise_managed_for(relation, idp, id_token, None)
+            .await
+    }
+
+    pub(super) async fn enterprise_managed_for(
+        &self,
+        relation: &str,
+        idp: &EnterpriseIdp,
+        id_token: &Secret,
+        asked: Option<&Challenge>,
+    ) -> Result<TokenSet, OAuthError> {
         let relation = self.relation(relation)?;
-        let (metadata, protected) = self.server_of(relation, None).await?;
+        let (metadata, protected) = self.server_of(relation, asked).await?;
         let client = self.client_at(relation, &metadata).await?;
         let resource = resource_of(relation, protected.as_ref()).unwrap_or_default();
         let more = [
@@ -194,6 +252,7 @@ impl Manager {
             issuer: &idp.issuer,
             client: &idp.client,
             now: self.now(),
+            key: None,
         };
         let answer = endpoint.grant_raw(Some(EXCHANGE), scopes, &more).await?;
         if answer.extra_fields().issued_token_type.as_deref() != Some(ID_JAG) {
@@ -202,7 +261,9 @@ impl Manager {
             ));
         }
         let more = [("assertion", answer.access_token().secret().as_str())];
-        let endpoint = self.endpoint(&metadata, &client)?;
+        let key = key_for(relation, &metadata, protected.as_ref(), asked)?;
+        let mut endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.key = key.as_ref().map(Chosen::binding);
         endpoint.grant(Some(JWT_BEARER), scopes, &more).await
     }
 
@@ -265,7 +326,10 @@ impl Manager {
         let own = self.relation(relation)?;
         let (metadata, protected) = self.server_of(own, None).await?;
         let client = self.client_at(own, &metadata).await?;
-        let endpoint = self.endpoint(&metadata, &client)?;
+        let challenge = self.challenge(principal, relation);
+        let key = key_for(own, &metadata, protected.as_ref(), challenge.as_ref())?;
+        let mut endpoint = self.endpoint(&metadata, &client)?;
+        endpoint.key = key.as_ref().map(Chosen::binding);
         let tokens = match endpoint.device_token(&device.answer).await {
             Err(OAuthError::Refused { code }) => return Err(OAuthError::NotGiven { code }),
             tokens => tokens?,
@@ -285,6 +349,16 @@ impl Manager {
     pub(super) fn asks_first(&self, relation: &str) -> bool {
         let own = self.relation(relation);
         own.is_ok_and(|own| matches!(own.target, Target::Mcp(_)))
+    }
+}
+
+/// The scopes to ask for: those of the caller, else the operator's, else all that the resource lists.
+fn wanted(relation: &Relation, protected: Option<&Protected>, scopes: &[String]) -> Vec<String> {
+    let listed = || protected.and_then(|own| own.scopes.clone());
+    match (scopes.is_empty(), relation.scopes.is_empty()) {
+        (false, _) => scopes.to_vec(),
+        (true, false) => relation.scopes.clone(),
+        (true, true) => listed().unwrap_or_default(),
     }
 }
 

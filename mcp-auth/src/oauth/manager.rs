@@ -18,8 +18,13 @@ use url::Url;
 
 use super::directory::Directory;
 use super::{
-    OAuthError, Relation, UserInfo, endpoint::Endpoint, limits::OpenFlows, provider,
-    relation::Target, token::Held,
+    OAuthError, Relation, UserInfo,
+    endpoint::Endpoint,
+    limits::OpenFlows,
+    provider,
+    relation::Target,
+    strategy,
+    token::{Access, Held},
 };
 use crate::{
     challenge::Challenge,
@@ -303,6 +308,7 @@ impl Manager {
             issuer: &held.issuer,
             client: &client,
             now: self.now(),
+            key: None,
         };
         let tokens = &held.tokens;
         // The refresh token first: with it goes the family, at most servers.
@@ -357,9 +363,11 @@ impl Manager {
         let Target::Provider(provider) = &own.target else {
             return Err(OAuthError::Unusable("only providers tell who a user is"));
         };
-        let access = self.token(principal, relation).await?.ok_or(NONE)?;
+        let access = self.access_to(principal, relation).await?.ok_or(NONE)?;
         let metadata = provider.metadata(&self.0.directory).await?;
-        provider::user_info(&self.0.http, &provider.user, &metadata, &access).await
+        let credential = strategy::credential(&access, self.wall())
+            .map_err(|_| OAuthError::Unusable("the access token cannot be sent"))?;
+        provider::user_info(&self.0.http, &provider.user, &metadata, &credential).await
     }
 
     /// Stores a refresh token that was got elsewhere, for instance by an administrator's tool.
@@ -400,8 +408,12 @@ impl Manager {
     }
 
     /// The access token alone, as it is sent.
-    pub(super) fn access(found: &Remembered) -> Secret {
-        found.held.tokens.access.clone()
+    pub(super) fn access(found: &Remembered) -> Access {
+        Access::from(&found.held.tokens)
+    }
+
+    pub(super) fn wall(&self) -> Arc<dyn WallClock> {
+        Arc::clone(&self.0.wall)
     }
 }
 

@@ -47,9 +47,11 @@
 //! - Providers: `resource` is in every request and cannot be left out, which Entra refuses; there is no revocation and no
 //!   exchange; time is the system's, which tests cannot set.
 
+mod binding;
 mod builder;
 mod client;
 mod directory;
+pub(crate) mod dpop;
 mod endpoint;
 mod error;
 mod flow;
@@ -64,10 +66,12 @@ mod resource;
 mod state;
 mod strategy;
 mod token;
+mod workload;
 
 pub use self::{
     builder::ManagerBuilder,
     client::{AssertionKey, ClientAuth, OAuthClient},
+    dpop::{DpopKey, DpopUse},
     error::OAuthError,
     flow::Authorized,
     grants::{DeviceCode, EnterpriseIdp, Exchange},
@@ -77,6 +81,7 @@ pub use self::{
     relation::Relation,
     strategy::{BypassAuth, MasterOauth, UserOauth},
     token::TokenSet,
+    workload::{WorkloadIdentity, WorkloadTokenSource},
 };
 #[cfg(feature = "consent")]
 pub(crate) use self::{client::random, flow::Ticket, strategy::link};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, header};
-use mcp_core::{http_client::HttpClient, secret::Secret};
+use mcp_core::{Credential, ProvenRequest, http_client::HttpClient, secret::Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -262,11 +262,13 @@ async fn delete_github(endpoint: &Endpoint<'_>, token: &Secret) -> Result<net::A
 }
 
 /// Asks who the user is that an access token is for.
+const UNSENT: OAuthError = OAuthError::Unusable("the access token cannot be sent");
+
 pub(super) async fn user_info(
     http: &Arc<dyn HttpClient>,
     source: &UserSource,
     metadata: &ServerMetadata,
-    access: &Secret,
+    credential: &Credential,
 ) -> Result<UserInfo, OAuthError> {
     let (url, id) = match source {
         UserSource::Own(url, id) => (url, *id),
@@ -279,15 +281,27 @@ pub(super) async fn user_info(
             (url.ok_or_else(missing)?, "sub")
         }
     };
-    let mut bearer = HeaderValue::try_from(format!("Bearer {}", access.secret()))
-        .map_err(|_| OAuthError::Unusable("the access token cannot be sent"))?;
-    bearer.set_sensitive(true);
-    let mut request = Request::new(bytes::Bytes::new());
-    let headers = request.headers_mut();
-    headers.insert(header::AUTHORIZATION, bearer);
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static("mcp-auth"));
-    let answer = net::send(http, url, request).await?;
+    let uri: http::Uri = url.as_str().parse().map_err(|_| UNSENT)?;
+    let mut repeated = false;
+    let answer = loop {
+        let mut request = Request::new(bytes::Bytes::new());
+        let headers = request.headers_mut();
+        headers.extend(credential.as_headers().clone());
+        if let Some(proof) = credential.proof() {
+            let proven = ProvenRequest::new(&Method::GET, &uri, b"");
+            headers.extend(proof.prove(&proven).map_err(|_| UNSENT)?);
+        }
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("mcp-auth"));
+        let answer = net::send(http, url, request).await?;
+        let again = credential
+            .proof()
+            .is_some_and(|proof| proof.answered(&uri, answer.status, &answer.headers));
+        match again && !repeated {
+            true => repeated = true,
+            false => break answer,
+        }
+    };
     let user = read(&answer)?;
     read_user(&user, id).ok_or_else(|| answer.shape("facts about a user").into())
 }

@@ -11,9 +11,9 @@ use mcp_core::{
 use super::{
     Manager, OAuthError,
     client::{AHEAD, random},
-    endpoint::Endpoint,
+    endpoint::{Binding, Endpoint},
     manager::{Key, Remembered},
-    token::Held,
+    token::{Access, Held},
 };
 
 /// How long one refresher may keep the others off; longer than an exchange may take.
@@ -28,7 +28,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 impl Manager {
     /// Returns an access token of a user for an upstream; `None` if the user has to authorise (again).
     ///
-    /// A token that is about to end is replaced aside, and returned as long as it works.
+    /// A token that is about to end is replaced aside, and returned as long as it works. One that is bound to a key
+    /// (RFC 9449) is of use only to the credential providers of this module.
     ///
     /// # Errors
     ///
@@ -38,6 +39,16 @@ impl Manager {
         principal: &Principal,
         relation: &str,
     ) -> Result<Option<Secret>, OAuthError> {
+        let access = self.access_to(principal, relation).await?;
+        Ok(access.map(|own| own.token))
+    }
+
+    /// As [`Manager::token`], with the key that the token is bound to.
+    pub(crate) async fn access_to(
+        &self,
+        principal: &Principal,
+        relation: &str,
+    ) -> Result<Option<Access>, OAuthError> {
         let key = Self::key(principal, relation);
         let found = match self.0.remembered.get(&key) {
             Some(found) => found,
@@ -160,7 +171,13 @@ impl Manager {
             endpoint: "token_endpoint",
         };
         let now = self.now();
+        // What was bound stays bound: to the same key (RFC 9449, section 5).
+        let key = held.tokens.key.as_ref().map(|key| Binding {
+            key,
+            required: true,
+        });
         let endpoint = Endpoint {
+            key,
             http: &self.0.http,
             url: metadata.token_endpoint.as_ref().ok_or_else(missing)?,
             issuer: &held.issuer,

@@ -1,6 +1,6 @@
 use url::Url;
 
-use super::{OAuthClient, Provider};
+use super::{DpopUse, OAuthClient, Provider};
 
 /// How one upstream is authorised at on behalf of its users.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub struct Relation {
     pub(super) resource: Option<String>,
     /// Whether scopes are sent with a refresh too.
     pub(super) scope_at_refresh: bool,
+    pub(super) dpop: DpopUse,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ impl Relation {
             legacy: false,
             resource: None,
             scope_at_refresh: false,
+            dpop: DpopUse::default(),
         }
     }
 
@@ -90,6 +92,12 @@ impl Relation {
     /// but for Microsoft Entra, which wants them.
     pub fn with_scope_at_refresh(mut self, sent: bool) -> Self {
         self.scope_at_refresh = sent;
+        self
+    }
+
+    /// States when tokens are bound to a key (RFC 9449). Default is where the upstream asks for it.
+    pub fn with_dpop(mut self, dpop: DpopUse) -> Self {
+        self.dpop = dpop;
         self
     }
 

@@ -23,6 +23,10 @@ struct Document {
     #[serde(default)]
     authorization_servers: Vec<String>,
     scopes_supported: Option<Vec<String>>,
+    #[serde(default)]
+    dpop_signing_alg_values_supported: Vec<String>,
+    #[serde(default)]
+    dpop_bound_access_tokens_required: bool,
 }
 
 /// What is known about how to be authorised at an MCP server.
@@ -32,6 +36,19 @@ pub(super) struct Protected {
     pub(super) resource: String,
     pub(super) servers: Vec<String>,
     pub(super) scopes: Option<Vec<String>>,
+    pub(super) dpop: Bound,
+}
+
+/// Whether tokens for a resource have to be bound to a key (RFC 9728, section 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Nothing is said.
+    #[default]
+    Unsaid,
+    /// They may.
+    Taken,
+    /// They must.
+    Required,
 }
 
 impl Protected {
@@ -119,7 +136,13 @@ fn check(document: Document, server: &Url, root: bool) -> Result<Protected, OAut
     if document.authorization_servers.is_empty() {
         return Err(OAuthError::NoServer(net::shown(server)));
     }
+    let dpop = match document.dpop_bound_access_tokens_required {
+        true => Bound::Required,
+        false if document.dpop_signing_alg_values_supported.is_empty() => Bound::Unsaid,
+        false => Bound::Taken,
+    };
     Ok(Protected {
+        dpop,
         resource: document.resource,
         servers: document.authorization_servers,
         scopes: document.scopes_supported,
@@ -192,6 +215,8 @@ mod tests {
                 resource: resource.to_owned(),
                 authorization_servers: vec!["https://as.example".to_owned()],
                 scopes_supported: None,
+                dpop_signing_alg_values_supported: Vec::new(),
+                dpop_bound_access_tokens_required: false,
             };
             assert_eq!(check(document, &server, root).is_ok(), fits, "{resource}");
         }

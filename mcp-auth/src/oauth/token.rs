@@ -3,7 +3,9 @@ use std::time::{Duration, SystemTime};
 use mcp_core::secret::Secret;
 use oauth2::{TokenResponse as _, basic::BasicTokenType};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
+use super::DpopKey;
 use crate::wire::Tokens;
 
 /// How long a device's user is asked about at most.
@@ -26,6 +28,24 @@ pub struct TokenSet {
     pub expires: Option<SystemTime>,
     /// What it grants, where the server says so.
     pub scopes: Option<Vec<String>>,
+    /// The key that the tokens are bound to (RFC 9449); `None` for tokens of a bearer.
+    pub key: Option<DpopKey>,
+}
+
+/// An access token, with the key that it is bound to, if any.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub(crate) token: Secret,
+    pub(crate) key: Option<DpopKey>,
+}
+
+impl From<&TokenSet> for Access {
+    fn from(tokens: &TokenSet) -> Self {
+        Self {
+            token: tokens.access.clone(),
+            key: tokens.key.clone(),
+        }
+    }
 }
 
 impl TokenSet {
@@ -38,6 +58,7 @@ impl TokenSet {
             id: None,
             expires: None,
             scopes: None,
+            key: None,
         }
     }
 
@@ -62,11 +83,14 @@ impl TokenSet {
         self
     }
 
-    /// Takes over a token response (RFC 6749, section 5.1); `None` for a token that is not a bearer's.
-    pub(super) fn of(answer: &Tokens, now: SystemTime) -> Option<Self> {
-        if *answer.token_type() != BasicTokenType::Bearer {
-            return None;
-        }
+    /// Takes over a token response (RFC 6749, section 5.1; RFC 9449, section 5); `None` for a token of another type than a
+    /// bearer's or one that is bound to the key that was shown.
+    pub(super) fn of(answer: &Tokens, now: SystemTime, key: Option<&DpopKey>) -> Option<Self> {
+        let key = match answer.token_type() {
+            BasicTokenType::Bearer => None,
+            BasicTokenType::Extension(kind) if kind.eq_ignore_ascii_case("dpop") => Some(key?),
+            _ => return None,
+        };
         let own = |text: &String| Secret::new(text.clone());
         let scopes = answer.scopes();
         Some(Self {
@@ -75,6 +99,7 @@ impl TokenSet {
             id: answer.extra_fields().id_token.clone(),
             expires: answer.expires_in().map(|life| now + life),
             scopes: scopes.map(|all| all.iter().map(|scope| scope.to_string()).collect()),
+            key: key.cloned(),
         })
     }
 }
@@ -94,7 +119,7 @@ pub(super) struct Held {
     pub(super) refreshed: Option<SystemTime>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Written<'a> {
     access: &'a str,
     refresh: Option<&'a str>,
@@ -106,6 +131,8 @@ struct Written<'a> {
     requested: Vec<String>,
     obtained: u64,
     refreshed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Zeroizing<String>>,
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -131,6 +158,7 @@ impl Held {
             requested: self.requested.clone(),
             obtained: millis(self.obtained),
             refreshed: self.refreshed.map(millis),
+            key: tokens.key.as_ref().map(DpopKey::write),
         };
         Secret::new(serde_json::to_string(&written).unwrap_or_default())
     }
@@ -148,8 +176,15 @@ impl Held {
             requested: Vec<String>,
             obtained: u64,
             refreshed: Option<u64>,
+            key: Option<Secret>,
         }
         let read: Read = serde_json::from_str(text.secret()).ok()?;
+        // Tokens without the key that they are bound to are of no use.
+        let key = read.key.map(|key| DpopKey::read(key.secret()));
+        let key = match key {
+            Some(key) => Some(key?),
+            None => None,
+        };
         Some(Self {
             tokens: TokenSet {
                 access: read.access,
@@ -157,6 +192,7 @@ impl Held {
                 id: read.id,
                 expires: read.expires.map(time),
                 scopes: read.scopes,
+                key,
             },
             issuer: read.issuer,
             resource: read.resource,
@@ -189,7 +225,7 @@ mod tests {
 
     fn read(answer: &str) -> Option<TokenSet> {
         let answer: Tokens = serde_json::from_str(answer).unwrap();
-        TokenSet::of(&answer, SystemTime::UNIX_EPOCH)
+        TokenSet::of(&answer, SystemTime::UNIX_EPOCH, None)
     }
 
     #[test]
@@ -208,8 +244,10 @@ mod tests {
 
     #[test]
     fn what_is_held_survives_the_vault() {
+        let mut tokens = TokenSet::new(Secret::new("a\"b"));
+        tokens.key = Some(DpopKey::generate().unwrap());
         let held = Held {
-            tokens: TokenSet::new(Secret::new("a\"b"))
+            tokens: tokens
                 .with_refresh(Secret::new("r"))
                 .with_end(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)),
             issuer: "https://as.example".into(),
@@ -222,6 +260,7 @@ mod tests {
         assert_eq!(again.tokens.access, held.tokens.access);
         assert_eq!(again.tokens.refresh, held.tokens.refresh);
         assert_eq!(again.tokens.expires, held.tokens.expires);
+        assert_eq!(again.tokens.key, held.tokens.key);
         assert!(!format!("{held:?}").contains("a\\\"b"));
         assert!(Held::read(&Secret::new("{}")).is_none());
     }

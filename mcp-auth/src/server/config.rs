@@ -8,7 +8,9 @@ use mcp_core::{
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 
-use super::{ProtectedResource, ResourceServerLayer, Scheme, VerifiedIdentity, revoked::Revoked};
+use super::{
+    Dpop, ProtectedResource, ResourceServerLayer, Scheme, VerifiedIdentity, revoked::Revoked,
+};
 use crate::scopes::ScopeHierarchy;
 
 /// This server as an OAuth 2.1 resource server. See the [module](super). Clones share everything.
@@ -21,6 +23,7 @@ pub(super) struct Shared {
     /// The headers other than `Authorization` that the schemes take credentials from, each once.
     pub(super) headers: Vec<HeaderName>,
     pub(super) optional: bool,
+    pub(super) dpop: Option<Dpop>,
     pub(super) open: Vec<String>,
     pub(super) required: Vec<String>,
     pub(super) hierarchy: ScopeHierarchy,
@@ -39,6 +42,7 @@ pub struct ResourceServerBuilder {
     more: Map<String, Value>,
     schemes: Vec<Box<dyn Scheme>>,
     optional: bool,
+    dpop: Option<Dpop>,
     open: Vec<String>,
     required: Vec<String>,
     hierarchy: ScopeHierarchy,
@@ -58,6 +62,7 @@ impl ResourceServer {
             more: Map::new(),
             schemes: Vec::new(),
             optional: false,
+            dpop: None,
             open: Vec::new(),
             required: Vec::new(),
             hierarchy: ScopeHierarchy::new(),
@@ -139,6 +144,13 @@ impl ResourceServerBuilder {
         self
     }
 
+    /// Takes tokens that are bound to a key of the client, with a proof for each request (DPoP, RFC 9449), and announces
+    /// that. Default is to refuse them.
+    pub fn dpop(mut self, dpop: Dpop) -> Self {
+        self.dpop = Some(dpop);
+        self
+    }
+
     /// Lets requests for this path and all below it pass, and puts no principal into them: pages that browsers open,
     /// health checks. Default is none. What they carry is passed on as it is, credentials included.
     pub fn open_path(mut self, prefix: &str) -> Self {
@@ -194,7 +206,7 @@ impl ResourceServerBuilder {
             &self.servers,
             &self.offered,
             self.required.clone(),
-            self.more,
+            (self.dpop.as_ref().map(Dpop::is_required), self.more),
         )?;
         let names = self.schemes.iter().flat_map(|scheme| scheme.headers());
         let mut headers: Vec<HeaderName> = Vec::new();
@@ -211,6 +223,7 @@ impl ResourceServerBuilder {
             headers,
             schemes: self.schemes,
             optional: self.optional,
+            dpop: self.dpop,
             open: self.open,
             required: self.required,
             hierarchy: self.hierarchy,

@@ -1,10 +1,48 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use mcp_core::Principal;
+use serde_json::Value;
 
 use super::InboundToken;
 use crate::alive::Alive;
+
+/// What a credential is bound to: without it the credential is worth nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// SHA-256 of the certificate of the connection (RFC 8705, section 3.1).
+    pub(super) certificate: Option<[u8; 32]>,
+    /// The thumbprint of the key that proofs are signed by (RFC 9449, section 6.1).
+    pub(super) key: Option<[u8; 32]>,
+}
+
+impl Bound {
+    /// Reads `cnf` (RFC 7800). A binding that is not known here must not be passed over.
+    pub(super) fn read(confirmation: Option<&Value>) -> Result<Self, Refusal> {
+        const UNKNOWN: Refusal =
+            Refusal::invalid("the token is bound in a way that is not known here");
+        let Some(confirmation) = confirmation else {
+            return Ok(Self::default());
+        };
+        let print = |name: &str| match confirmation.get(name) {
+            Some(Value::String(text)) => {
+                let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| UNKNOWN)?;
+                bytes.try_into().map(Some).map_err(|_| UNKNOWN)
+            }
+            Some(_) => Err(UNKNOWN),
+            None => Ok(None),
+        };
+        let own = Self {
+            certificate: print("x5t#S256")?,
+            key: print("jkt")?,
+        };
+        match own == Self::default() {
+            true => Err(UNKNOWN),
+            false => Ok(own),
+        }
+    }
+}
 
 /// What a scheme has found out from a credential that it has verified.
 #[derive(Clone, Debug)]
@@ -21,7 +59,7 @@ pub struct Identity {
     /// The OAuth client that the credential was issued to.
     pub client: Option<Box<str>>,
     pub(super) alive: Option<Alive>,
-    pub(super) bound_to: Option<[u8; 32]>,
+    pub(super) bound_to: Bound,
     /// Whether the verdict may be remembered.
     pub(super) remember: bool,
 }
@@ -37,7 +75,7 @@ impl Identity {
             id: None,
             client: None,
             alive: None,
-            bound_to: None,
+            bound_to: Bound::default(),
             remember: true,
         }
     }
@@ -65,20 +103,27 @@ pub struct VerifiedIdentity(Arc<Verified>);
 struct Verified {
     identity: Identity,
     scheme: &'static str,
+    /// Whether an authorization server has issued the credential.
+    of_issuer: bool,
     token: Option<InboundToken>,
 }
 
 impl VerifiedIdentity {
     pub(super) fn new(
         identity: Identity,
-        scheme: &'static str,
+        (scheme, of_issuer): (&'static str, bool),
         token: Option<InboundToken>,
     ) -> Self {
         Self(Arc::new(Verified {
             identity,
             scheme,
+            of_issuer,
             token,
         }))
+    }
+
+    pub(super) fn is_of_issuer(&self) -> bool {
+        self.0.of_issuer
     }
 
     /// Returns who calls.
@@ -134,6 +179,10 @@ pub enum RefusalKind {
     SeveralCredentials,
     /// The credential is not good, or no longer.
     Invalid,
+    /// The proof for the key that the credential is bound to is not there, or not good (RFC 9449, section 7.1).
+    InvalidProof,
+    /// The proof has to contain a nonce of this server (RFC 9449, section 9).
+    NonceNeeded,
     /// The credential is good and does not grant what is needed.
     InsufficientScope,
     /// It cannot be found out now.
@@ -179,20 +228,25 @@ impl Refusal {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.kind {
-            RefusalKind::Missing | RefusalKind::Invalid => StatusCode::UNAUTHORIZED,
+            RefusalKind::Missing
+            | RefusalKind::Invalid
+            | RefusalKind::InvalidProof
+            | RefusalKind::NonceNeeded => StatusCode::UNAUTHORIZED,
             RefusalKind::Malformed | RefusalKind::SeveralCredentials => StatusCode::BAD_REQUEST,
             RefusalKind::InsufficientScope => StatusCode::FORBIDDEN,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// Returns the error code of the challenge (RFC 6750, section 3.1); none where no credential was sent.
+    /// Returns the error code of the challenge (RFC 6750, section 3.1; RFC 9449, section 12.2); none where no credential was sent.
     #[must_use]
     pub const fn code(&self) -> Option<&'static str> {
         match self.kind {
             RefusalKind::Missing | RefusalKind::Unavailable => None,
             RefusalKind::Malformed | RefusalKind::SeveralCredentials => Some("invalid_request"),
             RefusalKind::Invalid => Some("invalid_token"),
+            RefusalKind::InvalidProof => Some("invalid_dpop_proof"),
+            RefusalKind::NonceNeeded => Some("use_dpop_nonce"),
             RefusalKind::InsufficientScope => Some("insufficient_scope"),
         }
     }

@@ -15,15 +15,15 @@ use mcp_core::{
 use moka::{Expiry, future::Cache};
 use oauth2::{
     AccessToken, ClientId, ClientSecret, IntrospectionUrl, TokenIntrospectionResponse as _,
-    basic::{BasicErrorResponse, BasicTokenIntrospectionResponse},
+    basic::BasicErrorResponse,
 };
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::{Identity, Presented, Refusal, Scheme, token::fingerprint};
+use super::{Identity, Presented, Refusal, Scheme, identity::Bound, token::fingerprint};
 use crate::{
     jwt,
-    wire::{Client, Wire},
+    wire::{Client, Introspected, Wire},
 };
 
 /// How much the clocks may differ.
@@ -172,11 +172,7 @@ impl IntrospectionScheme {
         Ok(Verdict { answer, keep })
     }
 
-    fn read(
-        &self,
-        answer: &BasicTokenIntrospectionResponse,
-        now: SystemTime,
-    ) -> Result<Identity, Refusal> {
+    fn read(&self, answer: &Introspected, now: SystemTime) -> Result<Identity, Refusal> {
         if !answer.active() {
             return Err(Refusal::invalid("the token is not active"));
         }
@@ -222,6 +218,8 @@ impl IntrospectionScheme {
         identity.remember = !self.longest.is_zero();
         identity.id = answer.jti().map(Into::into);
         identity.client = client.map(Into::into);
+        // RFC 8705, section 3.2; RFC 9449, section 6.2.
+        identity.bound_to = Bound::read(answer.extra_fields().cnf.as_ref())?;
         Ok(identity)
     }
 }

@@ -8,8 +8,19 @@ use subtle::ConstantTimeEq;
 
 use super::{
     Identity, InboundToken, Presented, Refusal, RefusalKind, ResourceServer, VerifiedIdentity,
-    token,
+    dpop::{Dpop, Shown},
+    token::{self, Token},
 };
+
+/// A request that may pass.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    pub(super) identity: Option<VerifiedIdentity>,
+    /// What its proof of possession has shown.
+    pub(super) shown: Option<Shown>,
+    /// Whether its credential was not known before.
+    new: bool,
+}
 
 /// What can be said without waiting.
 pub(super) enum Quick {
@@ -31,31 +42,45 @@ impl ResourceServer {
         if parts.uri.query().is_some() || self.other_credentials(parts) > 0 {
             return Quick::Unknown;
         }
-        let Ok(Some(bearer)) = token::bearer(&parts.headers) else {
-            return Quick::Unknown;
+        let bearer = match token::presented(&parts.headers, self.0.dpop.is_some()) {
+            Ok(Some(own)) if !own.proven => own.text,
+            _ => return Quick::Unknown,
         };
         let print = token::fingerprint(bearer);
-        match self.remembered(&print) {
-            Some(known) if self.check(known.identity(), parts).is_ok() => Quick::Known(Some(known)),
-            _ => Quick::Unknown,
+        let Some(known) = self.remembered(&print) else {
+            return Quick::Unknown;
+        };
+        let good = self.check(known.identity(), parts).is_ok()
+            && self.check_unproven(&known, true).is_ok();
+        match good {
+            true => Quick::Known(Some(known)),
+            false => Quick::Unknown,
         }
     }
 
     /// Finds out who makes a request.
-    pub(super) async fn judge(&self, parts: &Parts) -> Result<Option<VerifiedIdentity>, Refusal> {
+    pub(super) async fn judge(&self, parts: &Parts) -> Result<Admitted, Refusal> {
         let verdict = self.find_out(parts).await;
         let outcome = match &verdict {
-            Ok((Some(_), true)) => AuditOutcome::Succeeded,
-            Ok(_) => return verdict.map(|(identity, _)| identity),
-            // A client that comes without a credential is about to be told how to get one.
-            Err(refusal) if refusal.kind() == RefusalKind::Missing => {
+            Ok(admitted) if admitted.new => AuditOutcome::Succeeded,
+            Ok(_) => return verdict,
+            // A client that comes without a credential, or without a nonce, is about to be told how to get one.
+            Err(refusal)
+                if matches!(
+                    refusal.kind(),
+                    RefusalKind::Missing | RefusalKind::NonceNeeded
+                ) =>
+            {
                 return Err(refusal.clone());
             }
             Err(refusal) => AuditOutcome::Denied(Cow::Borrowed(refusal.reason())),
         };
         if let Some(sink) = &self.0.audit {
             let principal = match &verdict {
-                Ok((Some(identity), _)) => identity.principal().clone(),
+                Ok(Admitted {
+                    identity: Some(identity),
+                    ..
+                }) => identity.principal().clone(),
                 _ => Principal::anonymous(),
             };
             let now = self.0.wall.now();
@@ -65,18 +90,70 @@ impl ResourceServer {
                 return Err(Refusal::unavailable("the request cannot be recorded now"));
             }
         }
-        verdict.map(|(identity, _)| identity)
+        verdict
     }
 
-    /// Finds out who makes a request, and whether that was not known before.
-    async fn find_out(&self, parts: &Parts) -> Result<(Option<VerifiedIdentity>, bool), Refusal> {
+    /// Finds out who makes a request.
+    async fn find_out(&self, parts: &Parts) -> Result<Admitted, Refusal> {
         token::check_query(&parts.uri)?;
         self.check_single(parts)?;
-        let bearer = token::bearer(&parts.headers)?;
+        let token = token::presented(&parts.headers, self.0.dpop.is_some())?;
+        let mut admitted = self.identify(parts, token.map(|own| own.text)).await?;
+        if let Some(identity) = &admitted.identity {
+            admitted.shown = self.check_proof(parts, identity, token).await?;
+        }
+        Ok(admitted)
+    }
+
+    /// Checks what a request shows beside its credential.
+    async fn check_proof(
+        &self,
+        parts: &Parts,
+        identity: &VerifiedIdentity,
+        token: Option<Token<'_>>,
+    ) -> Result<Option<Shown>, Refusal> {
+        let Some(token) = token.filter(|own| own.proven) else {
+            self.check_unproven(identity, token.is_some())?;
+            return Ok(None);
+        };
+        const UNBOUND: Refusal = Refusal::invalid("the token is not bound to a key");
+        const NONE: Refusal = Refusal::invalid("proofs are not taken here");
+        let dpop = self.0.dpop.as_ref().ok_or(NONE)?;
+        let key = identity.identity().bound_to.key.ok_or(UNBOUND)?;
+        let (resource, now) = (self.resource().resource(), self.0.wall.now());
+        let shown = dpop.check(parts, (token.text, &key), resource, now);
+        shown.await.map(Some)
+    }
+
+    /// Checks that a credential may come without a proof.
+    fn check_unproven(&self, identity: &VerifiedIdentity, is_token: bool) -> Result<(), Refusal> {
+        let bound = identity.identity().bound_to.key.is_some();
+        let demanded = self.0.dpop.as_ref().is_some_and(Dpop::is_required);
+        let issued = is_token && identity.is_of_issuer();
+        match (bound, self.0.dpop.is_some()) {
+            (true, true) => Err(Refusal::new(
+                RefusalKind::InvalidProof,
+                "the token is bound to a key: present it with the scheme DPoP and a proof",
+            )),
+            (true, false) => Err(Refusal::invalid(
+                "the token is bound in a way that is not known here",
+            )),
+            (false, _) if demanded && issued => Err(Refusal::invalid(
+                "tokens have to be bound to a key, and this one is not",
+            )),
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Finds out whose a credential is.
+    async fn identify(&self, parts: &Parts, bearer: Option<&str>) -> Result<Admitted, Refusal> {
         let print = bearer.map(token::fingerprint);
         if let Some(known) = print.and_then(|print| self.remembered(&print)) {
             self.check(known.identity(), parts)?;
-            return Ok((Some(known), false));
+            return Ok(Admitted {
+                identity: Some(known),
+                ..Admitted::default()
+            });
         }
         let presented = Presented::new(bearer, &parts.headers, &parts.extensions);
         let scheme = self
@@ -87,7 +164,7 @@ impl ResourceServer {
         let Some(scheme) = scheme else {
             let shows_nothing = !parts.headers.contains_key(http::header::AUTHORIZATION);
             return match (self.0.optional, shows_nothing) {
-                (true, true) => Ok((None, false)),
+                (true, true) => Ok(Admitted::default()),
                 (false, true) => Err(Refusal::new(
                     RefusalKind::Missing,
                     "the request carries no credential",
@@ -101,7 +178,8 @@ impl ResourceServer {
         }
         self.check(&identity, parts)?;
         let sealed = bearer.map(InboundToken::new);
-        let verified = VerifiedIdentity::new(identity, scheme.name(), sealed);
+        let verified =
+            VerifiedIdentity::new(identity, (scheme.name(), scheme.needs_issuer()), sealed);
         // A verdict about anything but the bearer token says nothing about the token.
         let without = Presented::new(None, &parts.headers, &parts.extensions);
         if let Some(print) = print
@@ -110,7 +188,11 @@ impl ResourceServer {
         {
             self.0.verdicts.insert(print, verified.clone());
         }
-        Ok((Some(verified), true))
+        Ok(Admitted {
+            identity: Some(verified),
+            shown: None,
+            new: true,
+        })
     }
 
     /// Refuses a request that carries two credentials: which of them counts must not depend on the order of schemes.
@@ -146,7 +228,7 @@ impl ResourceServer {
         if self.0.revoked.covers(identity) {
             return Err(Refusal::invalid("the credential has been revoked"));
         }
-        if let Some(print) = &identity.bound_to {
+        if let Some(print) = &identity.bound_to.certificate {
             let same = peer_thumbprint(parts).is_some_and(|peer| peer.ct_eq(print).into());
             if !same {
                 return Err(Refusal::invalid(

@@ -8,7 +8,7 @@ use mcp_core::{
 };
 use url::Url;
 
-use super::{Identity, Presented, Refusal, Scheme};
+use super::{Identity, Presented, Refusal, Scheme, identity::Bound};
 use crate::{
     jwk::KeySource,
     jwt::{self, Bad, Claims, Rules},
@@ -131,25 +131,9 @@ impl JwtScheme {
             .text("client_id")
             .or_else(|| claims.text("azp"))
             .map(Into::into);
-        identity.bound_to = bound_certificate(claims)?;
+        identity.bound_to = Bound::read(claims.rest.get("cnf"))?;
         Ok(identity)
     }
-}
-
-/// Reads the certificate that a token is bound to (RFC 8705, section 3.1). Other bindings are not known here, and a
-/// bound token must not be accepted as if it were not.
-fn bound_certificate(claims: &Claims) -> Result<Option<[u8; 32]>, Refusal> {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    const UNKNOWN: Refusal = Refusal::invalid("the token is bound in a way that is not known here");
-    let Some(confirmation) = claims.rest.get("cnf") else {
-        return Ok(None);
-    };
-    let print = confirmation
-        .get("x5t#S256")
-        .and_then(serde_json::Value::as_str)
-        .ok_or(UNKNOWN)?;
-    let bytes = URL_SAFE_NO_PAD.decode(print).map_err(|_| UNKNOWN)?;
-    bytes.try_into().map(Some).map_err(|_| UNKNOWN)
 }
 
 #[async_trait]

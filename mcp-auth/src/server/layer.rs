@@ -7,14 +7,17 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use mcp_core::AuthContext;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Body, ProtectedResource, Refusal, RefusalKind, ResourceServer, VerifiedIdentity, judge::Quick,
+    Body, ProtectedResource, Refusal, RefusalKind, RequestBody, ResourceServer, VerifiedIdentity,
+    dpop::{self, Shown},
+    judge::{Admitted, Quick},
+    request_body::Failed,
 };
 
 /// Applies a [`ResourceServer`].
@@ -54,7 +57,7 @@ impl<S> ResourceServerService<S> {
 
 impl<S, Q, B> Service<Request<Q>> for ResourceServerService<S>
 where
-    S: Service<Request<Q>, Response = Response<B>> + Clone,
+    S: Service<Request<RequestBody<Q>>, Response = Response<B>> + Clone,
 {
     type Response = Response<Body<B>>;
     type Error = S::Error;
@@ -70,14 +73,10 @@ where
         }
         let (mut parts, body) = request.into_parts();
         match self.server.judge_quickly(&parts) {
-            Quick::Open => {
-                let future = self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::new(State::Forward { future })
-            }
+            Quick::Open => ResponseFuture::forward(&mut self.inner, parts, body),
             Quick::Known(identity) => {
                 admit(&self.server, &mut parts, identity);
-                let future = self.inner.call(Request::from_parts(parts, body));
-                ResponseFuture::new(State::Forward { future })
+                ResponseFuture::forward(&mut self.inner, parts, body)
             }
             Quick::Unknown => {
                 let clone = self.inner.clone();
@@ -141,6 +140,7 @@ fn admit(
 ) {
     parts.headers.remove(header::AUTHORIZATION);
     parts.headers.remove("x-api-key");
+    parts.headers.remove(dpop::DPOP);
     for header in &server.0.headers {
         parts.headers.remove(header);
     }
@@ -174,28 +174,60 @@ fn refuse(server: &ResourceServer, refusal: Refusal) -> Response<Bytes> {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         _ => {
-            let challenge = server.resource().challenge(&refusal);
-            headers.insert(header::WWW_AUTHENTICATE, challenge.to_header());
+            for challenge in server.resource().challenges(&refusal) {
+                headers.append(header::WWW_AUTHENTICATE, challenge.to_header());
+            }
         }
+    }
+    if matches!(
+        refusal.kind(),
+        RefusalKind::NonceNeeded | RefusalKind::InvalidProof
+    ) {
+        add_nonce(server, headers);
     }
     response.extensions_mut().insert(refusal);
     response
 }
 
-type Judging = BoxFuture<
-    'static,
-    (
-        http::request::Parts,
-        Result<Option<VerifiedIdentity>, Refusal>,
-    ),
->;
+/// Hands out the nonce that the next proof has to contain (RFC 9449, section 8.2).
+fn add_nonce(server: &ResourceServer, headers: &mut HeaderMap) {
+    let now = server.0.wall.now();
+    if let Some(nonce) = server.0.dpop.as_ref().and_then(|own| own.nonce(now)) {
+        headers.insert(dpop::NONCE, nonce);
+    }
+}
+
+type Judging = BoxFuture<'static, (http::request::Parts, Result<Admitted, Refusal>)>;
+
+/// What is done with the answer to a request that came with a proof.
+struct Proven {
+    server: ResourceServer,
+    /// Whether the body was another than the proof was about.
+    failed: Option<Failed>,
+}
+
+impl Proven {
+    /// Puts a refusal in the place of an answer to another body, and the newest nonce into any.
+    fn finish<B>(self, response: Response<B>) -> Response<Body<B>> {
+        const OTHER: Refusal = Refusal::new(
+            RefusalKind::InvalidProof,
+            "the body is not the one that the proof is about, or too long to tell",
+        );
+        if self.failed.is_some_and(|own| own.get()) {
+            return refuse(&self.server, OTHER).map(Body::own);
+        }
+        let mut response = response.map(Body::inner);
+        add_nonce(&self.server, response.headers_mut());
+        response
+    }
+}
 
 pin_project! {
     /// The answer of a [`ResourceServerService`].
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Q>
     where
-        S: Service<Request<Q>>,
+        S: Service<Request<RequestBody<Q>>>,
     {
         #[pin]
         state: State<S, Q>,
@@ -207,18 +239,26 @@ pin_project! {
     #[allow(clippy::large_enum_variant, reason = "boxing would cost the quick path an allocation")]
     enum State<S, Q>
     where
-        S: Service<Request<Q>>,
+        S: Service<Request<RequestBody<Q>>>,
     {
         // Answered here.
         Answered { response: Option<Response<Bytes>> },
         // Let through; the inner service answers.
-        Forward { #[pin] future: S::Future },
+        Forward { #[pin] future: S::Future, proven: Option<Box<Proven>> },
         // The credential has not been seen before. Boxed: it awaits schemes whose types have no names.
         Judge { judging: Judging, held: Option<(S, ResourceServer, Q)> },
     }
 }
 
-impl<S: Service<Request<Q>>, Q> ResponseFuture<S, Q> {
+impl<S: Service<Request<RequestBody<Q>>>, Q> ResponseFuture<S, Q> {
+    fn forward(inner: &mut S, parts: http::request::Parts, body: Q) -> Self {
+        let request = Request::from_parts(parts, RequestBody::plain(body));
+        Self::new(State::Forward {
+            future: inner.call(request),
+            proven: None,
+        })
+    }
+
     fn answered(response: Response<Bytes>) -> Self {
         Self::new(State::Answered {
             response: Some(response),
@@ -232,7 +272,7 @@ impl<S: Service<Request<Q>>, Q> ResponseFuture<S, Q> {
 
 impl<S, Q, B> Future for ResponseFuture<S, Q>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
+    S: Service<Request<RequestBody<Q>>, Response = Response<B>>,
 {
     type Output = Result<Response<Body<B>>, S::Error>;
 
@@ -244,18 +284,22 @@ where
                     let response = response.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(response.map(Body::own)));
                 }
-                StateProj::Forward { future } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(Body::inner)));
+                StateProj::Forward { future, proven } => {
+                    let response = match (ready!(future.poll(cx)), proven.take()) {
+                        (Ok(response), Some(proven)) => proven.finish(response),
+                        (answer, _) => answer?.map(Body::inner),
+                    };
+                    return Poll::Ready(Ok(response));
                 }
                 StateProj::Judge { judging, held } => {
                     let (mut parts, verdict) = ready!(judging.as_mut().poll(cx));
                     let (mut inner, server, body) = held.take().expect("held until it is judged");
                     match verdict {
-                        Ok(identity) => {
-                            admit(&server, &mut parts, identity);
+                        Ok(admitted) => {
+                            admit(&server, &mut parts, admitted.identity);
+                            let (body, proven) = held_to(server, body, admitted.shown);
                             let future = inner.call(Request::from_parts(parts, body));
-                            State::Forward { future }
+                            State::Forward { future, proven }
                         }
                         Err(refusal) => State::Answered {
                             response: Some(refuse(&server, refusal)),
@@ -268,7 +312,26 @@ where
     }
 }
 
-impl<S: Service<Request<Q>>, Q> fmt::Debug for ResponseFuture<S, Q> {
+/// Holds a body to what the proof of its request says of it.
+fn held_to<Q>(
+    server: ResourceServer,
+    body: Q,
+    shown: Option<Shown>,
+) -> (RequestBody<Q>, Option<Box<Proven>>) {
+    let (Some(shown), Some(dpop)) = (shown, &server.0.dpop) else {
+        return (RequestBody::plain(body), None);
+    };
+    let (body, failed) = match shown.digest {
+        Some(digest) => {
+            let (body, failed) = RequestBody::checked(body, digest, dpop.longest_body());
+            (body, Some(failed))
+        }
+        None => (RequestBody::plain(body), None),
+    };
+    (body, Some(Box::new(Proven { server, failed })))
+}
+
+impl<S: Service<Request<RequestBody<Q>>>, Q> fmt::Debug for ResponseFuture<S, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("server::ResponseFuture")
     }

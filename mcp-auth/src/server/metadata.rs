@@ -3,7 +3,7 @@ use mcp_core::{ConfigError, Error, ErrorKind};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{Refusal, RefusalKind};
+use super::{Refusal, RefusalKind, dpop};
 use crate::{challenge::Challenge, net};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -20,6 +20,8 @@ pub struct ProtectedResource {
     paths: Vec<String>,
     document: Option<Bytes>,
     base_scopes: Vec<String>,
+    /// Whether tokens that are bound to a key are taken, and whether no others are.
+    dpop: Option<bool>,
 }
 
 impl ProtectedResource {
@@ -28,7 +30,7 @@ impl ProtectedResource {
         servers: &[String],
         scopes: &[String],
         base_scopes: Vec<String>,
-        more: Map<String, Value>,
+        (dpop, more): (Option<bool>, Map<String, Value>),
     ) -> Result<Self, ConfigError> {
         let bad = |remedy| ConfigError::new("resource", resource, remedy);
         let url = Url::parse(resource).map_err(|_| bad("give an absolute address"))?;
@@ -44,6 +46,7 @@ impl ProtectedResource {
                 paths: Vec::new(),
                 document: None,
                 base_scopes,
+                dpop,
             });
         }
         let path = url.path().trim_end_matches('/').to_owned();
@@ -62,6 +65,12 @@ impl ProtectedResource {
         if !offered.is_empty() {
             document.insert("scopes_supported".to_owned(), json!(offered));
         }
+        if let Some(required) = dpop {
+            let algorithms = json!(dpop::ALGORITHMS);
+            document.insert("dpop_signing_alg_values_supported".to_owned(), algorithms);
+            let name = "dpop_bound_access_tokens_required".to_owned();
+            document.insert(name, required.into());
+        }
         document.extend(more);
         Ok(Self {
             resource: url,
@@ -69,6 +78,7 @@ impl ProtectedResource {
             metadata_url: Some(metadata_url),
             document: Some(Value::Object(document).to_string().into()),
             base_scopes,
+            dpop,
         })
     }
 
@@ -97,10 +107,32 @@ impl ProtectedResource {
         self.document.as_ref()
     }
 
-    /// Returns the challenge that goes with a refusal.
+    /// Returns the challenges that go with a refusal: of `Bearer`, of `DPoP` where only that is taken or a proof was wrong,
+    /// of both where there was no credential and both are taken (RFC 9449, section 7.2).
     #[must_use]
-    pub fn challenge(&self, refusal: &Refusal) -> Challenge {
-        let mut challenge = Challenge::bearer();
+    pub fn challenges(&self, refusal: &Refusal) -> Vec<Challenge> {
+        let of_proof = matches!(
+            refusal.kind(),
+            RefusalKind::InvalidProof | RefusalKind::NonceNeeded
+        );
+        let begin: &[fn() -> Challenge] = match self.dpop {
+            _ if of_proof => &[Challenge::dpop],
+            Some(true) => &[Challenge::dpop],
+            Some(false) if refusal.kind() == RefusalKind::Missing => {
+                &[Challenge::bearer, Challenge::dpop]
+            }
+            _ => &[Challenge::bearer],
+        };
+        begin
+            .iter()
+            .map(|begin| self.challenge(begin(), refusal))
+            .collect()
+    }
+
+    fn challenge(&self, mut challenge: Challenge, refusal: &Refusal) -> Challenge {
+        if challenge.is_dpop() {
+            challenge = challenge.with("algs", &dpop::ALGORITHMS.join(" "));
+        }
         if let Some(code) = refusal.code() {
             challenge = challenge
                 .with("error", code)
@@ -114,7 +146,11 @@ impl ProtectedResource {
     pub fn step_up(&self, scopes: &[String]) -> Challenge {
         let reason = "the operation needs more scopes than the token grants";
         let refusal = Refusal::new(RefusalKind::InsufficientScope, reason);
-        let challenge = Challenge::bearer()
+        let challenge = match self.dpop {
+            Some(true) => Challenge::dpop(),
+            _ => Challenge::bearer(),
+        };
+        let challenge = challenge
             .with("error", "insufficient_scope")
             .with("error_description", refusal.reason());
         self.complete(challenge, scopes)

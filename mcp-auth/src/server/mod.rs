@@ -10,10 +10,12 @@
 //! 4. No credential: 401 with a challenge that names the document, unless credentials are optional.
 //! 5. A credential that is wrong, expired, revoked, of another issuer, meant for another server, or bound to another
 //!    connection: 401 with `error="invalid_token"`.
-//! 6. A credential without the scopes that every request needs: 403 with `error="insufficient_scope"` and all scopes.
-//! 7. The keys, the introspection endpoint or the store of API keys is unavailable: 503 with `Retry-After`. Nothing is let
+//! 6. A token that is bound to a key (DPoP, RFC 9449) without a good proof for this very request: 401 with a `DPoP`
+//!    challenge. See [`Dpop`]; without it such tokens are refused.
+//! 7. A credential without the scopes that every request needs: 403 with `error="insufficient_scope"` and all scopes.
+//! 8. The keys, the introspection endpoint or the store of API keys is unavailable: 503 with `Retry-After`. Nothing is let
 //!    through on suspicion.
-//! 8. Otherwise the [`Principal`](mcp_core::Principal) and the [`VerifiedIdentity`] are put into the extensions, and
+//! 9. Otherwise the [`Principal`](mcp_core::Principal) and the [`VerifiedIdentity`] are put into the extensions, and
 //!    the credential is taken out of the headers.
 //!
 //! Verdicts about bearer tokens are remembered, each for the token that was judged, until the token expires, its key is withdrawn, or it is revoked.
@@ -46,6 +48,7 @@
 mod api_key;
 mod body;
 mod config;
+mod dpop;
 mod identity;
 mod introspect;
 mod judge;
@@ -54,6 +57,7 @@ mod layer;
 mod metadata;
 #[cfg(feature = "mtls")]
 mod mtls;
+mod request_body;
 mod revoked;
 #[cfg(feature = "axum")]
 mod routes;
@@ -67,11 +71,13 @@ pub use self::{
     api_key::{ApiKeyRecord, ApiKeyScheme, ApiKeyStore, ApiKeys, MemoryApiKeys, StoredApiKeys},
     body::Body,
     config::{ResourceServer, ResourceServerBuilder},
+    dpop::Dpop,
     identity::{Identity, Refusal, RefusalKind, VerifiedIdentity},
     introspect::IntrospectionScheme,
     jwt::JwtScheme,
     layer::{ResourceServerLayer, ResourceServerService, ResponseFuture},
     metadata::ProtectedResource,
+    request_body::RequestBody,
     scheme::{Presented, Scheme},
     shared::SharedRevocations,
     token::InboundToken,
@@ -82,6 +88,13 @@ pub use crate::alive::Alive;
 pub(crate) mod fuzz {
     use http::{HeaderMap, HeaderValue, header};
 
+    /// Reads a proof of possession: none that was not signed is taken.
+    pub(crate) fn proof(data: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(data) {
+            let _ = super::dpop::fuzz(&value);
+        }
+    }
+
     /// Reads a header as every request's is, and the claims of what looks like a token.
     pub(crate) fn bearer(data: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(data) else {
@@ -89,8 +102,8 @@ pub(crate) mod fuzz {
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, value);
-        if let Ok(Some(token)) = super::token::bearer(&headers) {
-            let _ = crate::jwt::claimed_issuer(token);
+        if let Ok(Some(token)) = super::token::presented(&headers, false) {
+            let _ = crate::jwt::claimed_issuer(token.text);
         }
     }
 }

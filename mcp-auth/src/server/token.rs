@@ -48,8 +48,17 @@ pub(super) fn fingerprint(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Reads the token of `Authorization: Bearer` (RFC 6750, section 2.1), the one place where it may stand.
-pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+/// The token of a request, and the scheme that it stands under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    pub(super) text: &'a str,
+    /// Whether a proof comes with it (`Authorization: DPoP`).
+    pub(super) proven: bool,
+}
+
+/// Reads the token of `Authorization: Bearer` (RFC 6750, section 2.1) or, where that is taken, `Authorization: DPoP`
+/// (RFC 9449, section 7.1), the one place where it may stand.
+pub(super) fn presented(headers: &HeaderMap, dpop: bool) -> Result<Option<Token<'_>>, Refusal> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -66,7 +75,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let Some((scheme, token)) = text.split_once(' ') else {
         return Ok(None);
     };
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let proven = dpop && scheme.eq_ignore_ascii_case("dpop");
+    if !proven && !scheme.eq_ignore_ascii_case("bearer") {
         return Ok(None);
     }
     let token = token.trim_start_matches(' ');
@@ -76,11 +86,12 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let bare = token.trim_end_matches('=');
     let is_68 = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
     if bare.is_empty() || !bare.bytes().all(is_68) {
-        return Err(Refusal::malformed(
-            "the bearer token has characters that none has",
-        ));
+        return Err(Refusal::malformed("the token has characters that none has"));
     }
-    Ok(Some(token))
+    Ok(Some(Token {
+        text: token,
+        proven,
+    }))
 }
 
 /// Refuses a token in the address, where logs and histories keep it (OAuth 2.1, section 5.1).
@@ -107,8 +118,8 @@ mod tests {
     fn read(value: &str) -> Result<Option<String>, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-        bearer(&headers)
-            .map(|token| token.map(str::to_owned))
+        presented(&headers, true)
+            .map(|token| token.map(|own| own.text.to_owned()))
             .map_err(|refusal| refusal.status().as_u16())
     }
 
@@ -119,6 +130,7 @@ mod tests {
             Ok(Some("abc.def-_~+/==".into()))
         );
         assert_eq!(read("bearer  x"), Ok(Some("x".into())));
+        assert_eq!(read("dpop y"), Ok(Some("y".into())));
         assert_eq!(read("Basic x"), Ok(None));
         assert_eq!(read("Bearer"), Ok(None));
         for bad in [

@@ -44,6 +44,8 @@ const provider = new Provider(issuer, {
     devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
     introspection: { enabled: true, allowedPolicy: () => true },
+    // Proofs of possession have to contain the nonce of this server (RFC 9449, section 8).
+    dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     revocation: { enabled: true, allowedPolicy: () => true },
     registration: { enabled: true },
     deviceFlow: { enabled: true },

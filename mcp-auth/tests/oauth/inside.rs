@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use http::Request;
 use mcp_auth::{
     oauth::{Manager, OAuthClient, Provider, Relation, TokenSet},
-    server::{IntrospectionScheme, JwtScheme, ResourceServer},
+    server::{IntrospectionScheme, JwtScheme, RequestBody, ResourceServer},
 };
 use mcp_core::{
     http_client::{GuardedClient, HttpClient, Resolve},
@@ -218,7 +218,7 @@ async fn keys_and_introspection_inside_are_not_asked() {
             jsonwebtoken::encode(&header, &claims, &key).unwrap()
         };
         for token in [sign(&fake.url), sign(&name), "opaque".to_owned()] {
-            let inner = service_fn(|_: Request<()>| async {
+            let inner = service_fn(|_: Request<RequestBody<()>>| async {
                 Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
             });
             let request = Request::post("/mcp").header("authorization", format!("Bearer {token}"));

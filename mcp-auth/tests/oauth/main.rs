@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod consent;
+mod dpop;
 mod fake;
 mod hostile;
 mod inside;

@@ -7,7 +7,7 @@ use client_driver::browser::Browser;
 use http::{Request, StatusCode};
 use mcp_auth::{
     oauth::{Exchange, Manager, OAuthClient, OAuthError, Provider, Relation},
-    server::{IntrospectionScheme, JwtScheme, ResourceServer},
+    server::{IntrospectionScheme, JwtScheme, RequestBody, ResourceServer},
     testing::AuthorizationServer,
 };
 use mcp_core::{Principal, secret::Secret};
@@ -72,7 +72,7 @@ async fn world(seconds: u32, path: &str) -> World {
 }
 
 async fn status(auth: &ResourceServer, token: &str) -> StatusCode {
-    let inner = service_fn(|_: Request<()>| async {
+    let inner = service_fn(|_: Request<RequestBody<()>>| async {
         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
     });
     let request = Request::post("/mcp").header("authorization", format!("Bearer {token}"));

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod challenges;
+mod dpop;
 mod issuer;
 mod keys;
 mod schemes;
@@ -13,7 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use mcp_auth::server::{JwtScheme, ResourceServer, ResourceServerBuilder, VerifiedIdentity};
+use mcp_auth::server::{
+    JwtScheme, RequestBody, ResourceServer, ResourceServerBuilder, VerifiedIdentity,
+};
 use mcp_core::{Principal, clock::FakeClock};
 use serde_json::Value;
 use tower::{Layer, ServiceExt, service_fn};
@@ -41,7 +44,7 @@ impl Gate {
     }
 
     pub(crate) async fn send(&self, request: Request<()>) -> Answer {
-        let inner = service_fn(|request: Request<()>| async move {
+        let inner = service_fn(|request: Request<RequestBody<()>>| async move {
             let who = request.extensions().get::<Principal>();
             let proved = request.extensions().get::<VerifiedIdentity>();
             let body = serde_json::json!({

@@ -151,6 +151,12 @@ async fn introspect(
         "early" => {
             json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "nbf": 1_767_225_600 + 90 })
         }
+        "bound" => {
+            json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "cnf": { "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" } })
+        }
+        "oddly-bound" => {
+            json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "cnf": { "kid": "x" } })
+        }
         "ended" => json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "exp": 1 }),
         "endless" => json!({ "active": true, "sub": "alice", "aud": AUDIENCE, "exp": u64::MAX }),
         "down" => return (StatusCode::BAD_GATEWAY, String::new()),
@@ -192,6 +198,9 @@ async fn opaque_tokens_are_looked_up_once_for_many_and_again_before_long() {
         ("unknown", 401),
         ("early", 401),
         ("ended", 401),
+        // A token that is bound is no bearer's.
+        ("bound", 401),
+        ("oddly-bound", 401),
         // What is no answer of the protocol proves nothing, one way or the other.
         ("text", 503),
         ("endless", 503),

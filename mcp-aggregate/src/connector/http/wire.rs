@@ -12,8 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 use mcp_core::{
-    Backoff, ConfigError, CredentialNeed, CredentialOutcome, CredentialProvider, CredentialRefusal,
-    CredentialRetry, Error, ErrorKind, Request, Timing, UpstreamId,
+    Backoff, ConfigError, Credential, CredentialNeed, CredentialOutcome, CredentialProvider,
+    CredentialRefusal, CredentialRetry, Error, ErrorKind, ProvenRequest, Request, Timing,
+    UpstreamId,
     http_client::{GuardedClient, HttpError, HttpErrorKind, IncomingBody, moved_to},
 };
 use url::{Position, Url};
@@ -77,16 +78,24 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    fn to_request(&self, uri: Uri, credential: Option<&HeaderMap>) -> http::Request<Bytes> {
+    fn to_request(
+        &self,
+        uri: Uri,
+        credential: Option<&Credential>,
+    ) -> Result<http::Request<Bytes>, Error> {
         let mut headers = (self.headers)();
         if let Some(credential) = credential {
-            headers.extend(credential.clone());
+            headers.extend(credential.as_headers().clone());
+            if let Some(proof) = credential.proof() {
+                let proven = ProvenRequest::new(&self.method, &uri, &self.body);
+                headers.extend(proof.prove(&proven)?);
+            }
         }
         let mut request = http::Request::new(self.body.clone());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        request
+        Ok(request)
     }
 }
 
@@ -237,9 +246,9 @@ impl Wire {
         &self,
         provider: &Arc<dyn CredentialProvider>,
         need: &CredentialNeed<'_>,
-    ) -> Result<HeaderMap, Error> {
+    ) -> Result<Credential, Error> {
         match provider.credential(need).await? {
-            CredentialOutcome::Ready(credential) => Ok(credential.as_headers().clone()),
+            CredentialOutcome::Ready(credential) => Ok(credential),
             CredentialOutcome::ConsentRequired(consent) => Err(Error::consent_required(consent)),
             _ => Err(Error::new(
                 ErrorKind::Internal,
@@ -252,9 +261,9 @@ impl Wire {
     async fn once(
         &self,
         outgoing: &Outgoing<'_>,
-        credential: Option<&HeaderMap>,
+        credential: Option<&Credential>,
     ) -> Result<http::Response<IncomingBody>, Error> {
-        let request = outgoing.to_request(self.uri.clone(), credential);
+        let request = outgoing.to_request(self.uri.clone(), credential)?;
         let response = match self.client.request(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -262,9 +271,27 @@ impl Wire {
                 Box::pin(again).await?
             }
         };
+        let response = match asks_again(&self.uri, &response, credential) {
+            false => response,
+            true => Box::pin(self.exchange(&self.uri, outgoing, credential)).await?,
+        };
         match moved_to(&self.uri, &response) {
             None => Ok(response),
             Some(target) => Box::pin(self.follow(target, outgoing, credential)).await,
+        }
+    }
+
+    /// Sends a request to an address, and once more over a new connection where that is harmless.
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        outgoing: &Outgoing<'_>,
+        credential: Option<&Credential>,
+    ) -> Result<http::Response<IncomingBody>, Error> {
+        let request = outgoing.to_request(uri.clone(), credential)?;
+        match self.client.request(request).await {
+            Ok(response) => Ok(response),
+            Err(error) => self.again(uri, error, outgoing, credential).await,
         }
     }
 
@@ -275,12 +302,12 @@ impl Wire {
         uri: &Uri,
         error: HttpError,
         outgoing: &Outgoing<'_>,
-        credential: Option<&HeaderMap>,
+        credential: Option<&Credential>,
     ) -> Result<http::Response<IncomingBody>, Error> {
         if !outgoing.repeatable || error.kind() != HttpErrorKind::Protocol {
             return Err(error::of_client(error, &self.shown));
         }
-        let request = outgoing.to_request(uri.clone(), credential);
+        let request = outgoing.to_request(uri.clone(), credential)?;
         let answer = self.client.request_unpooled(request).await;
         answer.map_err(|error| error::of_client(error, &self.shown))
     }
@@ -289,14 +316,13 @@ impl Wire {
         &self,
         mut target: Uri,
         outgoing: &Outgoing<'_>,
-        credential: Option<&HeaderMap>,
+        credential: Option<&Credential>,
     ) -> Result<http::Response<IncomingBody>, Error> {
         for _ in 0..HOPS {
-            let request = outgoing.to_request(target.clone(), credential);
-            let response = match self.client.request(request).await {
-                Ok(response) => response,
-                Err(error) => self.again(&target, error, outgoing, credential).await?,
-            };
+            let mut response = self.exchange(&target, outgoing, credential).await?;
+            if asks_again(&target, &response, credential) {
+                response = self.exchange(&target, outgoing, credential).await?;
+            }
             match moved_to(&target, &response) {
                 None => return Ok(response),
                 Some(next) => target = next,
@@ -329,6 +355,16 @@ impl Wire {
             about_session: error::is_about_session(&body),
         }
     }
+}
+
+/// Shows an answer to the proof of a credential, and returns whether the request is to be sent once more with another.
+fn asks_again(
+    uri: &Uri,
+    response: &http::Response<IncomingBody>,
+    credential: Option<&Credential>,
+) -> bool {
+    let proof = credential.and_then(Credential::proof);
+    proof.is_some_and(|proof| proof.answered(uri, response.status(), response.headers()))
 }
 
 fn refusal(response: &http::Response<IncomingBody>) -> CredentialRefusal {

@@ -1,9 +1,10 @@
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use http::StatusCode;
 use mcp_core::{
@@ -14,8 +15,11 @@ use moka::{Expiry, future::Cache};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    super::{EnterpriseIdp, Exchange, Manager, OAuthClient, OAuthError, TokenSet},
-    STEPS, bearer,
+    super::{
+        EnterpriseIdp, Exchange, Manager, OAuthClient, OAuthError, TokenSet, WorkloadIdentity,
+        token::Access,
+    },
+    STEPS, credential,
 };
 use crate::{challenge::Challenge, server::VerifiedIdentity};
 
@@ -27,6 +31,8 @@ pub struct MasterOauth {
     tokens: Cache<[u8; 32], TokenSet>,
     /// Scopes that the upstream asked for beyond the configured ones, and how often it did.
     stepped: Mutex<(Vec<String>, u32)>,
+    /// The newest challenge of the upstream that asked for tokens that are bound to a key.
+    asked: ArcSwapOption<Challenge>,
 }
 
 enum Way {
@@ -48,6 +54,11 @@ enum Way {
         relation: String,
         idp: EnterpriseIdp,
         login: String,
+    },
+    Workload {
+        relation: String,
+        identity: WorkloadIdentity,
+        scopes: Vec<String>,
     },
 }
 
@@ -80,6 +91,7 @@ impl MasterOauth {
                 .expire_after(Ends)
                 .build(),
             stepped: Mutex::default(),
+            asked: ArcSwapOption::empty(),
         }
     }
 
@@ -162,6 +174,34 @@ impl MasterOauth {
         )
     }
 
+    /// Acts as the workload that this process is, by the token that its platform has issued to it (RFC 7523, section 2.1):
+    /// no client has to be registered. A refusal is not followed by any other grant.
+    #[must_use]
+    pub fn workload(
+        manager: Manager,
+        relation: &str,
+        identity: WorkloadIdentity,
+        scopes: &[&str],
+    ) -> Self {
+        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        let relation = relation.to_owned();
+        Self::new(
+            manager,
+            Way::Workload {
+                relation,
+                identity,
+                scopes,
+            },
+        )
+    }
+
+    /// Takes note of a challenge that asks for tokens that are bound to a key.
+    fn note_dpop(&self, challenges: &[Challenge]) {
+        if let Some(asked) = challenges.iter().find(|own| own.is_dpop()) {
+            self.asked.store(Some(Arc::new(asked.clone())));
+        }
+    }
+
     /// The key under which a token is remembered. What depends on the caller has the caller in it.
     ///
     /// So has what depends on a login: a token does not outlast the login that it was got with.
@@ -169,7 +209,7 @@ impl MasterOauth {
         const NONE: OAuthError = OAuthError::Unusable("the user has not logged in there");
         let mut hash = Sha256::new();
         let subject = match &self.way {
-            Way::Own { .. } => None,
+            Way::Own { .. } | Way::Workload { .. } => None,
             Way::Exchange { .. } | Way::OnBehalfOf { .. } => Some(inbound(need)?),
             Way::Enterprise { login, .. } => {
                 let id = self.manager.id_token(need.principal, login).await?;
@@ -185,6 +225,8 @@ impl MasterOauth {
 
     async fn fetch(&self, subject: Option<&Secret>) -> Result<TokenSet, OAuthError> {
         const NONE: OAuthError = OAuthError::Unusable("the caller has no token to exchange");
+        let asked = self.asked.load_full();
+        let asked = asked.as_deref();
         match &self.way {
             Way::Own { relation, scopes } => {
                 let mut scopes = scopes.clone();
@@ -195,7 +237,9 @@ impl MasterOauth {
                     .0
                     .clone();
                 scopes.extend(more);
-                self.manager.client_credentials(relation, &scopes).await
+                self.manager
+                    .client_credentials_for(relation, &scopes, asked)
+                    .await
             }
             Way::Exchange {
                 issuer,
@@ -219,7 +263,19 @@ impl MasterOauth {
             }
             Way::Enterprise { relation, idp, .. } => {
                 let id = subject.ok_or(NONE)?;
-                self.manager.enterprise_managed(relation, idp, id).await
+                self.manager
+                    .enterprise_managed_for(relation, idp, id, asked)
+                    .await
+            }
+            Way::Workload {
+                relation,
+                identity,
+                scopes,
+            } => {
+                let token = identity.token().await?;
+                self.manager
+                    .workload_identity_for(relation, &token, scopes, asked)
+                    .await
             }
         }
     }
@@ -249,7 +305,10 @@ impl CredentialProvider for MasterOauth {
             .try_get_with(key, self.fetch(subject.as_ref()))
             .await;
         match fetched {
-            Ok(tokens) => bearer(&tokens.access),
+            Ok(tokens) => {
+                let credential = credential(&Access::from(&tokens), self.manager.wall())?;
+                Ok(CredentialOutcome::Ready(credential))
+            }
             Err(error) => {
                 tracing::warn!(upstream = %need.upstream, %error, "no token of the gateway's own");
                 let kind = match error.is_transient() {
@@ -269,10 +328,13 @@ impl CredentialProvider for MasterOauth {
         need: &CredentialNeed<'_>,
         refusal: &CredentialRefusal,
     ) -> Result<CredentialRetry, Error> {
+        let challenges = Challenge::parse_all(&refusal.challenges);
+        self.note_dpop(&challenges);
         if refusal.status != StatusCode::UNAUTHORIZED {
-            let asked = Challenge::parse_all(&refusal.challenges)
-                .into_iter()
-                .find(|own| own.is_bearer() && own.param("error") == Some("insufficient_scope"));
+            let asked = challenges.into_iter().find(|own| {
+                let known = own.is_bearer() || own.is_dpop();
+                known && own.param("error") == Some("insufficient_scope")
+            });
             if !asked.is_some_and(|own| self.step_up(&own)) {
                 return Ok(CredentialRetry::GiveUp);
             }

@@ -3,13 +3,17 @@
 mod master;
 mod user;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use mcp_core::{
     Credential, CredentialNeed, CredentialOutcome, CredentialProvider, Error, ErrorKind,
-    secret::Secret,
+    clock::WallClock,
 };
 use url::Url;
+
+use super::{dpop::TokenProof, token::Access};
 
 pub use self::{master::MasterOauth, user::UserOauth};
 
@@ -45,11 +49,18 @@ impl CredentialProvider for BypassAuth {
     }
 }
 
-fn bearer(token: &Secret) -> Result<CredentialOutcome, Error> {
-    let credential = Credential::bearer(token.secret()).map_err(|error| {
-        Error::new(ErrorKind::BadUpstream, "the token cannot be sent").with_source(error)
-    })?;
-    Ok(CredentialOutcome::Ready(credential))
+/// Says how a token is sent: as a bearer's, or with a proof for the key that it is bound to.
+pub(super) fn credential(access: &Access, wall: Arc<dyn WallClock>) -> Result<Credential, Error> {
+    let bad =
+        |error| Error::new(ErrorKind::BadUpstream, "the token cannot be sent").with_source(error);
+    let Some(key) = &access.key else {
+        return Credential::bearer(access.token.secret()).map_err(bad);
+    };
+    let text = format!("DPoP {}", access.token.secret());
+    let value = HeaderValue::try_from(text).map_err(bad)?;
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+    let proof = TokenProof::new(key.clone(), &access.token, wall);
+    Ok(Credential::headers(headers).with_proof(Arc::new(proof)))
 }
 
 /// The address of the consent page for a ticket.

@@ -8,7 +8,7 @@ use mcp_core::{
 };
 use url::Url;
 
-use super::{super::Manager, STEPS, bearer, link};
+use super::{super::Manager, STEPS, credential, link};
 use crate::{challenge::Challenge, server::VerifiedIdentity};
 
 /// How long a link to the consent page is given out again.
@@ -120,19 +120,20 @@ impl UserOauth {
     }
 }
 
-/// Chooses among several challenges the `Bearer` one that says most: that asks for scopes where they are missing, else
-/// that names a document, else the first.
+/// Chooses among several challenges of `Bearer` and `DPoP` the one that says most: that asks for scopes where they are
+/// missing, else that names a document, else the first. Of two that say as much a `DPoP` one is better.
 fn choose(challenges: Vec<Challenge>, status: StatusCode) -> Option<Challenge> {
     let says = |own: &Challenge| match status {
         StatusCode::FORBIDDEN => own.param("error") == Some("insufficient_scope"),
         _ => own.resource_metadata_all().next().is_some(),
     };
-    let mut bearer: Vec<_> = challenges
+    let mut own: Vec<_> = challenges
         .into_iter()
-        .filter(Challenge::is_bearer)
+        .filter(|own| own.is_bearer() || own.is_dpop())
         .collect();
-    let best = bearer.iter().position(says).unwrap_or_default();
-    (!bearer.is_empty()).then(|| bearer.swap_remove(best))
+    own.sort_by_key(Challenge::is_bearer);
+    let best = own.iter().position(says).unwrap_or_default();
+    (!own.is_empty()).then(|| own.swap_remove(best))
 }
 
 /// A memory that forgets by itself.
@@ -154,8 +155,12 @@ impl CredentialProvider for UserOauth {
         if let Some(scopes) = self.pending.remove(&operation) {
             return self.ask(need, scopes).await;
         }
-        match self.manager.token(need.principal, &self.relation).await {
-            Ok(Some(token)) => bearer(&token),
+        let access = self.manager.access_to(need.principal, &self.relation);
+        match access.await {
+            Ok(Some(access)) => {
+                let credential = credential(&access, self.manager.wall())?;
+                Ok(CredentialOutcome::Ready(credential))
+            }
             // An MCP server says best itself what it wants; it may even want nothing.
             Ok(None)
                 if self.manager.asks_first(&self.relation)
@@ -174,16 +179,16 @@ impl CredentialProvider for UserOauth {
         refusal: &CredentialRefusal,
     ) -> Result<CredentialRetry, Error> {
         let challenges = Challenge::parse_all(&refusal.challenges);
-        let bearer = choose(challenges, refusal.status);
+        let chosen = choose(challenges, refusal.status);
         if refusal.status == StatusCode::FORBIDDEN {
-            return match bearer {
+            return match chosen {
                 Some(own) if own.param("error") == Some("insufficient_scope") => {
                     self.step_up(need, &own).await
                 }
                 _ => Ok(CredentialRetry::GiveUp),
             };
         }
-        let challenge = bearer.unwrap_or_else(Challenge::bearer);
+        let challenge = chosen.unwrap_or_else(Challenge::bearer);
         let moved = self
             .manager
             .has_moved(need.principal, &self.relation, &challenge)
