@@ -536,6 +536,8 @@ async fn an_agent_decides_and_whatever_is_no_decision_refuses() {
         ("own", mine, true),
         ("own", r#"{"owner":"bob"}"#, false),
         ("undefined", "{}", false),
+        // The server might read the other of the two.
+        ("plain", r#"{"owner":"alice","owner":"bob"}"#, false),
     ] {
         let decision = engine
             .decide(&tool_call("alice", tool, arguments))
@@ -577,4 +579,186 @@ async fn an_agent_decides_and_whatever_is_no_decision_refuses() {
             .await
             .is_err()
     );
+}
+
+const CEDAR: &str = r#"
+    @id("readers")
+    permit (principal in Mcp::Scope::"files:read", action, resource is Mcp::Tool)
+    when { resource.name like "files__read*" };
+
+    @id("own home only")
+    forbid (principal, action == Mcp::Action::"tools/call", resource == Mcp::Tool::"files__read_text")
+    unless { context.arguments.path like "/home/*" };
+
+    @id("small payments")
+    permit (principal, action, resource == Mcp::Tool::"pay")
+    when { context.arguments.amount <= 100 };
+
+    @id("nothing destructive for interns")
+    forbid (principal in Mcp::Group::"interns", action, resource is Mcp::Tool)
+    when { resource has destructiveHint && resource.destructiveHint };
+
+    @id("one's own prompts")
+    permit (principal, action, resource is Mcp::Prompt)
+    when { principal.subject == "alice" && principal.issuer == "https://as.example" };
+
+    permit (principal in Mcp::Tenant::"acme", action, resource is Mcp::Resource);
+"#;
+
+fn cedar() -> mcp_auth::policy::CedarEngine {
+    let engine = mcp_auth::policy::CedarEngine::new(CEDAR).unwrap();
+    engine.with_groups(|who| match who.subject() {
+        "ivan" => vec!["interns".to_owned()],
+        _ => Vec::new(),
+    })
+}
+
+#[tokio::test]
+async fn policies_in_cedar_decide_by_scopes_groups_tenants_and_arguments() {
+    let engine = cedar();
+    let alice = user("alice", &["files:read"]);
+    let bob = user("bob", &[]);
+    let acme = user("eve", &[]).with_tenant("acme");
+    let home = json!({ "path": "/home/alice/x" });
+    for (who, tool, arguments, rule, allowed) in [
+        (
+            &alice,
+            "files__read_text",
+            home.clone(),
+            "cedar:readers",
+            true,
+        ),
+        (
+            &alice,
+            "files__read_text",
+            json!({ "path": "/etc/x" }),
+            "cedar:own home only",
+            false,
+        ),
+        (&alice, "files__read_text", json!({}), "cedar:error", false),
+        (&alice, "files__read_all", json!({}), "cedar:readers", true),
+        (&alice, "files__write", home.clone(), "cedar:default", false),
+        (&bob, "files__read_text", home, "cedar:default", false),
+        (
+            &bob,
+            "pay",
+            json!({ "amount": 100 }),
+            "cedar:small payments",
+            true,
+        ),
+        (
+            &bob,
+            "pay",
+            json!({ "amount": 100.0 }),
+            "cedar:small payments",
+            true,
+        ),
+        (
+            &bob,
+            "pay",
+            json!({ "amount": 101 }),
+            "cedar:default",
+            false,
+        ),
+        // What cannot be compared is not passed over.
+        (
+            &bob,
+            "pay",
+            json!({ "amount": 100.5 }),
+            "cedar:error",
+            false,
+        ),
+        (&bob, "pay", json!({ "amount": "1" }), "cedar:error", false),
+        (&bob, "pay", json!({ "amount": null }), "cedar:error", false),
+        (
+            &bob,
+            "pay",
+            json!({ "amount": 1, "x": 1e300 }),
+            "cedar:arguments",
+            false,
+        ),
+    ] {
+        let params = json!({ "name": tool, "arguments": arguments });
+        let request = call(who, Method::TOOLS_CALL, params);
+        let decision = engine.decide(&request).await.unwrap();
+        assert_eq!(decision.verdict().rule(), rule, "{tool} {arguments}");
+        assert_eq!(decision.allows(), allowed, "{tool} {arguments}");
+    }
+    let twice = r#"{"name":"pay","arguments":{"amount":1,"amount":1000}}"#;
+    let request = Request::new(Method::TOOLS_CALL, Some(Json::parse(twice).unwrap())).unwrap();
+    let decision = engine
+        .decide(&request.with_principal(bob.clone()))
+        .await
+        .unwrap();
+    assert_eq!(decision.verdict().rule(), "cedar:arguments");
+    for (who, allowed) in [(&alice, true), (&bob, false)] {
+        let request = call(who, Method::PROMPTS_GET, json!({ "name": "p" }));
+        assert_eq!(engine.decide(&request).await.unwrap().allows(), allowed);
+    }
+    for (who, allowed) in [(&acme, true), (&bob, false)] {
+        let request = call(who, Method::RESOURCES_READ, json!({ "uri": "file:///a" }));
+        assert_eq!(engine.decide(&request).await.unwrap().allows(), allowed);
+    }
+    let list = call(&bob, Method::TOOLS_LIST, json!({}));
+    assert!(engine.decide(&list).await.unwrap().allows());
+    let mut destructive = ToolAnnotations::default();
+    destructive.destructive = Some(true);
+    let ivan = user("ivan", &["files:read"]);
+    let request = tool(&ivan, "files__read_all").with_annotations(destructive);
+    let decision = engine.decide(&request).await.unwrap();
+    assert_eq!(
+        decision.verdict().rule(),
+        "cedar:nothing destructive for interns"
+    );
+}
+
+#[test]
+fn what_a_policy_in_cedar_may_permit_is_listed_and_nothing_else() {
+    let engine = cedar();
+    let sees = |who: &Principal, kind, name| {
+        let visibility = engine.visibility(who);
+        visibility.allows(&Entry::new(kind, name))
+    };
+    let alice = user("alice", &["files:read"]);
+    let bob = user("bob", &[]);
+    assert!(sees(&alice, EntryKind::Tool, "files__read_text"));
+    assert!(sees(&alice, EntryKind::Prompt, "p"));
+    assert!(!sees(&bob, EntryKind::Tool, "files__read_text"));
+    // Whether it is permitted depends on the amount.
+    assert!(sees(&bob, EntryKind::Tool, "pay"));
+    assert!(!sees(&bob, EntryKind::Prompt, "p"));
+    let mut destructive = ToolAnnotations::default();
+    destructive.destructive = Some(true);
+    let ivan = user("ivan", &["files:read"]);
+    let entry = Entry::new(EntryKind::Tool, "files__read_all");
+    assert!(engine.visibility(&ivan).allows(&entry));
+    assert!(
+        !engine
+            .visibility(&ivan)
+            .allows(&entry.with_annotations(destructive))
+    );
+}
+
+#[test]
+fn policies_in_cedar_that_would_never_count_are_refused() {
+    for (text, named) in [
+        ("permit (principal, action", "policies"),
+        (
+            r#"forbid (principal, action, resource == Mcp::Tol::"x");"#,
+            "Mcp::Tol",
+        ),
+        (
+            r#"forbid (principal, action, resource == Tool::"x");"#,
+            "Tool",
+        ),
+        (
+            "permit (principal == ?principal, action, resource);",
+            "template",
+        ),
+    ] {
+        let error = mcp_auth::policy::CedarEngine::new(text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(named), "{error}");
+    }
 }

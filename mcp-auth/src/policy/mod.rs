@@ -1,7 +1,7 @@
 //! Who may call what.
 //!
 //! A [`PolicyEngine`](mcp_core::PolicyEngine) is a validator (it allows, refuses, or asks for scopes) or a mutator (it
-//! lets a call continue with other parameters). There are three here, and a way to have several decide in order:
+//! lets a call continue with other parameters). There are four here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
 //!    Roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).
@@ -10,7 +10,8 @@
 //!    lists and the other methods that act on no entry do not.
 //! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
 //! 3. [`OpaEngine`]: an Open Policy Agent decides, over HTTP.
-//! 4. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
+//! 4. `CedarEngine` (feature `cedar`): policies in Cedar decide, in this process.
+//! 5. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
 //!
 //! A URI that a server may resolve to another resource than the one a pattern matched (dot segments, their encodings,
 //! encoded slashes, backslashes) is refused wherever a policy decides about it.
@@ -35,6 +36,8 @@
 //! assert!(!rbac.allows(&alice, EntryKind::Tool, "files__write"));
 //! ```
 
+#[cfg(feature = "cedar")]
+mod cedar;
 mod chain;
 mod condition;
 mod layer;
@@ -42,8 +45,11 @@ mod opa;
 mod pattern;
 mod rbac;
 mod scopes;
+mod strict;
 mod uri;
 
+#[cfg(feature = "cedar")]
+pub use self::cedar::CedarEngine;
 pub use self::{
     chain::{Explanation, PolicyChain},
     condition::Condition,
@@ -54,7 +60,7 @@ pub use self::{
     scopes::ScopeRules,
 };
 
-use mcp_core::{EntryKind, Request, Verdict};
+use mcp_core::{EntryKind, Principal, PrincipalKind, Request, Verdict};
 
 /// Returns the refusal of a call that acts on a URI which can be read in two ways.
 pub(crate) fn ambiguous(request: &Request) -> Option<Verdict> {
@@ -91,6 +97,16 @@ pub(crate) fn entries(request: &Request) -> Vec<(EntryKind, String)> {
             .collect(),
         _ if method.is_standard() => Vec::new(),
         _ => vec![itself()],
+    }
+}
+
+/// Returns what kind of principal this is, as policies of other languages name it.
+pub(crate) fn kind_of(principal: &Principal) -> &'static str {
+    match principal.kind() {
+        PrincipalKind::Local => "local",
+        PrincipalKind::Session => "session",
+        PrincipalKind::Authenticated => "authenticated",
+        _ => "anonymous",
     }
 }
 

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request as HttpRequest, header};
 use mcp_core::{
-    ConfigError, Error, ErrorKind, PolicyDecision, PolicyEngine, Principal, PrincipalKind, Request,
-    Verdict, Visibility, http_client::HttpClient, secret::Secret,
+    ConfigError, Error, ErrorKind, PolicyDecision, PolicyEngine, Principal, Request, Verdict,
+    Visibility, http_client::HttpClient, secret::Secret,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::entries;
+use super::{entries, kind_of, strict};
 
 /// The largest decision that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// `arguments`, `upstream` and `annotations`. The result is `true` or `false`, or an object with `allow` and, if wanted, `rule`,
 /// `reason` and `scopes` (which the credential lacks).
 ///
-/// Whatever is no such result refuses the call: an undefined document, an agent that does not answer within 2 s, another
+/// Whatever is no such result refuses the call, as do arguments that name a member twice: an undefined document, an agent that does not answer within 2 s, another
 /// status. Lists are not asked about, since that would be a question for each entry: what is refused is listed all the same.
 ///
 /// # Security
@@ -135,26 +135,21 @@ impl OpaEngine {
     }
 }
 
-fn kind(principal: &Principal) -> &'static str {
-    match principal.kind() {
-        PrincipalKind::Local => "local",
-        PrincipalKind::Session => "session",
-        PrincipalKind::Authenticated => "authenticated",
-        _ => "anonymous",
-    }
-}
-
-fn input(request: &Request) -> Value {
+/// Describes a call; `None` for arguments that name a member twice: the server may read another of the two than the agent.
+fn input(request: &Request) -> Option<Value> {
     let who = request.principal();
     let entries: Vec<_> = entries(request)
         .into_iter()
         .map(|(kind, name)| json!({ "kind": format!("{kind:?}").to_lowercase(), "name": name }))
         .collect();
-    let arguments: Option<Value> = request.param("arguments").and_then(|own| own.decode().ok());
+    let arguments = match request.param("arguments") {
+        Some(own) => Some(strict::read(&own)?),
+        None => None,
+    };
     let hints = request.annotations();
-    json!({
+    Some(json!({
         "principal": {
-            "kind": kind(who), "issuer": who.issuer(), "subject": who.subject(), "tenant": who.tenant(),
+            "kind": kind_of(who), "issuer": who.issuer(), "subject": who.subject(), "tenant": who.tenant(),
             "scopes": who.scopes().collect::<Vec<_>>(), "actors": who.actors().collect::<Vec<_>>(),
         },
         "method": request.method().as_str(),
@@ -165,7 +160,7 @@ fn input(request: &Request) -> Value {
             "readOnlyHint": own.read_only, "destructiveHint": own.destructive,
             "idempotentHint": own.idempotent, "openWorldHint": own.open_world,
         })),
-    })
+    }))
 }
 
 #[async_trait]
@@ -180,7 +175,11 @@ impl PolicyEngine for OpaEngine {
             let rule = rule.map_or("opa".to_owned(), |rule| format!("opa:{}", short(rule)));
             Verdict::new(rule, reason.map_or(usual.to_owned(), short))
         };
-        Ok(match self.ask(input(request)).await? {
+        let Some(input) = input(request) else {
+            let reason = "the arguments name a member twice";
+            return Ok(PolicyDecision::Deny(Verdict::new("opa:arguments", reason)));
+        };
+        Ok(match self.ask(input).await? {
             Decision::Plain(true) => PolicyDecision::Allow(verdict(None, None, true)),
             Decision::Plain(false) => PolicyDecision::Deny(verdict(None, None, false)),
             Decision::Told {
