@@ -51,9 +51,10 @@ impl Digester {
 
     /// Puts a value, which is the same in every spelling and with its members in any order.
     pub(crate) fn put_json(&mut self, json: &Json) -> &mut Self {
-        match json.decode() {
+        match json.to_value() {
             Ok(value) => self.put_value(&value),
-            // Nested deeper than is read: equal bytes are the same.
+            // A member that is there twice, of which readers may take either, or nested deeper than is read: equal bytes
+            // are the same.
             Err(_) => self.put(json.as_bytes()),
         }
     }
@@ -160,6 +161,21 @@ mod tests {
         }
         let deep = format!("{}{}", r#"{"a":"#.repeat(127), "1") + &"}".repeat(127);
         assert_eq!(of(&deep), of(&deep));
+    }
+
+    #[test]
+    fn of_a_member_that_is_there_twice_both_count() {
+        let of = |text: &str| {
+            let mut digester = Digester::default();
+            digester.put_json(&Json::parse(text.to_owned()).unwrap());
+            digester.finish()
+        };
+        let one = of(r#"{"description":"reads","description":"lists"}"#);
+        assert_ne!(
+            one,
+            of(r#"{"description":"deletes","description":"lists"}"#)
+        );
+        assert_ne!(one, of(r#"{"description":"lists"}"#));
     }
 
     #[test]

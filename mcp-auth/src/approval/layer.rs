@@ -149,9 +149,18 @@ fn can_be_asked(request: &Request) -> bool {
         .is_some_and(|own| own.member("form").is_some() || own.member("url").is_none())
 }
 
+/// How many characters of the arguments a form shows.
+const SHOWN: usize = 2000;
+
 fn form(request: &Request) -> Value {
     let arguments = request.param("arguments").unwrap_or(Json::EMPTY_OBJECT);
-    let shown: String = arguments.as_str().chars().take(2000).collect();
+    let mut shown: String = arguments.as_str().chars().take(SHOWN).collect();
+    let rest = arguments.len() - shown.len();
+    if rest > 0 {
+        shown.push_str(&format!(
+            " and {rest} more bytes, which are NOT shown here,"
+        ));
+    }
     let tool = request.tool().unwrap_or_default();
     json!({
         "mode": "form",

@@ -274,8 +274,9 @@ mod tests {
         let (header, first) = claims(&headers);
         assert_eq!(header["typ"], "dpop+jwt");
         assert_eq!(header["alg"], "ES256");
-        let members: Vec<_> = header["jwk"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(members, ["crv", "kty", "x", "y"]);
+        let jwk = header["jwk"].as_object().unwrap();
+        let members: std::collections::BTreeSet<_> = jwk.keys().map(String::as_str).collect();
+        assert_eq!(members, ["crv", "kty", "x", "y"].into());
         assert_eq!(first["htu"], "https://mcp.example:8443/mcp");
         assert_eq!(first["htm"], "POST");
         assert_eq!(first["ath"], "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A");

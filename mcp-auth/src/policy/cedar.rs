@@ -16,7 +16,7 @@ use mcp_core::{
 };
 use serde_json::Value;
 
-use super::{entries, kind_of, strict};
+use super::{entries, kind_of};
 
 /// The types of entities that policies may name.
 const TYPES: [&str; 10] = [
@@ -346,7 +346,7 @@ impl PolicyEngine for CedarEngine {
         }
         let arguments = match request.param("arguments") {
             None => Some(Value::Object(serde_json::Map::new())),
-            Some(own) => strict::read(&own),
+            Some(own) => own.to_value().ok(),
         };
         let Some(arguments) = arguments.and_then(value) else {
             let verdict = Verdict::new("cedar:arguments", UNREADABLE);

@@ -45,7 +45,6 @@ mod opa;
 mod pattern;
 mod rbac;
 mod scopes;
-mod strict;
 mod uri;
 
 #[cfg(feature = "cedar")]

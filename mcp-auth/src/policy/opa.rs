@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{entries, kind_of, strict};
+use super::{entries, kind_of};
 
 /// The largest decision that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -143,7 +143,7 @@ fn input(request: &Request) -> Option<Value> {
         .map(|(kind, name)| json!({ "kind": format!("{kind:?}").to_lowercase(), "name": name }))
         .collect();
     let arguments = match request.param("arguments") {
-        Some(own) => Some(strict::read(&own)?),
+        Some(own) => Some(own.to_value().ok()?),
         None => None,
     };
     let hints = request.annotations();

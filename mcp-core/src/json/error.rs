@@ -78,6 +78,14 @@ impl JsonError {
         }
     }
 
+    pub(crate) fn duplicate(source: serde_json::Error) -> Self {
+        Self {
+            kind: JsonErrorKind::DuplicateMember,
+            place: Place(None),
+            source: Some(source),
+        }
+    }
+
     pub(crate) fn encode(source: serde_json::Error) -> Self {
         Self {
             kind: JsonErrorKind::Encode,

@@ -7,6 +7,7 @@
 mod error;
 mod object;
 mod scan;
+mod unambiguous;
 
 use std::fmt;
 

@@ -100,7 +100,10 @@ impl ValidateLayer {
             .as_ref()
             .and_then(|compiled| compiled.input.as_ref())
         {
-            let value: Value = arguments.decode()?;
+            let value = arguments.to_value().map_err(|error| {
+                let message = format!("the arguments of {tool}: {error}");
+                Error::new(ErrorKind::InvalidParams, message)
+            })?;
             if let Some(faults) = faults(schema, &value) {
                 let message = format!(
                     "the arguments of {tool} do not fit its schema: {}",
