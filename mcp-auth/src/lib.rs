@@ -48,8 +48,6 @@ pub mod audit;
 mod challenge;
 #[cfg(feature = "consent")]
 pub mod consent;
-#[cfg(any(feature = "sops", feature = "aws"))]
-mod date;
 #[cfg(feature = "server")]
 pub mod discovery;
 #[cfg(feature = "edge")]
@@ -57,13 +55,11 @@ pub mod edge;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(any(feature = "oauth", feature = "audit", feature = "aws"))]
-mod hex;
 #[cfg(feature = "server")]
 mod jwk;
 #[cfg(feature = "server")]
 mod jwt;
-#[cfg(any(feature = "server", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "__managers"))]
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
@@ -91,7 +87,7 @@ pub mod vault;
 #[cfg(feature = "server")]
 mod wire;
 
-#[cfg(any(feature = "server", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "__managers"))]
 pub use self::net::FetchError;
 pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
 

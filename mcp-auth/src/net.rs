@@ -69,7 +69,6 @@ impl FetchError {
 pub(crate) struct Answer {
     pub(crate) host: String,
     pub(crate) status: StatusCode,
-    #[cfg(feature = "server")]
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -119,7 +118,17 @@ pub(crate) fn shown(url: &Url) -> String {
 pub(crate) async fn send(
     client: &Arc<dyn HttpClient>,
     url: &Url,
+    request: Request<Bytes>,
+) -> Result<Answer, FetchError> {
+    send_up_to(client, url, request, MAX_DOCUMENT).await
+}
+
+/// As [`send`], with another bound for the answer, in bytes.
+pub(crate) async fn send_up_to(
+    client: &Arc<dyn HttpClient>,
+    url: &Url,
     mut request: Request<Bytes>,
+    largest: usize,
 ) -> Result<Answer, FetchError> {
     if !is_secure(url) {
         return Err(FetchError::Insecure(shown(url)));
@@ -137,11 +146,10 @@ pub(crate) async fn send(
     })?;
     let response = client.send(request).await.map_err(&failed)?;
     let (parts, body) = response.into_parts();
-    let body = body.collect(MAX_DOCUMENT).await.map_err(&failed)?;
+    let body = body.collect(largest).await.map_err(&failed)?;
     Ok(Answer {
         host: host.clone(),
         status: parts.status,
-        #[cfg(feature = "server")]
         headers: parts.headers,
         body,
     })

@@ -1,0 +1,25 @@
+//! Secrets in the secret managers of clouds, and of HashiCorp Vault.
+//!
+//! What they share: names that cannot meet ([`names`]), answers of bounded size ([`api`]), lists that end ([`pages`]), and
+//! errors that repeat nothing of an answer ([`error`]).
+
+mod api;
+#[cfg(feature = "aws")]
+mod aws;
+mod error;
+mod names;
+mod pages;
+#[cfg(any(feature = "aws", feature = "google"))]
+mod roles;
+
+#[cfg(feature = "aws")]
+pub use self::aws::{AwsCredentials, AwsSecrets};
+pub use self::error::{SecretManagerError, SecretManagerErrorKind};
+
+#[cfg(test)]
+fn all_rules() -> Vec<&'static names::Rules> {
+    vec![
+        #[cfg(feature = "aws")]
+        &aws::RULES,
+    ]
+}
