@@ -66,6 +66,8 @@ use mcp_core::{
 pub use self::key::KeyringKey;
 #[cfg(feature = "aws")]
 pub use self::managers::{AwsCredentials, AwsSecrets};
+#[cfg(feature = "azure")]
+pub use self::managers::{AzureCredentials, AzureSecrets};
 #[cfg(feature = "__managers")]
 pub use self::managers::{SecretManagerError, SecretManagerErrorKind};
 use self::record::Place;

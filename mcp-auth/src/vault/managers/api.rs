@@ -105,3 +105,12 @@ impl fmt::Debug for Api {
         f.debug_struct("Api").finish_non_exhaustive()
     }
 }
+
+/// Names the user of a request by a token (RFC 6750, section 2.1).
+#[cfg(feature = "azure")]
+pub(super) fn bearer(request: &mut Request<Bytes>, token: &str) -> Result<(), ()> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(drop)?;
+    value.set_sensitive(true);
+    request.headers_mut().insert(header::AUTHORIZATION, value);
+    Ok(())
+}

@@ -6,6 +6,8 @@
 mod api;
 #[cfg(feature = "aws")]
 mod aws;
+#[cfg(feature = "azure")]
+mod azure;
 mod error;
 mod names;
 mod pages;
@@ -14,6 +16,8 @@ mod roles;
 
 #[cfg(feature = "aws")]
 pub use self::aws::{AwsCredentials, AwsSecrets};
+#[cfg(feature = "azure")]
+pub use self::azure::{AzureCredentials, AzureSecrets};
 pub use self::error::{SecretManagerError, SecretManagerErrorKind};
 
 #[cfg(test)]
@@ -21,5 +25,7 @@ fn all_rules() -> Vec<&'static names::Rules> {
     vec![
         #[cfg(feature = "aws")]
         &aws::RULES,
+        #[cfg(feature = "azure")]
+        &azure::RULES,
     ]
 }
