@@ -68,6 +68,8 @@ pub use self::key::KeyringKey;
 pub use self::managers::{AwsCredentials, AwsSecrets};
 #[cfg(feature = "azure")]
 pub use self::managers::{AzureCredentials, AzureSecrets};
+#[cfg(feature = "google")]
+pub use self::managers::{GoogleCredentials, GoogleSecrets};
 #[cfg(feature = "__managers")]
 pub use self::managers::{SecretManagerError, SecretManagerErrorKind};
 use self::record::Place;

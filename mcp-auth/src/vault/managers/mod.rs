@@ -9,6 +9,8 @@ mod aws;
 #[cfg(feature = "azure")]
 mod azure;
 mod error;
+#[cfg(feature = "google")]
+mod google;
 mod names;
 mod pages;
 #[cfg(any(feature = "aws", feature = "google"))]
@@ -19,6 +21,8 @@ pub use self::aws::{AwsCredentials, AwsSecrets};
 #[cfg(feature = "azure")]
 pub use self::azure::{AzureCredentials, AzureSecrets};
 pub use self::error::{SecretManagerError, SecretManagerErrorKind};
+#[cfg(feature = "google")]
+pub use self::google::{GoogleCredentials, GoogleSecrets};
 
 #[cfg(test)]
 fn all_rules() -> Vec<&'static names::Rules> {
@@ -27,5 +31,7 @@ fn all_rules() -> Vec<&'static names::Rules> {
         &aws::RULES,
         #[cfg(feature = "azure")]
         &azure::RULES,
+        #[cfg(feature = "google")]
+        &google::RULES,
     ]
 }
