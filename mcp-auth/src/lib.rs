@@ -19,6 +19,7 @@
 //! | `aws` | secrets in AWS Secrets Manager | no |
 //! | `azure` | secrets in Azure Key Vault | no |
 //! | `google` | secrets in Google Secret Manager | no |
+//! | `hashicorp` | secrets in HashiCorp Vault or OpenBao | no |
 //! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
 //! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
 //! | `policy` | roles, scopes, chains, explanations | no |

@@ -70,6 +70,8 @@ pub use self::managers::{AwsCredentials, AwsSecrets};
 pub use self::managers::{AzureCredentials, AzureSecrets};
 #[cfg(feature = "google")]
 pub use self::managers::{GoogleCredentials, GoogleSecrets};
+#[cfg(feature = "hashicorp")]
+pub use self::managers::{HashicorpLogin, HashicorpSecrets};
 #[cfg(feature = "__managers")]
 pub use self::managers::{SecretManagerError, SecretManagerErrorKind};
 use self::record::Place;

@@ -11,6 +11,8 @@ mod azure;
 mod error;
 #[cfg(feature = "google")]
 mod google;
+#[cfg(feature = "hashicorp")]
+mod hashicorp;
 mod names;
 mod pages;
 #[cfg(any(feature = "aws", feature = "google"))]
@@ -23,6 +25,8 @@ pub use self::azure::{AzureCredentials, AzureSecrets};
 pub use self::error::{SecretManagerError, SecretManagerErrorKind};
 #[cfg(feature = "google")]
 pub use self::google::{GoogleCredentials, GoogleSecrets};
+#[cfg(feature = "hashicorp")]
+pub use self::hashicorp::{HashicorpLogin, HashicorpSecrets};
 
 #[cfg(test)]
 fn all_rules() -> Vec<&'static names::Rules> {
@@ -33,5 +37,7 @@ fn all_rules() -> Vec<&'static names::Rules> {
         &azure::RULES,
         #[cfg(feature = "google")]
         &google::RULES,
+        #[cfg(feature = "hashicorp")]
+        &hashicorp::RULES,
     ]
 }
