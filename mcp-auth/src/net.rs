@@ -7,10 +7,17 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use http::{Request, StatusCode};
 use mcp_core::http_client::{HttpClient, HttpError, HttpErrorKind};
+#[cfg(feature = "server")]
 use serde_json::Value;
 use url::Url;
 
 /// The largest document that is read, in bytes.
+#[cfg(any(
+    feature = "server",
+    feature = "aws",
+    feature = "azure",
+    feature = "google"
+))]
 pub(crate) const MAX_DOCUMENT: usize = 256 << 10;
 
 /// Why a document could not be had.
@@ -67,12 +74,14 @@ impl FetchError {
 /// An answer that has been read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    #[cfg(feature = "server")]
     pub(crate) host: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: Bytes,
 }
 
+#[cfg(feature = "server")]
 impl Answer {
     /// The text of the body, without the byte order mark that some servers begin with (RFC 8259, section 8.1).
     pub(crate) fn json(&self) -> &[u8] {
@@ -115,6 +124,12 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 /// Sends a request and reads the answer, whatever its status.
+#[cfg(any(
+    feature = "server",
+    feature = "aws",
+    feature = "azure",
+    feature = "google"
+))]
 pub(crate) async fn send(
     client: &Arc<dyn HttpClient>,
     url: &Url,
@@ -148,6 +163,7 @@ pub(crate) async fn send_up_to(
     let (parts, body) = response.into_parts();
     let body = body.collect(largest).await.map_err(&failed)?;
     Ok(Answer {
+        #[cfg(feature = "server")]
         host: host.clone(),
         status: parts.status,
         headers: parts.headers,

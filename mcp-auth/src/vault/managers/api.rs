@@ -74,6 +74,7 @@ impl Answer {
     }
 
     /// Reads the body of a success, or takes the answer as an error.
+    #[cfg(any(feature = "azure", feature = "google"))]
     pub(super) fn success<T: DeserializeOwned>(&self) -> Result<T, SecretManagerError> {
         match self.status.is_success() {
             true => self.read(),
@@ -82,6 +83,7 @@ impl Answer {
     }
 
     /// Takes a success whose body says nothing, or the answer as an error.
+    #[cfg(any(feature = "azure", feature = "google"))]
     pub(super) fn done(&self) -> Result<(), SecretManagerError> {
         match self.status.is_success() {
             true => Ok(()),

@@ -14,6 +14,7 @@ mod google;
 #[cfg(feature = "hashicorp")]
 mod hashicorp;
 mod names;
+#[cfg(any(feature = "aws", feature = "azure", feature = "google"))]
 mod pages;
 #[cfg(any(feature = "aws", feature = "google"))]
 mod roles;

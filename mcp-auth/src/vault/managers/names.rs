@@ -129,6 +129,7 @@ impl Names {
     }
 
     /// Reads a name again that lies in a folder; `None` for one that was not written here.
+    #[cfg(any(feature = "aws", feature = "azure", feature = "google"))]
     pub(super) fn read(&self, folder: &str, name: &str) -> Option<SecretName> {
         self.read_in(name.strip_prefix(folder)?)
     }

@@ -135,7 +135,7 @@ impl AwsSecrets {
     }
 
     async fn ask(&self, action: &str, body: &Value) -> Result<Answer, SecretManagerError> {
-        let request = self.request(action, body.to_string().into())?;
+        let request = self.request(action, body)?;
         let mut request = roles::sign(SERVICE, &self.signer, request).await?;
         let headers = request.headers_mut();
         // The client writes it again from the address, which is the same.
@@ -145,12 +145,11 @@ impl AwsSecrets {
     }
 
     /// A request with what the signature covers.
-    fn request(&self, action: &str, body: Bytes) -> Result<Request<Bytes>, SecretManagerError> {
+    fn request(&self, action: &str, body: &Value) -> Result<Request<Bytes>, SecretManagerError> {
         let bad = || SecretManagerError::new(SERVICE, Kind::Refused);
-        let digest = HEXLOWER.encode(&Sha256::digest(&body));
+        let mut request = Api::request(Method::POST, Some(body));
+        let digest = HEXLOWER.encode(&Sha256::digest(request.body()));
         let target = format!("{SIGNED_FOR}.{action}");
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.as_str().parse().map_err(|_| bad())?;
         for (name, value) in [
             ("content-type", JSON),
@@ -161,6 +160,8 @@ impl AwsSecrets {
             let name = HeaderName::from_static(name);
             request.headers_mut().insert(name, value);
         }
+        // A proxy may change it.
+        request.headers_mut().remove(header::ACCEPT);
         Ok(request)
     }
 }
