@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -348,6 +351,40 @@ async fn a_token_is_renewed_before_it_ends_or_had_again() {
         tokio::time::advance(Duration::from_secs(1300)).await;
     }
     assert_eq!(state.lock().unwrap().logins, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_used_on_while_it_cannot_be_renewed() {
+    for login in [by_role(), HashicorpLogin::token(Secret::new("mine"))] {
+        let shown = format!("{login:?}");
+        let Place { net, state } = place(USUAL);
+        let end = Instant::now() + Duration::from_secs(3600);
+        let mine = ("mine".to_owned(), Some(end));
+        state.lock().unwrap().tokens.extend([mine]);
+        let own = store(&net, login);
+        reads(&own).await;
+        // The secret id has been used, and renewing fails for a while.
+        let failing = Arc::new(AtomicBool::new(true));
+        let (fails, inner) = (Arc::clone(&failing), server(Arc::clone(&state), USUAL));
+        net.host(ORIGIN, move |request| match request.uri().path() {
+            path if path.ends_with("/login") => errors(400, &["invalid secret id"]),
+            "/v1/auth/token/renew-self" if fails.load(Ordering::Relaxed) => errors(503, &[]),
+            _ => inner(request),
+        });
+        tokio::time::advance(Duration::from_secs(2500)).await;
+        reads(&own).await;
+        reads(&own).await;
+        let renewals = net.sent().into_iter();
+        let renewals = renewals.filter(|sent| sent.path.ends_with("renew-self"));
+        assert_eq!(renewals.count(), 1, "{shown}: not at every call");
+        failing.store(false, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        reads(&own).await;
+        assert_eq!(state.lock().unwrap().renewals, 1, "{shown}");
+        // Beyond the first end.
+        tokio::time::advance(Duration::from_secs(2000)).await;
+        reads(&own).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

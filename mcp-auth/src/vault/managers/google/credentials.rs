@@ -14,7 +14,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// As whom Google Cloud is asked.
 ///
-/// The crate `reqsign-google` gets a token when it is needed, keeps it, and gets another two minutes before it ends. Variables
+/// The crate `reqsign-google` gets a token when it is needed, keeps it, and gets another two minutes before it ends; if that
+/// fails, calls fail, even while the old one lasts. Variables
 /// are those that the caller gives, usually [`std::env::vars`]: the environment itself is never read.
 ///
 /// A file or a text is what Google's console and tools write: the key of a service account, the configuration of workload

@@ -22,6 +22,9 @@ const KUBERNETES_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/tok
 /// The longest lease that is believed in: a token is looked after at least once in this time.
 const LONGEST_LEASE: Duration = Duration::from_secs(32 * 86_400);
 
+/// How long a token is used on when it could not be renewed, before that is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// How a token of HashiCorp Vault or OpenBao is had.
 ///
 /// A token is renewed by the first call after two thirds of its lease; one that is not used in the last third ends. One that
@@ -133,6 +136,8 @@ struct Lease {
     renewable: bool,
     /// When to look after it; never, for a token that does not end.
     due: Option<Instant>,
+    /// When it ends.
+    end: Option<Instant>,
 }
 
 /// What a login, or a renewal, answers with.
@@ -171,6 +176,7 @@ impl Lease {
             token,
             renewable,
             due: (seconds != 0).then(|| Instant::now() + lease * 2 / 3),
+            end: (seconds != 0).then(|| Instant::now() + lease),
         }
     }
 
@@ -185,6 +191,16 @@ impl Lease {
 
     fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// The lease for a while longer, if it is not over.
+    fn put_off(self) -> Option<Self> {
+        let due = Instant::now() + AGAIN;
+        let is_left = self.end.is_none_or(|end| end > due);
+        is_left.then_some(Self {
+            due: Some(due),
+            ..self
+        })
     }
 }
 
@@ -209,10 +225,14 @@ impl LoginSession {
         if let Some(own) = lease.as_ref().filter(|own| !own.is_due()) {
             return Ok(own.token.clone());
         }
-        let next = match lease.take() {
-            Some(old) => self.continue_from(server, old).await,
-            None => self.begin(server).await,
-        }?;
+        // The old lease stays until there is another one: a secret id may work only once.
+        let next = match lease.clone() {
+            None => self.begin(server).await?,
+            Some(old) => match self.continue_from(server, &old).await {
+                Ok(next) => next,
+                Err(error) => old.put_off().filter(|_| is_passing(&error)).ok_or(error)?,
+            },
+        };
         Ok(lease.insert(next).token.clone())
     }
 
@@ -263,7 +283,7 @@ impl LoginSession {
     async fn continue_from(
         &self,
         server: &Server,
-        old: Lease,
+        old: &Lease,
     ) -> Result<Lease, SecretManagerError> {
         if old.renewable {
             let path = "auth/token/renew-self";
@@ -275,12 +295,17 @@ impl LoginSession {
                 if self.is_worthwhile(&lease) {
                     return Ok(lease);
                 }
+            } else if is_passing(&answer.error()) {
+                return Err(answer.error());
             }
         }
         match self.login.request().await? {
             Some(request) => log_in(server, request).await,
             // Nothing is left to do about it but to use it until it ends.
-            None => Ok(Lease { due: None, ..old }),
+            None => Ok(Lease {
+                due: None,
+                ..old.clone()
+            }),
         }
     }
 
@@ -289,6 +314,11 @@ impl LoginSession {
         let soon = Instant::now() + Duration::from_secs(10);
         lease.due.is_none_or(|due| due > soon) || matches!(self.login.method, LoginMethod::Token(_))
     }
+}
+
+/// Whether another attempt can help.
+fn is_passing(error: &SecretManagerError) -> bool {
+    matches!(error.kind(), Kind::Throttled | Kind::Unavailable)
 }
 
 async fn log_in(
