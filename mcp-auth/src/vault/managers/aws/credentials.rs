@@ -13,7 +13,8 @@ use crate::vault::managers::roles::{FirstOf, Fixed, Provider, Surroundings};
 /// As whom AWS is asked. Clones share nothing but what they are made from.
 ///
 /// The crate `reqsign-aws-v4` gets the credentials when they are needed, keeps them, and gets new ones two minutes before they
-/// end; if that fails, calls fail, even while the old ones last. Variables are those that the caller gives, usually [`std::env::vars`]: the environment itself is never read.
+/// end; if that fails, calls fail, even while the old ones last. Variables are those that the caller gives, usually
+/// [`std::env::vars`]: the environment itself is never read.
 ///
 /// # Metadata services
 ///
