@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use data_encoding::HEXLOWER;
 use mcp_core::Json;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -33,8 +34,7 @@ impl Digest {
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "Digest({a:02x}{b:02x}{c:02x}{d:02x})")
+        write!(f, "Digest({})", HEXLOWER.encode_display(&self.0[..4]))
     }
 }
 

@@ -17,6 +17,9 @@
 //! | `age` | secrets in age files | no |
 //! | `sops` | secrets in SOPS files with age keys | no |
 //! | `aws` | secrets in AWS Secrets Manager | no |
+//! | `azure` | secrets in Azure Key Vault | no |
+//! | `google` | secrets in Google Secret Manager | no |
+//! | `hashicorp` | secrets in HashiCorp Vault or OpenBao | no |
 //! | `oauth` | OAuth client per principal and upstream, providers, strategies | no |
 //! | `consent` | URL elicitation, the tool `oauth_authenticate`, consent pages | no |
 //! | `policy` | roles, scopes, chains, explanations | no |
@@ -48,8 +51,6 @@ pub mod audit;
 mod challenge;
 #[cfg(feature = "consent")]
 pub mod consent;
-#[cfg(any(feature = "sops", feature = "aws"))]
-mod date;
 #[cfg(feature = "server")]
 pub mod discovery;
 #[cfg(feature = "edge")]
@@ -57,13 +58,11 @@ pub mod edge;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(any(feature = "oauth", feature = "audit", feature = "aws"))]
-mod hex;
 #[cfg(feature = "server")]
 mod jwk;
 #[cfg(feature = "server")]
 mod jwt;
-#[cfg(any(feature = "server", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "__managers"))]
 mod net;
 #[cfg(feature = "oauth")]
 pub mod oauth;
@@ -91,7 +90,7 @@ pub mod vault;
 #[cfg(feature = "server")]
 mod wire;
 
-#[cfg(any(feature = "server", feature = "aws"))]
+#[cfg(any(feature = "server", feature = "__managers"))]
 pub use self::net::FetchError;
 pub use self::{challenge::Challenge, scopes::ScopeHierarchy};
 

@@ -7,10 +7,17 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use http::{Request, StatusCode};
 use mcp_core::http_client::{HttpClient, HttpError, HttpErrorKind};
+#[cfg(feature = "server")]
 use serde_json::Value;
 use url::Url;
 
 /// The largest document that is read, in bytes.
+#[cfg(any(
+    feature = "server",
+    feature = "aws",
+    feature = "azure",
+    feature = "google"
+))]
 pub(crate) const MAX_DOCUMENT: usize = 256 << 10;
 
 /// Why a document could not be had.
@@ -67,13 +74,14 @@ impl FetchError {
 /// An answer that has been read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    #[cfg(feature = "server")]
     pub(crate) host: String,
     pub(crate) status: StatusCode,
-    #[cfg(feature = "server")]
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: Bytes,
 }
 
+#[cfg(feature = "server")]
 impl Answer {
     /// The text of the body, without the byte order mark that some servers begin with (RFC 8259, section 8.1).
     pub(crate) fn json(&self) -> &[u8] {
@@ -116,10 +124,26 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 /// Sends a request and reads the answer, whatever its status.
+#[cfg(any(
+    feature = "server",
+    feature = "aws",
+    feature = "azure",
+    feature = "google"
+))]
 pub(crate) async fn send(
     client: &Arc<dyn HttpClient>,
     url: &Url,
+    request: Request<Bytes>,
+) -> Result<Answer, FetchError> {
+    send_up_to(client, url, request, MAX_DOCUMENT).await
+}
+
+/// As [`send`], with another bound for the answer, in bytes.
+pub(crate) async fn send_up_to(
+    client: &Arc<dyn HttpClient>,
+    url: &Url,
     mut request: Request<Bytes>,
+    largest: usize,
 ) -> Result<Answer, FetchError> {
     if !is_secure(url) {
         return Err(FetchError::Insecure(shown(url)));
@@ -137,11 +161,11 @@ pub(crate) async fn send(
     })?;
     let response = client.send(request).await.map_err(&failed)?;
     let (parts, body) = response.into_parts();
-    let body = body.collect(MAX_DOCUMENT).await.map_err(&failed)?;
+    let body = body.collect(largest).await.map_err(&failed)?;
     Ok(Answer {
+        #[cfg(feature = "server")]
         host: host.clone(),
         status: parts.status,
-        #[cfg(feature = "server")]
         headers: parts.headers,
         body,
     })

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use mcp_core::UpstreamId;
 use sha2::{Digest, Sha256};
 
@@ -38,7 +39,7 @@ impl NamingPolicy for Prefixed {
             return full;
         }
         let digest = Sha256::digest(&full);
-        let tag: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+        let tag = HEXLOWER.encode(&digest[..4]);
         let kept = clean.get(..LONGEST - 9).unwrap_or(&clean);
         format!("{kept}_{tag}")
     }

@@ -4,6 +4,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use data_encoding::HEXLOWER;
 use mcp_core::{
     Json, Principal, Request,
     clock::{SystemWallClock, WallClock},
@@ -96,7 +97,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 fn text(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 impl Queue {

@@ -4,11 +4,10 @@ use std::{
     time::SystemTime,
 };
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use mcp_core::{AuditEvent, AuditOutcome, PrincipalKind};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-
-use crate::hex::hex;
 
 /// The hash that the first line follows.
 pub(super) const GENESIS: [u8; 32] = [0; 32];
@@ -34,7 +33,7 @@ pub(super) fn bounded(text: &str) -> Cow<'_, str> {
         end -= 1;
     }
     let start = &text[..end];
-    let digest = hex(&Sha256::digest(text.as_bytes()));
+    let digest = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
     Cow::Owned(format!(
         "{start}... ({} bytes, sha256 {digest})",
         text.len()
@@ -42,14 +41,8 @@ pub(super) fn bounded(text: &str) -> Cow<'_, str> {
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+    bytes.try_into().ok()
 }
 
 /// Writes an event as JSON.
@@ -96,7 +89,7 @@ pub(super) fn describe(event: &AuditEvent) -> serde_json::Value {
         line["upstream"] = upstream.as_str().into();
     }
     if let Some(digest) = &event.digest {
-        line["digest"] = hex(digest).into();
+        line["digest"] = HEXLOWER.encode(digest).into();
     }
     if let Some(duration) = event.duration {
         line["micros"] = u64::try_from(duration.as_micros())
@@ -113,7 +106,7 @@ pub(super) fn append(into: &mut Vec<u8>, before: &[u8; 32], event: &serde_json::
     into.extend_from_slice(b"{\"event\":");
     into.extend_from_slice(text.as_bytes());
     into.extend_from_slice(b",\"hash\":\"");
-    into.extend_from_slice(hex(&hash).as_bytes());
+    into.extend_from_slice(HEXLOWER.encode(&hash).as_bytes());
     into.extend_from_slice(b"\"}\n");
     hash
 }
@@ -188,7 +181,7 @@ pub fn verify(mut record: impl BufRead) -> Result<Verified, AuditBreak> {
         if read == 0 {
             return Ok(Verified {
                 events: line,
-                head: hex(&before),
+                head: HEXLOWER.encode(&before),
             });
         }
         line += 1;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use mcp_core::{AuditEvent, AuditSink, Error, ErrorKind};
 
 use super::chain::{self, AuditBreak, GENESIS};
-use crate::hex::hex;
 
 /// How long events may wait for the disk.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -150,7 +150,7 @@ impl FileAudit {
     /// Returns the hash of the newest event, in hexadecimal, to be kept elsewhere.
     #[must_use]
     pub fn head(&self) -> String {
-        hex(&self.shared.lock().head)
+        HEXLOWER.encode(&self.shared.lock().head)
     }
 
     /// Returns how many events were not recorded.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use mcp_core::{AuditEvent, AuditSink, ConfigError, Error, ErrorKind};
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
@@ -20,7 +21,6 @@ use super::{
     OnFailure,
     chain::{self, AuditBreak, GENESIS, Verified},
 };
-use crate::hex::hex;
 
 /// How long connecting, and one write, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -199,7 +199,7 @@ impl SqlAudit {
             if rows.is_empty() {
                 return Ok(Verified {
                     events: last.unsigned_abs(),
-                    head: hex(&before),
+                    head: HEXLOWER.encode(&before),
                 });
             }
         }

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use mcp_core::{
     Principal, PrincipalKind, SessionKey,
     clock::{SystemWallClock, WallClock},
@@ -10,7 +11,6 @@ use mcp_core::{
 use url::Url;
 
 use crate::{
-    hex::hex,
     jwk::KeySource,
     jwt::{self, Bad, Rules},
     oauth::{Manager, OAuthClient, OAuthError, Provider, Relation},
@@ -189,7 +189,7 @@ impl OidcGuard {
     /// A browser before its login, as someone whom a login belongs to.
     fn browser(cookie: &Secret) -> Principal {
         use sha2::{Digest as _, Sha256};
-        let print = hex(&Sha256::digest(cookie.secret().as_bytes()));
+        let print = HEXLOWER.encode(&Sha256::digest(cookie.secret().as_bytes()));
         Principal::session(&SessionKey::new(&format!("browser/{print}")))
     }
 }

@@ -1,5 +1,6 @@
 //! Which client to be at an authorization server (MCP 2026-07-28, client registration).
 
+use data_encoding::HEXLOWER;
 use mcp_core::{
     Partition, Shared,
     secret::{Secret, SecretName, SecretScope, SecretStore as _},
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{ClientAuth, Manager, OAuthClient, OAuthError, Relation};
-use crate::{discovery::ServerMetadata, hex::hex, net, wire};
+use crate::{discovery::ServerMetadata, net, wire};
 
 #[derive(Deserialize)]
 struct Registered {
@@ -69,7 +70,7 @@ impl Manager {
             print.update((part.len() as u64).to_be_bytes());
             print.update(part);
         }
-        let name = SecretName::new(&hex(&print.finalize()))
+        let name = SecretName::new(&HEXLOWER.encode(&print.finalize()))
             .map_err(|_| OAuthError::Unusable("the name of a client"))?;
         Ok((SecretScope::new(namespace, owner), name))
     }

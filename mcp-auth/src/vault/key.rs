@@ -2,6 +2,7 @@ use std::{fmt, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use mcp_core::secret::{Secret, SecretName, SecretScope, SecretStore};
 use zeroize::Zeroizing;
 
@@ -50,12 +51,9 @@ fn read(text: &[u8]) -> Result<VaultKey, KeyError> {
     if text.len() == 32 {
         return VaultKey::from_bytes(text);
     }
-    if trimmed.len() == 64 && trimmed.iter().all(u8::is_ascii_hexdigit) {
-        let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default();
-        let bytes: Vec<_> = trimmed
-            .chunks_exact(2)
-            .map(|pair| u8::try_from(digit(pair[0]) << 4 | digit(pair[1])).unwrap_or_default())
-            .collect();
+    if trimmed.len() == 64
+        && let Ok(bytes) = HEXLOWER_PERMISSIVE.decode(trimmed)
+    {
         return VaultKey::from_bytes(&Zeroizing::new(bytes));
     }
     match STANDARD.decode(trimmed).map(Zeroizing::new) {

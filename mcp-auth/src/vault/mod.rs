@@ -37,11 +37,11 @@
 //! # }
 //! ```
 
-#[cfg(feature = "aws")]
-mod aws;
 #[cfg(feature = "age")]
 pub mod file;
 mod key;
+#[cfg(feature = "__managers")]
+mod managers;
 mod record;
 mod ring;
 mod rotate;
@@ -62,10 +62,18 @@ use mcp_core::{
     },
 };
 
-#[cfg(feature = "aws")]
-pub use self::aws::{AwsCredentials, AwsSecrets};
 #[cfg(feature = "keyring")]
 pub use self::key::KeyringKey;
+#[cfg(feature = "aws")]
+pub use self::managers::{AwsCredentials, AwsSecrets};
+#[cfg(feature = "azure")]
+pub use self::managers::{AzureCredentials, AzureSecrets};
+#[cfg(feature = "google")]
+pub use self::managers::{GoogleCredentials, GoogleSecrets};
+#[cfg(feature = "hashicorp")]
+pub use self::managers::{HashicorpLogin, HashicorpSecrets};
+#[cfg(feature = "__managers")]
+pub use self::managers::{SecretManagerError, SecretManagerErrorKind};
 use self::record::Place;
 pub use self::{
     key::{CommandKey, FileKey, KeyError, KeyProvider, StoredKey, ValueKey},
@@ -394,7 +402,7 @@ fn prepare(path: &std::path::Path) -> Result<(), KeyError> {
 }
 
 /// The owner of secrets, as stores that people look into name it.
-#[cfg(any(feature = "age", feature = "aws"))]
+#[cfg(any(feature = "age", feature = "__managers"))]
 fn owner_name(owner: &mcp_core::Partition) -> String {
     let shared = mcp_core::Partition::shared(mcp_core::Shared::by_operator());
     match *owner == shared {

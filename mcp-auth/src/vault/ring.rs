@@ -1,6 +1,7 @@
 use std::fmt;
 
 use aes_gcm::{Aes256Gcm, KeyInit};
+use data_encoding::HEXLOWER;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -13,7 +14,7 @@ pub(super) struct KeyId(pub(super) [u8; 8]);
 
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&HEXLOWER.encode_display(&self.0), f)
     }
 }
 

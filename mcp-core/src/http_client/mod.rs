@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "http-client")]
 mod guarded;
 mod response;
+mod retry_after;
 
 use std::fmt;
 
@@ -32,6 +33,7 @@ pub use self::guarded::{
     GuardedClient, GuardedClientBuilder, IncomingBody, Resolve, SystemResolver, moved_to,
 };
 pub use self::response::ResponseBody;
+pub use self::retry_after::retry_after;
 pub use crate::whole::read_whole;
 
 /// Returns the content coding of an answer that has one other than `identity` (RFC 9110, section 8.4), as text that may be

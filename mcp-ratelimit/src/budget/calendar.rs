@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use time::{Date, OffsetDateTime};
+
 /// For how long an amount is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,15 +25,7 @@ impl Period {
         let days = since.as_secs() / DAY;
         let (number, end) = match self {
             Self::Day => (days, days + 1),
-            Self::Month => {
-                let (year, month) = month_of(days);
-                let (next_year, next_month) = if month == 12 {
-                    (year + 1, 1)
-                } else {
-                    (year, month + 1)
-                };
-                (year * 12 + month, first_day(next_year, next_month))
-            }
+            Self::Month => month_of(days).unwrap_or((days, days + 1)),
         };
         (number, Duration::from_secs(end * DAY).saturating_sub(since))
     }
@@ -44,27 +38,17 @@ impl Period {
     }
 }
 
-/// Days from 1970-01-01 to the first of a month. Years count from March here, so that a leap day comes last.
-const fn first_day(year: u64, month: u64) -> u64 {
-    let (y, m) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let days_before_year = y * 365 + y / 4 - y / 100 + y / 400;
-    let days_before_month = (153 * m + 2) / 5;
-    days_before_year + days_before_month - 719_468
-}
-
-/// The year and month (1 to 12) of a day: a guess that is right or one month short.
-fn month_of(days: u64) -> (u64, u64) {
-    let months = days * 4800 / 146_097;
-    let split = |months: u64| (1970 + months / 12, months % 12 + 1);
-    [months + 1, months, months.saturating_sub(1)]
-        .map(split)
-        .into_iter()
-        .find(|(year, month)| first_day(*year, *month) <= days)
-        .unwrap_or((1970, 1))
+/// The number of the month that a day lies in, counted from the year 0, and the day that the next one begins with; `None`
+/// after the year 9999.
+fn month_of(days: u64) -> Option<(u64, u64)> {
+    let seconds = i64::try_from(days.checked_mul(DAY)?).ok()?;
+    let date = OffsetDateTime::from_unix_timestamp(seconds).ok()?.date();
+    let (year, month) = (date.year(), date.month());
+    let next_year = year + i32::from(month == time::Month::December);
+    let next = Date::from_calendar_date(next_year, month.next(), 1).ok()?;
+    let end = next.midnight().assume_utc().unix_timestamp();
+    let number = u64::try_from(year).ok()? * 12 + u64::from(u8::from(month));
+    Some((number, u64::try_from(end).ok()? / DAY))
 }
 
 #[cfg(test)]
@@ -92,14 +76,18 @@ mod tests {
             (19_782, 2024, 2),
             (19_783, 2024, 3),
         ] {
-            assert_eq!(month_of(days), (year, month), "{days}");
+            let (number, _) = month_of(days).unwrap();
+            assert_eq!(number, year * 12 + month, "{days}");
         }
         assert_eq!(Period::Day.at(date(86_399)), (0, Duration::from_secs(1)));
+        // After the last year that is known, months are days.
+        let (number, left) = Period::Month.at(date(300_000_000_000));
+        assert!(number == 300_000_000_000 / DAY && left <= Duration::from_secs(DAY));
     }
 
     proptest! {
         #[test]
-        fn periods_follow_each_other(seconds in 0u64..300_000_000_000) {
+        fn periods_follow_each_other(seconds in 0u64..253_000_000_000) {
             for period in [Period::Day, Period::Month] {
                 let (number, left) = period.at(date(seconds));
                 prop_assert!(!left.is_zero() && left <= Duration::from_secs(31 * DAY));

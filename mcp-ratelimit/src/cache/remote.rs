@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use data_encoding::HEXLOWER;
 use mcp_core::store::{Change, Expected, Namespace, StateStore, StoreError, StoreKey, Swap};
 use mcp_core::{Json, Partition, Request, Response};
 use sha2::{Digest, Sha256};
@@ -209,10 +210,7 @@ pub(super) fn digest(request: &Request) -> String {
             add(value.as_bytes());
         }
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    HEXLOWER.encode(&hash.finalize())
 }
 
 fn now_millis() -> u64 {

@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, header};
 use mcp_core::{
     Era, Error, ErrorKind, RpcCode,
-    http_client::{HttpError, HttpErrorKind},
+    http_client::{HttpError, HttpErrorKind, retry_after},
     jsonrpc::Message,
 };
 
@@ -73,7 +73,7 @@ pub(super) fn of_status(
     address: &str,
 ) -> Error {
     if let Ok(Message::Error(_, error)) = Message::parse(body) {
-        return match retry_after(headers) {
+        return match retry_after(headers, SystemTime::now()) {
             Some(after) => error.with_retry_after(after),
             None => error,
         };
@@ -88,7 +88,7 @@ pub(super) fn of_status(
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         error = error.with_status(StatusCode::OK);
     }
-    match retry_after(headers) {
+    match retry_after(headers, SystemTime::now()) {
         Some(after) => error.with_retry_after(after),
         None => error,
     }
@@ -167,10 +167,4 @@ pub(super) fn is_stateless(status: StatusCode, error: &Error) -> bool {
         RpcCode::METHOD_NOT_FOUND => status == StatusCode::NOT_FOUND,
         _ => false,
     }
-}
-
-/// Reads `Retry-After` in seconds; a date is not read (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }

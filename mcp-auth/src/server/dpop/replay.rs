@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use mcp_core::store::{Change, Expected, Namespace, StateStore, StoreError, StoreKey, Swap};
 use sha2::{Digest as _, Sha256};
 
 use super::{Refusal, invalid};
-use crate::hex::hex;
 
 /// How many proofs are remembered in one window, of one key and of all.
 const MOST_OF_ONE: usize = 100_000;
@@ -128,7 +128,8 @@ async fn put(
         .with_source(error)
     };
     let namespace = Namespace::new("dpop-seen").map_err(bad)?;
-    let place = StoreKey::new(&namespace, [&*hex(key), &*hex(id)]).map_err(bad)?;
+    let place =
+        StoreKey::new(&namespace, [&*HEXLOWER.encode(key), &*HEXLOWER.encode(id)]).map_err(bad)?;
     let change = Change::Put {
         value: Bytes::new(),
         ttl: Some(life),

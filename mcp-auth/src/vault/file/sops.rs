@@ -18,7 +18,6 @@ use super::{
     AgeKeys, Format, Node, age, corrupt,
     text::{self, Dates},
 };
-use crate::date;
 
 /// The member that says how the others are sealed.
 const METADATA: &str = "sops";
@@ -192,7 +191,7 @@ impl Format for Sops {
             }
             None => drop(file.document.remove(path)),
         }
-        let now = date::rfc3339(std::time::SystemTime::now());
+        let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         // New members come before the metadata.
         file.document.move_last(METADATA);
         if self.yaml {
