@@ -37,6 +37,7 @@ mod config;
 mod context;
 mod credential;
 mod drain;
+pub mod duration;
 mod erased;
 mod error;
 #[cfg(any(feature = "http", feature = "rmcp", feature = "stdio"))]
@@ -127,6 +128,7 @@ pub mod transport;
 mod upstream;
 mod visibility;
 mod whole;
+mod wrap;
 
 pub(crate) use self::json::Cursor;
 pub use self::{

@@ -81,7 +81,7 @@ impl Shape {
             EntryKind::Prompt => "prompts",
             EntryKind::Resource => "resources",
             EntryKind::ResourceTemplate => "resourceTemplates",
-            EntryKind::Method => return result.clone(),
+            EntryKind::Method | EntryKind::Upstream => return result.clone(),
         };
         if self == Self::Stateless {
             return result.clone();

@@ -31,9 +31,9 @@ macro_rules! timing {
         #[non_exhaustive]
         #[must_use]
         pub struct Timing {
-            $($(#[$doc])* #[serde(with = "duration")] pub $field: Duration,)*
+            $($(#[$doc])* #[serde(with = "crate::duration")] pub $field: Duration,)*
             /// Default deadline of a call that has none. Default is none: a call may take as long as its client waits.
-            #[serde(with = "duration::option", skip_serializing_if = "Option::is_none")]
+            #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
             pub call: Option<Duration>,
         }
 
@@ -126,57 +126,6 @@ fn least(check: &mut ConfigCheck, key: &'static str, given: Duration, least: Dur
             humantime::format_duration(given),
             format!("at least {}", humantime::format_duration(least)),
         ));
-    }
-}
-
-/// Durations as text with units.
-mod duration {
-    use std::{borrow::Cow, time::Duration};
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        parse(&Cow::<str>::deserialize(deserializer)?)
-    }
-
-    fn parse<E: Error>(text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|error| {
-            E::custom(format!(
-                "{text:?} is not a duration such as \"10s\" or \"250ms\": {error}"
-            ))
-        })
-    }
-
-    /// The same where there may be none.
-    pub(super) mod option {
-        use super::{Cow, Deserialize, Deserializer, Duration, Serializer, parse};
-
-        pub(in crate::timing) fn serialize<S: Serializer>(
-            duration: &Option<Duration>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            match duration {
-                Some(duration) => super::serialize(duration, serializer),
-                None => serializer.serialize_none(),
-            }
-        }
-
-        pub(in crate::timing) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Duration>, D::Error> {
-            Option::<Cow<'_, str>>::deserialize(deserializer)?
-                .map(|text| parse(&text))
-                .transpose()
-        }
     }
 }
 

@@ -6,6 +6,10 @@ use crate::{ToolAnnotations, UpstreamId};
 ///
 /// A layer that hides entries adds a predicate to the request; whoever answers a list applies all of them and
 /// marks the answer private. The same predicates decide whether a hidden entry can be called by its name.
+///
+/// A predicate is also asked about whole upstreams ([`EntryKind::Upstream`]). A gateway says nothing to a caller about an
+/// upstream that is hidden, and passes no request of theirs on to it. A predicate that hides an upstream has to hide its entries
+/// from lists too; one that has nothing to say about upstreams answers `true`.
 #[derive(Clone, Default)]
 pub struct Visibility(Option<Arc<Node>>);
 
@@ -69,6 +73,8 @@ pub enum EntryKind {
     ResourceTemplate,
     /// A method that acts on none of these, by its name. No list lists it; a policy may decide about it.
     Method,
+    /// An upstream, by its id: what it says about itself, and whether it is there. No list lists it.
+    Upstream,
 }
 
 impl Visibility {
@@ -104,6 +110,13 @@ impl Visibility {
             node = &predicate.rest.0;
         }
         true
+    }
+
+    /// Returns whether an upstream is visible.
+    #[must_use]
+    pub fn allows_upstream(&self, upstream: &UpstreamId) -> bool {
+        let entry = || Entry::new(EntryKind::Upstream, upstream.as_str()).with_upstream(upstream);
+        self.is_all() || self.allows(&entry())
     }
 }
 

@@ -16,6 +16,10 @@ pub use self::{
 };
 use crate::{Consent, Era, Json, Object, RequestId, UpstreamId};
 
+/// How many challenges of an upstream are kept, and how long one may be.
+const MOST_CHALLENGES: usize = 4;
+const LONGEST_CHALLENGE: usize = 2048;
+
 /// Why a call failed.
 ///
 /// Opaque and cheap to clone. [`Error::kind`] says what happened, [`Error::class`] whether another attempt can
@@ -44,6 +48,7 @@ struct Inner {
     status: Option<StatusCode>,
     headers: HeaderMap,
     consent: Option<Consent>,
+    challenges: Vec<Box<str>>,
     request_id: Option<RequestId>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -71,6 +76,7 @@ impl Error {
             status: None,
             headers: HeaderMap::new(),
             consent: None,
+            challenges: Vec::new(),
             request_id: None,
             source: None,
         }))
@@ -184,6 +190,28 @@ impl Error {
         let mut error = Self::new(ErrorKind::ConsentRequired, message);
         error.inner().consent = Some(consent);
         error
+    }
+
+    /// Sets what an upstream asked for with its refusal, as it wrote it (`WWW-Authenticate`; RFC 9110, section 11.6.1). The `data` of
+    /// the answer has it as `challenges`. At most 4 of at most 2 KiB are kept, and none that is not visible ASCII.
+    ///
+    /// It does not become a header of the answer: a client would take it for a challenge of the server that it
+    /// called, and bring that one the upstream's token. An error object that the upstream answered is not changed; layers
+    /// read the challenges beside it.
+    #[must_use]
+    pub fn with_challenges<'a>(
+        mut self,
+        challenges: impl IntoIterator<Item = &'a HeaderValue>,
+    ) -> Self {
+        let shown = challenges.into_iter().filter_map(|own| own.to_str().ok());
+        let fit = shown.filter(|own| own.len() <= LONGEST_CHALLENGE);
+        self.inner().challenges = fit.take(MOST_CHALLENGES).map(Box::from).collect();
+        self
+    }
+
+    /// Returns what an upstream asked for with its refusal.
+    pub fn challenges(&self) -> impl Iterator<Item = &str> {
+        self.0.challenges.iter().map(|own| &**own)
     }
 
     /// Returns the authorisation that the call waits for.
@@ -311,6 +339,9 @@ impl Error {
         }
         if let Some(id) = self.0.request_id {
             data["requestId"] = id.to_string().into();
+        }
+        if !self.0.challenges.is_empty() {
+            data["challenges"] = json!(self.0.challenges);
         }
         if let Some(consent) = &self.0.consent {
             data["consentUrl"] = consent.url.as_str().into();

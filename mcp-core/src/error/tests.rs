@@ -68,3 +68,21 @@ fn the_data_says_when_to_come_back() {
     assert_eq!(rpc["data"]["upstream"], "crm");
     assert_eq!(error.status(Era::Stateless), StatusCode::TOO_MANY_REQUESTS);
 }
+
+#[test]
+fn what_an_upstream_asks_for_is_data_and_never_a_header_of_the_answer() {
+    let scope = r#"Bearer error="insufficient_scope", scope="write""#;
+    let long = "x".repeat(5000);
+    let own = [scope, &long, "Basic", "A", "B", "C"].map(|text| text.parse().unwrap());
+    let unseen = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+    let all = std::iter::once(&unseen).chain(&own);
+    let error = Error::new(ErrorKind::PermissionDenied, "no").with_challenges(all);
+    let kept: Vec<_> = error.challenges().collect();
+    assert_eq!(kept, [scope, "Basic", "A", "B"]);
+    assert!(error.headers().is_empty());
+    let data = error.to_rpc(Era::Stateless).member("data").unwrap();
+    let shown: Vec<String> = data.member("challenges").unwrap().decode().unwrap();
+    assert_eq!(shown, kept);
+    let plain = Error::new(ErrorKind::PermissionDenied, "no").to_rpc(Era::Stateless);
+    assert!(!plain.as_str().contains("challenges"));
+}

@@ -51,6 +51,12 @@ struct Edit {
     value: Option<Json>,
 }
 
+/// Where the value of a member is.
+enum Part<'a> {
+    Text(Span),
+    Edit(&'a Json),
+}
+
 impl Object {
     /// Checks a JSON text and finds the members of the object that it is.
     ///
@@ -181,22 +187,42 @@ impl Object {
     /// Returns the decoded name and the value of every member in one pass, changes included: first those that the text
     /// had when it was read, in its order, then the new ones.
     pub fn members(&self) -> impl Iterator<Item = (Cow<'_, str>, Json)> {
+        self.parts().map(|(key, part)| match part {
+            Part::Text(span) => (key, Json::slice(&self.text, span)),
+            Part::Edit(value) => (key, value.clone()),
+        })
+    }
+
+    /// Returns what [`Object::members`] does, with the text of each value as it stands there.
+    pub fn raw_members(&self) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+        self.parts().map(|(key, part)| match part {
+            Part::Text(span) => (key, span.of(&self.text)),
+            Part::Edit(value) => (key, value.as_bytes()),
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Cow<'_, str>, Part<'_>)> {
         let mut edits: HashMap<&str, &Edit> =
             self.edits.iter().map(|edit| (&*edit.key, edit)).collect();
         let (mut members, mut added) = (self.members.iter(), self.edits.iter());
         std::iter::from_fn(move || {
             for member in members.by_ref() {
                 let key = decoded_key(&self.text, member.key);
-                match edits.remove(&*key).map(|edit| &edit.value) {
+                // Most objects are not changed, and nothing has to be looked up.
+                let edit = match edits.is_empty() {
+                    true => None,
+                    false => edits.remove(&*key),
+                };
+                match edit.map(|edit| &edit.value) {
                     Some(None) => {}
-                    Some(Some(value)) => return Some((key, value.clone())),
-                    None => return Some((key, Json::slice(&self.text, member.value))),
+                    Some(Some(value)) => return Some((key, Part::Edit(value))),
+                    None => return Some((key, Part::Text(member.value))),
                 }
             }
             // What is left in the map had no member in the text.
             added.by_ref().find_map(|edit| {
                 let edit = edits.get(&*edit.key)?;
-                Some((Cow::Borrowed(&*edit.key), edit.value.clone()?))
+                Some((Cow::Borrowed(&*edit.key), Part::Edit(edit.value.as_ref()?)))
             })
         })
     }
