@@ -1,19 +1,21 @@
 //! What a gateway says about itself: identity, capabilities and instructions, merged.
 
-use mcp_core::{Json, Object, ProtocolVersion};
+use mcp_core::{Json, Object, ProtocolVersion, UpstreamId};
 use serde_json::{Map, Value, json};
 
 use super::{Listing, Snapshot, Source};
 
 impl Snapshot {
-    /// Composes the result of `server/discover`. A single upstream speaks for itself.
+    /// Composes the result of `server/discover`, of the upstreams that the caller may see. A single upstream speaks for itself.
     pub(crate) fn discovered(
         &self,
         info: &Json,
         instructions: Option<&str>,
         advertises: &dyn Fn(&str) -> bool,
+        visible: &dyn Fn(&UpstreamId) -> bool,
     ) -> Json {
-        let single = self.only().and_then(|only| only.listing.as_ref());
+        let single = self.only().filter(|only| visible(&only.node.id));
+        let single = single.and_then(|only| only.listing.as_ref());
         let info = single
             .and_then(|listing| listing.server_info.clone())
             .unwrap_or_else(|| info.clone());
@@ -27,11 +29,11 @@ impl Snapshot {
         let mut result = Object::default();
         result.set("resultType", Json::string("complete"));
         result.set("supportedVersions", Json::from(json!(versions)));
-        result.set("capabilities", self.capabilities(advertises));
+        result.set("capabilities", self.capabilities(advertises, visible));
         let instructions = match (instructions, single) {
             (Some(text), _) => Some(Json::string(text)),
             (None, Some(listing)) => listing.instructions.clone(),
-            (None, None) => self.joined_instructions(),
+            (None, None) => self.joined_instructions(visible),
         };
         if let Some(instructions) = instructions {
             result.set("instructions", instructions);
@@ -42,10 +44,11 @@ impl Snapshot {
         result.to_json()
     }
 
-    fn joined_instructions(&self) -> Option<Json> {
+    fn joined_instructions(&self, visible: &dyn Fn(&UpstreamId) -> bool) -> Option<Json> {
         let parts: Vec<_> = self
             .sources()
             .iter()
+            .filter(|source| visible(&source.node.id))
             .filter_map(|source| {
                 let text = source.listing.as_ref()?.instructions.as_ref()?.to_text()?;
                 Some(format!("## {}\n{text}", source.node.id))
@@ -56,14 +59,20 @@ impl Snapshot {
 
     /// Merges capabilities: what any upstream has, and what one that could not be listed yet may have. A single upstream
     /// has its own, to the byte.
-    fn capabilities(&self, advertises: &dyn Fn(&str) -> bool) -> Json {
+    fn capabilities(
+        &self,
+        advertises: &dyn Fn(&str) -> bool,
+        visible: &dyn Fn(&UpstreamId) -> bool,
+    ) -> Json {
         if let Some(only) = self.only()
+            && visible(&only.node.id)
             && let Some(listing) = &only.listing
         {
             return listing.capabilities.clone().unwrap_or(Json::EMPTY_OBJECT);
         }
         let mut merged = Map::new();
-        for source in self.sources() {
+        let own = self.sources().iter();
+        for source in own.filter(|source| visible(&source.node.id)) {
             merge(&mut merged, &capabilities_of(source));
         }
         for list in ["tools", "prompts", "resources"] {

@@ -111,12 +111,19 @@ impl<'a> Listener<'a> {
         Ok(Subscribed::To(honoured))
     }
 
+    /// Whether the client hears what an upstream says beside calls.
+    fn hears(&self, node: &Node) -> bool {
+        has_own_messages(node, &self.request)
+            && node.is_listened_to(&self.request)
+            && self.request.visibility().allows_upstream(&node.id)
+    }
+
     /// Listens to the upstreams where the client has a session, and to those where one costs no process.
     async fn attach_early(&mut self) {
         let mut acknowledgements = Vec::new();
         for member in self.core.graph.load_full().members() {
             let node = &member.node;
-            if has_own_messages(node, &self.request) && node.is_listened_to(&self.request) {
+            if self.hears(node) {
                 acknowledgements.extend(self.attach(node));
             }
         }
@@ -221,7 +228,7 @@ impl<'a> Listener<'a> {
                 let graph = self.core.graph.load_full();
                 for member in graph.members() {
                     let node = &member.node;
-                    if has_own_messages(node, &self.request) && node.is_listened_to(&self.request) {
+                    if self.hears(node) {
                         // What it announces before it has acknowledged is in its first list.
                         drop(self.attach(node));
                     }

@@ -29,10 +29,14 @@ impl Core {
         request: &Request,
         view: Option<&View>,
     ) -> Option<Arc<Listing>> {
+        let lists = member.node.sharing.lists;
+        if !request.visibility().allows_upstream(&member.node.id) {
+            // Its entries are hidden too: it is neither asked for this client nor waited for.
+            return member.listing().filter(|_| lists != Lists::Principal);
+        }
         if let Some(own) = self.own_listing(member, request, view).await {
             return Some(own);
         }
-        let lists = member.node.sharing.lists;
         let Some(key) = ClassKey::of(lists, request) else {
             return base_listing(member).await;
         };

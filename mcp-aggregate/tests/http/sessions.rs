@@ -135,6 +135,23 @@ async fn a_refusal_that_stays_in_a_new_session_is_what_it_says() {
     assert_eq!(server.seen("initialize").len(), 2, "opened again once");
 }
 
+#[tokio::test]
+async fn what_a_server_asks_for_with_a_refusal_is_told() {
+    let challenge = r#"Bearer error="insufficient_scope", scope="files:write""#;
+    for status in [401, 403] {
+        let server = Server::start(move |seen| {
+            let headers = format!("www-authenticate: {challenge}\r\n");
+            (seen.rpc() == "tools/call").then(|| Act::Write(http(status, &headers, "no")))
+        })
+        .await;
+        let (client, connector) = (Client::new("a"), server.connector());
+        let error = client.call(&connector).await.unwrap_err();
+        assert_eq!(error.challenges().collect::<Vec<_>>(), [challenge]);
+        assert_eq!(error.explicit_status().unwrap(), 200);
+        assert!(error.headers().is_empty());
+    }
+}
+
 /// Listens as a client does, until the task is dropped.
 fn listen(client: &Client, connector: &HttpConnector) -> (JoinHandle<()>, NotificationStream) {
     let (notifier, stream) = Notifier::channel(NonZeroUsize::new(64).unwrap());

@@ -177,6 +177,53 @@ async fn a_hidden_entry_can_neither_be_called_nor_read_nor_subscribed_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_of_a_caller_reaches_an_upstream_that_is_hidden_and_nothing_of_it_the_caller() {
+    let (a, b) = (full("a"), full("b"));
+    let running = start_with(&[("one", &a), ("two", &b)]).await;
+    let hidden = || {
+        Visibility::all().and(|entry: &mcp_core::Entry<'_>| {
+            let id = entry.upstream.map(mcp_core::UpstreamId::as_str);
+            id != Some("two")
+        })
+    };
+    for client in [Client::session("alice"), Client::stateless("alice")] {
+        let before = b.seen_at_all();
+        for (method, params) in [
+            ("server/discover", json!({})),
+            ("tools/list", json!({})),
+            ("resources/list", json!({})),
+            ("tools/call", json!({ "name": "two__b1" })),
+            ("resources/read", json!({ "uri": "b://t/7" })),
+            ("logging/setLevel", json!({ "level": "info" })),
+            ("tasks/list", json!({})),
+            ("events/list", json!({})),
+            ("vendor/own", json!({})),
+            ("notifications/roots/list_changed", json!({})),
+            (
+                "completion/complete",
+                json!({ "ref": { "type": "ref/resource", "uri": "b://t/{id}" } }),
+            ),
+        ] {
+            let request = client.request(method, params).with_visibility(hidden());
+            let answer = running.service().oneshot(request).await;
+            let shown = match &answer {
+                Ok(answer) => answer.result().to_string(),
+                Err(error) => error.to_rpc(mcp_core::Era::Stateless).to_string(),
+            };
+            let asked = ["two__b1", "b://t/7", "b://t/{id}"];
+            let shown = asked
+                .iter()
+                .fold(shown, |shown, own| shown.replace(own, ""));
+            assert!(
+                !shown.contains("two") && !shown.contains("b1"),
+                "{method}: {shown}"
+            );
+        }
+        assert_eq!(b.seen_at_all(), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_method_goes_to_the_only_upstream_and_to_no_other() {
     let (a, b) = (full("a"), full("b"));
     let client = Client::session("alice");

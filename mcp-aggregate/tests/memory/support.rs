@@ -79,6 +79,12 @@ impl Server {
         of_method.cloned().collect()
     }
 
+    /// The methods of all requests.
+    pub(crate) fn seen_at_all(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|one| one.method.clone()).collect()
+    }
+
     /// Sends a notification to every listener.
     pub(crate) async fn announce(&self, method: Method) {
         let listeners = self.listeners.lock().unwrap().clone();

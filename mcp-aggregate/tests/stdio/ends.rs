@@ -130,7 +130,10 @@ fn program() {
 }
 
 fn run(script: &str) -> Child {
-    std::process::Command::new(std::env::current_exe().unwrap())
+    // Signals that are ignored where the tests run would be ignored by the program too.
+    std::process::Command::new("env")
+        .args(["--default-signal=HUP,INT,TERM", "--"])
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "ends::program", "--nocapture"])
         .env(SCRIPT, script)
         .stdin(Stdio::null())

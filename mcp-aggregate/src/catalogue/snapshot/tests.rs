@@ -239,12 +239,12 @@ async fn a_single_upstream_speaks_for_itself_and_several_are_merged() {
     let one = source("a", json!({})).await;
     let advertises = |id: &str| id == crate::catalogue::SKILLS;
     let info = Json::parse(r#"{"name":"gw","version":"1"}"#).unwrap();
-    let alone = compose(std::slice::from_ref(&one)).discovered(&info, None, &advertises);
+    let alone = compose(std::slice::from_ref(&one)).discovered(&info, None, &advertises, &|_| true);
     let alone: Value = alone.decode().unwrap();
     assert!(alone["capabilities"]["tools"].get("listChanged").is_none());
     let both = compose(&[one, source("b", json!({})).await]);
     let both: Value = both
-        .discovered(&info, Some("hello"), &advertises)
+        .discovered(&info, Some("hello"), &advertises, &|_| true)
         .decode()
         .unwrap();
     assert_eq!(both["capabilities"]["tools"]["listChanged"], true);

@@ -65,14 +65,18 @@ pub(super) fn broke(error: impl Into<tower::BoxError>) -> Error {
 /// Turns an answer with an error status into an error.
 ///
 /// That the gateway is not let in does not mean that its client's own credential is wrong: 401 and 403 do not become the
-/// status of the client's answer.
+/// status of the client's answer. What the server asked for is in the data.
 pub(super) fn of_status(
     status: StatusCode,
     headers: &HeaderMap,
     body: &bytes::Bytes,
     address: &str,
 ) -> Error {
+    let refuses = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    let challenges = challenges.filter(|_| refuses);
     if let Ok(Message::Error(_, error)) = Message::parse(body) {
+        let error = error.with_challenges(challenges);
         return match retry_after(headers, SystemTime::now()) {
             Some(after) => error.with_retry_after(after),
             None => error,
@@ -84,8 +88,8 @@ pub(super) fn of_status(
         let location = shown_location(headers);
         message.push_str(&format!("; it points to {location}, which is not followed"));
     }
-    let mut error = Error::new(kind, message);
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    let mut error = Error::new(kind, message).with_challenges(challenges);
+    if refuses {
         error = error.with_status(StatusCode::OK);
     }
     match retry_after(headers, SystemTime::now()) {

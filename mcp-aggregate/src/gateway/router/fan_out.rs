@@ -4,8 +4,11 @@ use futures_util::future::join_all;
 use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, UpstreamId};
 use tokio::time::timeout;
 
-use super::{Router, lacks_method};
-use crate::gateway::{extension::Rule, member::Member};
+use super::{Router, lacks_method, sees};
+use crate::{
+    catalogue::Source,
+    gateway::{extension::Rule, member::Member},
+};
 
 /// What stands between an upstream's id and an id of its own.
 const BETWEEN: &str = "__";
@@ -25,7 +28,11 @@ impl Router {
             let capabilities = listing.as_ref().and_then(|own| own.capabilities.as_ref());
             capabilities.is_some_and(|own| own.member("logging").is_some())
         };
-        let logging: Vec<_> = graph.members().iter().filter(logs).collect();
+        let visible = graph
+            .members()
+            .iter()
+            .filter(|member| sees(&request, member));
+        let logging: Vec<_> = visible.filter(logs).collect();
         if logging.is_empty() {
             return Err(Error::new(
                 ErrorKind::MethodNotFound,
@@ -55,7 +62,7 @@ impl Router {
         let present = graph
             .members()
             .iter()
-            .filter(|member| member.node.has_session(&request))
+            .filter(|member| sees(&request, member) && member.node.has_session(&request))
             .map(|member| {
                 let longest = member.node.timing.fan_out;
                 timeout(longest, self.forward_to(&member.node, request.clone()))
@@ -91,7 +98,10 @@ impl Router {
         }
         let (upstream, own) = public.split_once(BETWEEN).ok_or_else(unknown)?;
         let upstream = UpstreamId::new(upstream).map_err(|_| unknown())?;
-        let member = graph.member(&upstream).ok_or_else(unknown)?;
+        let member = graph.member(&upstream);
+        let member = member
+            .filter(|member| sees(&request, member))
+            .ok_or_else(unknown)?;
         request
             .params_mut()
             .set(parameter.to_owned(), Json::string(own));
@@ -111,6 +121,8 @@ impl Router {
             return self.forward_to(&only.node, request.clone()).await;
         }
         let declaring = graph.catalogue.declaring(extension);
+        let visible = |source: &&Source| request.visibility().allows_upstream(&source.node.id);
+        let declaring = declaring.filter(visible);
         let lists = declaring.map(|source| async move {
             let longest = source.node.timing.list;
             let all = self.whole_list(&source.node, member, request);

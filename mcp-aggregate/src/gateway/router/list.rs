@@ -3,7 +3,7 @@
 use mcp_core::{Error, ErrorKind, Json, Object, Request, Response, UpstreamId, shapes::Shape};
 use tokio::time::timeout;
 
-use super::Router;
+use super::{Router, sees};
 use crate::{
     catalogue::{ListKind, Page, Snapshot},
     gateway::{UpstreamState, core::Core},
@@ -46,7 +46,11 @@ impl Router {
         match graph.only() {
             Some(only) => drop(timeout(only.patience(), only.settled()).await),
             None => {
-                let settled = graph.members().iter().map(|member| {
+                let visible = graph
+                    .members()
+                    .iter()
+                    .filter(|member| sees(request, member));
+                let settled = visible.map(|member| {
                     // One that did not list in its time is not waited for by every client.
                     let settle = member.node.timing.settle;
                     timeout(settle.min(member.patience()), member.settled())
@@ -57,7 +61,8 @@ impl Router {
         let catalogue = &self.0.graph.load_full().catalogue;
         let instructions = self.0.instructions.as_deref();
         let advertises = |id: &str| self.0.extensions.has(id);
-        let answer = catalogue.discovered(&self.0.info, instructions, &advertises);
+        let visible = |upstream: &UpstreamId| request.visibility().allows_upstream(upstream);
+        let answer = catalogue.discovered(&self.0.info, instructions, &advertises, &visible);
         Ok(Response::new(answer))
     }
 
@@ -128,6 +133,9 @@ impl Router {
         let Some(only) = snapshot.only() else {
             return Ok(());
         };
+        if !request.visibility().allows_upstream(&only.node.id) {
+            return Ok(());
+        }
         match &only.listing {
             Some(listing) => match &listing.list(kind).failure {
                 Some(error) if listing.list(kind).items.is_empty() => Err(error.clone()),

@@ -22,6 +22,7 @@ pub(super) use self::resources::visible_places;
 use super::{
     UpstreamState,
     core::Core,
+    member::Member,
     silence,
     tasks::{Publisher, TaskAsker, mentions_task, publish_notification},
 };
@@ -96,6 +97,10 @@ impl Router {
     /// Makes a call to the node that it has entered, with task ids of its own.
     async fn forward(&self, entered: Entered, mut request: Request) -> Result<Response, Error> {
         let node = &entered.node;
+        if !request.visibility().allows_upstream(&node.id) {
+            let text = "this is not known here; list again to see what there is";
+            return Err(Error::new(ErrorKind::InvalidParams, text));
+        }
         self.0.attach(node, &request).await;
         request = request.with_upstream(node.id.clone());
         let owner = request.principal().partition();
@@ -178,6 +183,7 @@ impl Router {
             .catalogue
             .sources()
             .iter()
+            .filter(|source| request.visibility().allows_upstream(&source.node.id))
             .filter(|source| source.listing.as_deref().is_some_and(unruled));
         match (declaring.next(), declaring.next()) {
             (Some(only), None) => self.forward_to(&only.node, request).await,
@@ -192,12 +198,13 @@ impl Router {
         }
     }
 
-    /// Says which upstreams could have what was not found, and why they are not there.
-    fn unavailable(&self) -> Option<String> {
+    /// Says which upstreams that the caller may see could have what was not found, and why they are not there.
+    fn unavailable(&self, request: &Request) -> Option<String> {
         let graph = self.0.graph.load();
         let missing: Vec<_> = graph
             .members()
             .iter()
+            .filter(|member| sees(request, member))
             // What a guarded one says is for the gateway itself, such as where to consent.
             .filter(|member| member.listing().is_none() && member.state() != UpstreamState::Guarded)
             .map(|member| {
@@ -211,6 +218,11 @@ impl Router {
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }
+}
+
+/// Whether the caller may see an upstream.
+fn sees(request: &Request, member: &Member) -> bool {
+    request.visibility().allows_upstream(&member.node.id)
 }
 
 fn is_task_method(method: &Method) -> bool {

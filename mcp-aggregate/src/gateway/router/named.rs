@@ -49,7 +49,7 @@ impl Router {
         {
             return self.forward_to(&only.node, request).await;
         }
-        Err(self.unknown(kind, name))
+        Err(self.unknown(kind, name, &request))
     }
 
     async fn call_entry(
@@ -87,7 +87,7 @@ impl Router {
             Some("ref/prompt") => {
                 let name = reference.text("name").ok_or_else(malformed)?;
                 let entry = visible(&snapshot, ListKind::Prompts, &name, &request)
-                    .ok_or_else(|| self.unknown(ListKind::Prompts, &name))?;
+                    .ok_or_else(|| self.unknown(ListKind::Prompts, &name, &request))?;
                 if entry.original != entry.public {
                     reference.set("name", Json::string(&entry.original));
                     request.params_mut().set("ref", reference.to_json());
@@ -103,7 +103,7 @@ impl Router {
                         .next()
                         .map(|place| place.node),
                 };
-                let node = node.ok_or_else(|| self.unknown(ListKind::Templates, &uri))?;
+                let node = node.ok_or_else(|| self.unknown(ListKind::Templates, &uri, &request))?;
                 self.forward_to(&node, request).await
             }
             _ => Err(malformed()),
@@ -111,13 +111,13 @@ impl Router {
     }
 
     /// Says that there is no such entry, and which upstreams are not there that might have it.
-    fn unknown(&self, kind: ListKind, name: &str) -> Error {
+    fn unknown(&self, kind: ListKind, name: &str, request: &Request) -> Error {
         let what = match kind {
             ListKind::Tools => "tool",
             ListKind::Prompts => "prompt",
             ListKind::Resources | ListKind::Templates | ListKind::Skills => "resource template",
         };
-        match self.unavailable() {
+        match self.unavailable(request) {
             None => Error::new(
                 ErrorKind::InvalidParams,
                 format!("unknown {what}: {name}; list again to see what there is"),

@@ -21,7 +21,7 @@ impl Router {
             candidates = visible_places(&snapshot, &uri, &request);
         }
         let Some((last, others)) = candidates.split_last() else {
-            return Err(self.no_resource(&uri));
+            return Err(self.no_resource(&uri, &request));
         };
         for place in others {
             match self.read_at(place, &uri, request.clone()).await {
@@ -50,8 +50,8 @@ impl Router {
         Ok(answer.with_result(public))
     }
 
-    fn no_resource(&self, uri: &str) -> Error {
-        let text = match self.unavailable() {
+    fn no_resource(&self, uri: &str, request: &Request) -> Error {
+        let text = match self.unavailable(request) {
             None => "there is no such resource".to_owned(),
             Some(missing) => {
                 format!("there is no such resource; these upstreams are not available: {missing}")

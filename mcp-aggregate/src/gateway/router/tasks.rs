@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mcp_core::{Era, Error, ErrorKind, Json, Object, Request, Response, UpstreamId};
 use serde_json::json;
 
-use super::{Router, lacks_method};
+use super::{Router, lacks_method, sees};
 use crate::gateway::{
     member::Member,
     tasks::{self, EXTENSION},
@@ -52,7 +52,7 @@ impl Router {
         };
         for (at, member) in members.iter().enumerate().skip(first) {
             let inner = inner.take();
-            if members.len() > 1 && !declares_tasks(member) {
+            if !sees(&request, member) || members.len() > 1 && !declares_tasks(member) {
                 continue;
             }
             let params = request.params_mut();
