@@ -40,14 +40,14 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::keys::{Key, KeyBuilder, identity, random_secret};
+use crate::keys::{Key, KeyHasher, identity_in, random_secret};
 
 type Outcome = Result<Response, Error>;
 type Call = Shared<BoxFuture<'static, Outcome>>;
 
 #[derive(Default)]
 struct Calls {
-    under_way: HashMap<Key, (u64, WeakShared<BoxFuture<'static, Outcome>>)>,
+    under_way: HashMap<Key, (u64, WeakShared<BoxFuture<'static, Outcome>>), KeyHasher>,
     next: u64,
 }
 
@@ -110,7 +110,7 @@ pub struct Coalesce<S> {
 }
 
 impl<S> Coalesce<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 /// The key under which a call may be shared, if it may.
@@ -123,12 +123,9 @@ fn share_key(secret: [u64; 2], request: &Request) -> Option<Key> {
         && request.visibility().is_all()
         && request.progress_token().is_none();
     (reads && plain).then(|| {
-        let owner = request.principal().partition();
-        let mut key = KeyBuilder::new(secret);
-        let [one, two] = identity(secret, &owner, request).halves();
         // A server of the session era may answer each session as it likes.
         let session = request.session().map_or("", SessionKey::id);
-        key.number(one).number(two).text(session).finish()
+        identity_in(secret, session, request)
     })
 }
 

@@ -104,7 +104,7 @@ pub struct Hedge<S> {
 }
 
 impl<S> Hedge<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for Hedge<S>

@@ -1,12 +1,12 @@
 //! Short keys for long facts.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use mcp_core::{Partition, Request};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// What a limit, a cache entry or a shared call is counted under: 128 bits, made by a [`KeyBuilder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key([u64; 2]);
 
 impl Key {
@@ -52,9 +52,21 @@ impl KeyBuilder {
     }
 
     fn field(&mut self, kind: u8, bytes: &[u8]) -> &mut Self {
-        self.0
-            .write_u64((bytes.len() as u64) << 8 | u64::from(kind));
-        self.0.write(bytes);
+        let head = ((bytes.len() as u64) << 8 | u64::from(kind)).to_le_bytes();
+        // Most facts are short, and one write costs less than two.
+        let mut whole = [0; 64];
+        let end = head.len() + bytes.len();
+        match whole.get_mut(..end) {
+            Some(short) => {
+                short[..head.len()].copy_from_slice(&head);
+                short[head.len()..].copy_from_slice(bytes);
+                self.0.write(short);
+            }
+            None => {
+                self.0.write(&head);
+                self.0.write(bytes);
+            }
+        }
         self
     }
 
@@ -69,55 +81,106 @@ pub(crate) fn random_secret() -> [u64; 2] {
     [rand::random(), rand::random()]
 }
 
-/// The facts of a call that decide its answer: what is asked, of whom, with which parameters. Not `_meta`.
+/// What hashes a [`Key`] that is random already.
+pub(crate) type KeyHasher = std::hash::BuildHasherDefault<PassThrough>;
+
+/// Takes the half of a [`Key`] that it is given for the hash.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PassThrough(u64);
+
+impl Hasher for PassThrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Nothing but keys is hashed with it; other things would still have some hash.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+#[allow(
+    dead_code,
+    reason = "used by the layers that compare calls, which are features"
+)]
+impl KeyBuilder {
+    /// Adds the facts of a call that decide its answer: what is asked, of whom, with which parameters. Not `_meta`. They are
+    /// of any number, so nothing may follow.
+    fn call(&mut self, owner: &Partition, request: &Request) -> Key {
+        self.partition(owner).text(request.method().as_str());
+        self.text(request.upstream().map_or("", |upstream| upstream.as_str()));
+        self.text(request.name().unwrap_or_default());
+        if let Some(params) = request.params() {
+            for (name, value) in params.raw_members().filter(|(name, _)| name != "_meta") {
+                self.text(&name).bytes(value);
+            }
+        }
+        self.finish()
+    }
+
+    /// Adds everything about the caller that may change the answer.
+    fn caller(&mut self, request: &Request) -> &mut Self {
+        self.text(request.version().as_str())
+            .bytes(request.capabilities().as_json().as_bytes());
+        let scopes = request.principal().scopes();
+        let count = scopes.fold(0, |count, scope| {
+            self.text(scope);
+            count + 1
+        });
+        self.number(count)
+    }
+}
+
+/// The key of a call, whoever makes it in the name of the owner.
 #[allow(
     dead_code,
     reason = "used by the layers that compare calls, which are features"
 )]
 pub(crate) fn call_key(secret: [u64; 2], owner: &Partition, request: &Request) -> Key {
-    let mut key = KeyBuilder::new(secret);
-    key.partition(owner).text(request.method().as_str());
-    key.text(request.upstream().map_or("", |upstream| upstream.as_str()));
-    key.text(request.name().unwrap_or_default());
-    if let Some(params) = request.params() {
-        for (name, value) in params.members().filter(|(name, _)| name != "_meta") {
-            key.text(&name).bytes(value.as_bytes());
-        }
-    }
-    key.finish()
+    KeyBuilder::new(secret).call(owner, request)
 }
 
 /// The key of a call with everything about its caller that may change the answer.
 #[allow(
     dead_code,
-    reason = "used by the layers that share answers, which are features"
+    reason = "used by the layers that compare calls, which are features"
 )]
 pub(crate) fn identity(secret: [u64; 2], owner: &Partition, request: &Request) -> Key {
+    KeyBuilder::new(secret).caller(request).call(owner, request)
+}
+
+/// The same within one session.
+#[allow(
+    dead_code,
+    reason = "used by the layers that compare calls, which are features"
+)]
+pub(crate) fn identity_in(secret: [u64; 2], session: &str, request: &Request) -> Key {
+    let owner = request.principal().partition();
     let mut key = KeyBuilder::new(secret);
-    let call = call_key(secret, owner, request).halves();
-    key.number(call[0])
-        .number(call[1])
-        .text(request.version().as_str())
-        .bytes(request.capabilities().as_json().as_bytes());
-    for scope in request.principal().scopes() {
-        key.text(scope);
-    }
-    key.finish()
+    key.text(session).caller(request).call(&owner, request)
 }
 
 /// The key of a call whose answer is the same for all callers of one protocol revision.
 #[allow(
     dead_code,
-    reason = "used by the layers that share answers, which are features"
+    reason = "used by the layers that compare calls, which are features"
 )]
 pub(crate) fn public_key(secret: [u64; 2], shared: &Partition, request: &Request) -> Key {
     let mut key = KeyBuilder::new(secret);
-    let call = call_key(secret, shared, request).halves();
     // What a list holds, and which members an entry has, depends on the revision.
-    key.number(call[0])
-        .number(call[1])
-        .text(request.version().as_str());
-    key.finish()
+    key.text(request.version().as_str()).call(shared, request)
 }
 
 #[cfg(test)]

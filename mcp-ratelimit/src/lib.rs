@@ -31,9 +31,6 @@
 //! preset, budgets, hedging, credentials, connector.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[macro_use]
-mod wrap;
-
 #[cfg(feature = "breaker")]
 pub mod breaker;
 #[cfg(feature = "budget")]

@@ -286,7 +286,7 @@ pub struct Meter<S> {
 }
 
 impl<S> Meter<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for Meter<S>

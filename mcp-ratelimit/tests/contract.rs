@@ -18,7 +18,7 @@ use mcp_ratelimit::{
     budget::{BudgetLayer, BudgetPlan, Period, StoreBudget},
     cache::CacheLayer,
     coalesce::CoalesceLayer,
-    diagnose::{MemoryRecorder, RecordLayer},
+    diagnose::{MemoryRecorder, RecordLayer, ToolFailureLayer},
     hedge::HedgeLayer,
     meter::MeterLayer,
     preset::{Preset, ProviderConfig},
@@ -216,6 +216,7 @@ contracts! {
     });
     validate: ValidateLayer::new(Arc::new(NoSchemas));
     record: RecordLayer::start(Arc::new(MemoryRecorder::new(10))).0;
+    tool_failure: ToolFailureLayer::new();
     preset: Preset::new("p", &ProviderConfig::default()).unwrap();
     meter: MeterLayer::new("m");
     cache: CacheLayer::new(1000).with_ttl(|_| Some(Duration::from_secs(1))).with_longest_ttl(Duration::ZERO);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mcp_core::Principal;
 use mcp_core::rmcp3::{RmcpServer, serve};
+use mcp_ratelimit::diagnose::ToolFailureLayer;
 use mcp_ratelimit::preset::{Preset, ProviderConfig};
 use mcp_ratelimit::rate_limit::{KeyPart, Limit, Quota, RateLimitLayer};
 use mcp_ratelimit::timeout::TimeoutLayer;
@@ -88,7 +89,7 @@ async fn a_limit_speaks_to_the_model() {
 #[tokio::test]
 async fn the_preset_stops_what_hangs_and_what_is_repeated_in_vain() {
     let config: ProviderConfig =
-        serde_json::from_str(r#"{"timeout_ms":100,"failure_threshold":2}"#).unwrap();
+        serde_json::from_str(r#"{"timeout":"100ms","failure_threshold":2}"#).unwrap();
     let preset = Preset::new("tools", &config).unwrap();
     let tools = Tools::default();
     let client = client(serve(tools.clone()).layer(preset.clone()).into_service()).await;
@@ -126,5 +127,27 @@ async fn a_call_that_hangs_is_ended() {
     let client = client(service).await;
     assert_eq!(call(&client, "hang").await.unwrap_err().code.0, -31040);
     call(&client, "fine").await.unwrap();
+    client.cancel().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_as_a_result_is_read_by_a_client_and_an_upstreams_own_error_is_unchanged() {
+    let limit = Limit::new("tools", Quota::per_hour(1).unwrap()).per([KeyPart::Tool]);
+    let service = serve(Tools::default())
+        .layer(ToolFailureLayer::new())
+        .layer(RateLimitLayer::new(limit))
+        .into_service();
+    let client = client(service).await;
+    call(&client, "fine").await.unwrap();
+    let refused = client
+        .call_tool(CallToolRequestParams::new("fine"))
+        .await
+        .unwrap();
+    assert_eq!(refused.is_error, Some(true));
+    let failure = &refused.meta.unwrap().0["io.modelcontextprotocol/toolFailure"];
+    assert_eq!(failure["class"], "governance");
+    assert_eq!(failure["code"], "rate_limited");
+    let wrong = call(&client, "wrong").await.unwrap_err();
+    assert_eq!(wrong.message, "no such thing");
     client.cancel().await.unwrap();
 }

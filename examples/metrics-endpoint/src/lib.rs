@@ -5,7 +5,7 @@
 
 use axum::Router;
 use axum::routing::get;
-use mcp_core::{ConfigError, Error, Request, Response, Seam, Stack};
+use mcp_core::{ConfigErrors, Error, Request, Response, Seam, Stack};
 use mcp_ratelimit::preset::{Preset, ProviderConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower::service_fn;
@@ -19,8 +19,8 @@ pub fn router(metrics: PrometheusHandle) -> Router {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] if the configuration is not valid.
-pub fn service(config: &ProviderConfig) -> Result<impl Seam, ConfigError> {
+/// [`ConfigErrors`] if the configuration is not valid.
+pub fn service(config: &ProviderConfig) -> Result<impl Seam, ConfigErrors> {
     let inner = service_fn(|_: Request| async { Ok::<_, Error>(Response::empty()) });
     Ok(Stack::new(inner)
         .layer(Preset::new("demo", config)?)

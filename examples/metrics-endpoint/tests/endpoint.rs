@@ -1,6 +1,8 @@
 //! What the layers count is what the endpoint shows.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -12,13 +14,11 @@ use tower::ServiceExt;
 #[tokio::test]
 async fn calls_and_refusals_are_shown() {
     let metrics = PrometheusBuilder::new().install_recorder().unwrap();
-    let mut config = ProviderConfig::default();
-    (
-        config.requests_per_minute,
-        config.burst,
-        config.limit_wait_ms,
-        config.max_retries,
-    ) = (1, 2, 0, 0);
+    let config = ProviderConfig::default()
+        .with_requests_per_minute(1)
+        .with_burst(2)
+        .with_limit_wait(Duration::ZERO)
+        .with_max_retries(0);
     let service = metrics_endpoint::service(&config).unwrap();
     for _ in 0..3 {
         let request = mcp_core::Request::new(Method::TOOLS_LIST, None).unwrap();

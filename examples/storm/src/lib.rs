@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mcp_core::{BoxSeam, ConfigError, Error, Method, Principal, Request, Seam};
+use mcp_core::{BoxSeam, ConfigErrors, Error, Method, Principal, Request, Seam};
 use mcp_ratelimit::preset::{Preset, ProviderConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -67,26 +67,24 @@ pub async fn without(seed: u64, tries: u32) -> Report {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] if the configuration is not valid.
-pub async fn with(seed: u64, config: &ProviderConfig) -> Result<Report, ConfigError> {
+/// [`ConfigErrors`] if the configuration is not valid.
+pub async fn with(seed: u64, config: &ProviderConfig) -> Result<Report, ConfigErrors> {
     let upstream = Upstream::new(seed);
     let service = Preset::new("upstream", config)?.layer(upstream.clone());
     Ok(run(BoxSeam::new(service), &upstream, 1, seed).await)
 }
 
 /// What the operator of such an upstream would write.
-#[must_use]
 pub fn config() -> ProviderConfig {
-    let mut config = ProviderConfig::default();
-    config.requests_per_minute = 50 * 60;
-    config.burst = 10;
-    config.limit_wait_ms = 2000;
-    config.concurrency = 32;
-    config.queue_length = 64;
-    config.timeout_ms = 1000;
-    config.idle_timeout_ms = 1000;
-    config.reset_timeout_ms = 500;
-    config
+    ProviderConfig::default()
+        .with_requests_per_minute(50 * 60)
+        .with_burst(10)
+        .with_limit_wait(Duration::from_secs(2))
+        .with_concurrency(32)
+        .with_queue_length(64)
+        .with_timeout(Duration::from_secs(1))
+        .with_idle_timeout(Duration::from_secs(1))
+        .with_reset_timeout(Duration::from_millis(500))
 }
 
 async fn run(service: impl Seam, upstream: &Upstream, tries: u32, seed: u64) -> Report {

@@ -21,7 +21,7 @@ impl<S> BreakerService<S> {
         Self { inner, layer }
     }
 
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for BreakerService<S>

@@ -86,7 +86,7 @@ pub struct BudgetService<S> {
 }
 
 impl<S> BudgetService<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for BudgetService<S>

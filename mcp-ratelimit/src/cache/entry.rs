@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mcp_core::{Json, Method, Object, Request, Response, ResultType, UpstreamId};
@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub(super) topic: Topic,
     pub(super) stored: Instant,
     pub(super) fresh_for: Duration,
+    /// The answer as it was told last, and how many seconds old it was; none where it does not say how long it may be kept.
+    told: Option<Mutex<(u64, Response)>>,
     /// Whether someone fetches a new one already.
     pub(super) refreshing: AtomicBool,
 }
@@ -42,7 +44,9 @@ impl Entry {
         fresh_for: Duration,
     ) -> Self {
         response.extensions_mut().clear();
+        let says = response.result().member("ttlMs").is_some();
         Self {
+            told: says.then(|| Mutex::new((0, response.clone()))),
             response,
             topic,
             stored: now,
@@ -61,27 +65,38 @@ impl Entry {
         (age >= self.fresh_for).then(|| age - self.fresh_for)
     }
 
-    /// The answer, with a `ttlMs` that tells what is left of it.
+    /// The answer, with a `ttlMs` that tells what is left of it, to the second.
     pub(super) fn serve(&self, now: Instant) -> Response {
         let age = self.age(now);
         if age < Duration::from_secs(1) {
             return self.response.clone();
         }
+        let Some(told) = &self.told else {
+            return self.response.clone();
+        };
+        // Never more than is left.
+        let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0 != seconds {
+            *told = (seconds, self.with_rest(Duration::from_secs(seconds)));
+        }
+        told.1.clone()
+    }
+
+    fn with_rest(&self, age: Duration) -> Response {
         let Ok(mut result) = Object::index(self.response.result()) else {
             return self.response.clone();
         };
-        if !result.contains("ttlMs") {
-            return self.response.clone();
-        }
-        let left =
-            u64::try_from(self.fresh_for.saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
+        let left = self.fresh_for.saturating_sub(age).as_millis();
+        let left = u64::try_from(left).unwrap_or(u64::MAX);
         result.set("ttlMs", Json::from(serde_json::json!(left)));
         self.response.clone().with_result(result.to_json())
     }
 
     pub(super) fn weight(&self) -> u32 {
         let name = self.topic.name.as_ref().map_or(0, |name| name.len());
-        u32::try_from(self.response.result().len() + name + 256).unwrap_or(u32::MAX)
+        let copies = 1 + usize::from(self.told.is_some());
+        u32::try_from(self.response.result().len() * copies + name + 256).unwrap_or(u32::MAX)
     }
 }
 

@@ -184,9 +184,10 @@ impl CacheLayer {
         let secret = self.settings.secret;
         let owner = request.principal().partition();
         let shared = self.settings.public.filter(|_| hinted);
-        let public = shared.map(|shared| (shared, public_key(secret, &shared, request)));
+        let public =
+            shared.map(|shared| FullKey::new(shared, public_key(secret, &shared, request)));
         Some(Plan {
-            own: (owner, identity(secret, &owner, request)),
+            own: FullKey::new(owner, identity(secret, &owner, request)),
             public,
             ttl,
             is_tool: request.tool().is_some(),

@@ -26,7 +26,7 @@ impl<S> CacheService<S> {
         Self { inner, layer }
     }
 
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for CacheService<S>

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -8,16 +9,34 @@ use tokio::task::JoinSet;
 
 use super::entry::{Entry, Topic};
 use super::remote::Remote;
-use crate::keys::Key;
+use crate::keys::{Key, KeyHasher};
 
-pub(super) type FullKey = (Partition, Key);
+/// Whose answer it is, and to which call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FullKey {
+    owner: Partition,
+    call: Key,
+}
+
+impl FullKey {
+    pub(super) const fn new(owner: Partition, call: Key) -> Self {
+        Self { owner, call }
+    }
+}
+
+impl Hash for FullKey {
+    /// The owner is among the facts of the call's key.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.call.hash(state);
+    }
+}
 
 /// The answers that all services of one layer share, and the way to look into it from outside.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
 struct Inner {
-    entries: moka::sync::Cache<FullKey, Arc<Entry>>,
+    entries: moka::sync::Cache<FullKey, Arc<Entry>, KeyHasher>,
     /// Counts invalidations: an answer that was asked for before one is not kept after it.
     epoch: AtomicU64,
     hits: AtomicU64,
@@ -59,7 +78,7 @@ impl Cache {
             .weigher(|_: &FullKey, entry: &Arc<Entry>| entry.weight())
             .time_to_live(longest.min(Duration::from_secs(366 * 86_400)))
             .support_invalidation_closures()
-            .build();
+            .build_with_hasher(KeyHasher::default());
         Self(Arc::new(Inner {
             entries,
             epoch: AtomicU64::new(0),

@@ -28,6 +28,7 @@ pub struct Diagnosis {
     attempts: u32,
     person: String,
     model: String,
+    guidance: String,
 }
 
 impl Diagnosis {
@@ -50,13 +51,15 @@ impl Diagnosis {
         };
         let message = error.message();
         let person = format!("{what}{of} failed{tries}: {}.", happened(error.kind()));
-        let model = format!("{what}{of} failed{tries}: {message}. {}", hint(advice));
+        let guidance = hint(advice);
+        let model = format!("{what}{of} failed{tries}: {message}. {guidance}");
         Self {
             class: error.class(),
             advice,
             attempts,
             person,
             model,
+            guidance,
         }
     }
 
@@ -88,6 +91,12 @@ impl Diagnosis {
     #[must_use]
     pub fn for_model(&self) -> &str {
         &self.model
+    }
+
+    /// What to do next, in a sentence for a model.
+    #[must_use]
+    pub fn guidance(&self) -> &str {
+        &self.guidance
     }
 }
 

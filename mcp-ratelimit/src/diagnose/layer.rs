@@ -103,7 +103,7 @@ pub struct Record<S> {
 }
 
 impl<S> Record<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for Record<S>

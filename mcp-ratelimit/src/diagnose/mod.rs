@@ -3,7 +3,8 @@
 //! [`Diagnosis`] turns any error of the seam into its class, an advice, and two texts: one for the person, one
 //! for the model, with tool, upstream and number of tries. [`RecordLayer`] gives every error to an
 //! [`ErrorRecorder`]: [`MemoryRecorder`] keeps the last ones and finds patterns, [`StoreRecorder`] keeps them on
-//! a [`StateStore`](mcp_core::store::StateStore) and answers queries.
+//! a [`StateStore`](mcp_core::store::StateStore) and answers queries. [`ToolFailureLayer`] answers a refused tool call with a
+//! result that a model reads, in the place of a JSON-RPC error.
 //!
 //! # Examples
 //!
@@ -20,6 +21,7 @@
 //! ```
 
 mod explain;
+mod failure;
 mod layer;
 mod memory;
 mod record;
@@ -28,6 +30,7 @@ mod store;
 mod tests;
 
 pub use self::explain::{Advice, Diagnosis};
+pub use self::failure::{ToolFailureFuture, ToolFailureLayer, ToolFailureService};
 pub use self::layer::{Record, RecordLayer, RecordTask, ResponseFuture};
 pub use self::memory::{MemoryRecorder, Pattern};
 pub use self::record::{ErrorQuery, ErrorRecord, ErrorRecorder};

@@ -4,12 +4,14 @@ use std::time::Duration;
 use mcp_core::clock::FakeClock;
 use mcp_core::store::{MemoryStore, Namespace};
 use mcp_core::{
-    Error, ErrorClass, ErrorKind, Json, Method, Principal, Request, Response, UpstreamId,
+    Error, ErrorClass, ErrorKind, Json, Method, Principal, Request, Response, ToolFailureClass,
+    UpstreamId,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{
     Advice, Diagnosis, ErrorQuery, ErrorRecorder, MemoryRecorder, RecordLayer, StoreRecorder,
+    ToolFailureLayer,
 };
 use crate::retry::RetryLayer;
 
@@ -167,4 +169,95 @@ async fn a_store_keeps_errors_and_answers_queries() {
         recorder.query(&ErrorQuery::new()).await.unwrap().is_empty(),
         "errors do not stay for good"
     );
+}
+
+/// Answers a request with an error, through the layer.
+async fn failed(error: Error, request: Request) -> Result<Response, Error> {
+    let clock = Arc::new(FakeClock::new());
+    let fails = service_fn(move |_| std::future::ready(Err::<Response, _>(error.clone())));
+    let layer = ToolFailureLayer::new().with_clock(clock);
+    layer.layer(fails).oneshot(request).await
+}
+
+#[tokio::test]
+async fn a_refused_tool_call_is_a_result_that_says_what_kind_of_failure_it_was() {
+    use ErrorKind::{
+        BadUpstream, BudgetExhausted, CircuitOpen, Internal, InvalidParams, NotSent, Overloaded,
+        PermissionDenied, RateLimited, Timeout, TooLarge, Unavailable,
+    };
+    for (kind, class, retryable) in [
+        (RateLimited, ToolFailureClass::Governance, true),
+        (BudgetExhausted, ToolFailureClass::Governance, false),
+        (PermissionDenied, ToolFailureClass::Governance, false),
+        (Overloaded, ToolFailureClass::Reliability, true),
+        (CircuitOpen, ToolFailureClass::Reliability, true),
+        (Timeout, ToolFailureClass::Reliability, true),
+        (Unavailable, ToolFailureClass::Reliability, true),
+        (NotSent, ToolFailureClass::Reliability, true),
+        (BadUpstream, ToolFailureClass::Reliability, false),
+        (Internal, ToolFailureClass::Reliability, false),
+        (InvalidParams, ToolFailureClass::Capability, false),
+        (TooLarge, ToolFailureClass::Capability, false),
+    ] {
+        let answer = failed(Error::new(kind, "why"), call("find", "a")).await;
+        let answer = answer.unwrap();
+        assert!(answer.is_tool_error(), "{kind:?}");
+        let failure = answer.tool_failure().unwrap();
+        assert_eq!(failure.class(), Some(class), "{kind:?}");
+        assert_eq!(failure.code().as_deref(), Some(kind.name()));
+        assert_eq!(failure.is_retryable(), Some(retryable), "{kind:?}");
+        assert_eq!(failure.retry_not_before(), None);
+        let text = answer.result().as_str();
+        assert!(text.contains("The tool find failed: why."), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_names_the_call_and_the_time_to_come_back() {
+    let error =
+        Error::new(ErrorKind::RateLimited, "slow").with_retry_after(Duration::from_secs(90));
+    let answer = failed(error, call("find", "a")).await.unwrap();
+    let failure = answer.tool_failure().unwrap();
+    let date = humantime::parse_rfc3339(&failure.retry_not_before().unwrap()).unwrap();
+    assert_eq!(date, FakeClock::new().date() + Duration::from_secs(90));
+    let member = |name: &str| failure.as_json().member(name).unwrap().to_text().unwrap();
+    assert!(!member("correlationId").is_empty());
+    assert_eq!(
+        member("agentGuidance"),
+        "The same call may succeed in 90 s; do not make it before."
+    );
+}
+
+#[tokio::test]
+async fn what_a_client_has_to_act_on_stays_an_error() {
+    use http::{HeaderValue, header::WWW_AUTHENTICATE};
+    let own = Json::parse(r#"{"code":-32602,"message":"no such tool"}"#).unwrap();
+    let challenge = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+    let ping = Request::new(Method::PING, None).unwrap();
+    for (error, request) in [
+        (Error::from_rpc(own), call("find", "a")),
+        (
+            Error::new(ErrorKind::Unauthenticated, "who"),
+            call("find", "a"),
+        ),
+        (
+            Error::new(ErrorKind::ConsentRequired, "agree"),
+            call("find", "a"),
+        ),
+        (
+            Error::new(ErrorKind::MissingCapability, "no"),
+            call("find", "a"),
+        ),
+        (Error::new(ErrorKind::Cancelled, "gone"), call("find", "a")),
+        (
+            Error::new(ErrorKind::PermissionDenied, "scope")
+                .with_header(WWW_AUTHENTICATE, challenge),
+            call("find", "a"),
+        ),
+        (Error::new(ErrorKind::RateLimited, "slow"), ping),
+    ] {
+        let kind = error.kind();
+        let answer = failed(error, request).await.unwrap_err();
+        assert_eq!(answer.kind(), kind);
+    }
 }

@@ -33,16 +33,43 @@ fn configurations_are_checked_and_name_the_setting() {
         r#"{"burst":0}"#,
         r#"{"concurrency":0}"#,
         r#"{"failure_threshold":0}"#,
-        r#"{"reset_timeout_ms":0}"#,
-        r#"{"timeout_ms":0}"#,
-        r#"{"idle_timeout_ms":0}"#,
-        r#"{"retry_first_ms":0}"#,
-        r#"{"retry_longest_ms":1}"#,
+        r#"{"reset_timeout":"0s"}"#,
+        r#"{"timeout":"0s"}"#,
+        r#"{"idle_timeout":"0s"}"#,
+        r#"{"retry_first":"0s"}"#,
+        r#"{"retry_longest":"1ms"}"#,
         r#"{"loop_failures":0}"#,
         r#"{"probes":0}"#,
     ] {
-        assert!(Preset::new("p", &read(text).unwrap()).is_err(), "{text}");
+        let errors = Preset::new("p", &read(text).unwrap()).unwrap_err();
+        let keys: Vec<_> = errors.iter().map(|error| error.key().to_owned()).collect();
+        let expected = match text {
+            r#"{"retry_first":"0s"}"# => "retry_longest",
+            text => text.split('"').nth(1).unwrap(),
+        };
+        assert_eq!(keys, [expected], "{errors}");
     }
+    let bad = ProviderConfig::default()
+        .with_burst(0)
+        .with_timeout(Duration::ZERO)
+        .with_failure_threshold(0)
+        .with_probes(0);
+    let errors = Preset::new("p", &bad).unwrap_err();
+    let keys: Vec<_> = errors.iter().map(|error| error.key().to_owned()).collect();
+    assert_eq!(keys, ["burst", "failure_threshold", "probes", "timeout"]);
+}
+
+#[test]
+fn a_configuration_is_read_as_it_is_written_and_durations_have_units() {
+    let config = ProviderConfig::default()
+        .with_limit_wait(Duration::from_millis(1500))
+        .with_max_retries(0);
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(text.contains(r#""limit_wait":"1s 500ms""#), "{text}");
+    let read = serde_json::from_str::<ProviderConfig>(&text).unwrap();
+    assert_eq!(read, config);
+    let bare = serde_json::from_str::<ProviderConfig>(r#"{"timeout":5}"#);
+    assert!(bare.is_err());
 }
 
 /// A provider that fails every call and writes down when it was called.

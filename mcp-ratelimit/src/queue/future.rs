@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::core::{Permit, Ticket};
 
 pin_project! {
-    /// The answer of a [`QueueService`](super::QueueService).
+    /// The answer of a [`Queue`](super::Queue).
     ///
     /// # Cancel safety
     ///

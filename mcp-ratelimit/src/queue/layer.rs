@@ -7,7 +7,7 @@ use mcp_core::{ConfigError, Request};
 use tower_layer::Layer;
 
 use super::core::Core;
-use super::{QueueService, QueueStatus};
+use super::{Queue, QueueStatus};
 
 /// How urgent a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ const QUEUE: usize = 100;
 
 pub(super) type PriorityFn = Arc<dyn Fn(&Request) -> Priority + Send + Sync>;
 
-/// Applies a [`QueueService`].
+/// Applies a [`Queue`].
 #[must_use]
 #[derive(Clone)]
 pub struct QueueLayer {
@@ -119,10 +119,10 @@ impl QueueLayer {
 }
 
 impl<S> Layer<S> for QueueLayer {
-    type Service = QueueService<S>;
+    type Service = Queue<S>;
 
-    fn layer(&self, inner: S) -> QueueService<S> {
-        QueueService::new(inner, self.clone())
+    fn layer(&self, inner: S) -> Queue<S> {
+        Queue::new(inner, self.clone())
     }
 }
 

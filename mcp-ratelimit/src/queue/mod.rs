@@ -41,4 +41,4 @@ mod tests;
 pub use self::core::QueueStatus;
 pub use self::future::ResponseFuture;
 pub use self::layer::{Adaptive, Priority, QueueLayer};
-pub use self::service::QueueService;
+pub use self::service::Queue;

@@ -9,20 +9,20 @@ use super::{Priority, QueueLayer, ResponseFuture};
 
 /// Lets a bounded number of calls through at once and a bounded number wait.
 #[derive(Debug, Clone)]
-pub struct QueueService<S> {
+pub struct Queue<S> {
     inner: S,
     layer: QueueLayer,
 }
 
-impl<S> QueueService<S> {
+impl<S> Queue<S> {
     pub(super) const fn new(inner: S, layer: QueueLayer) -> Self {
         Self { inner, layer }
     }
 
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
-impl<S> Service<Request> for QueueService<S>
+impl<S> Service<Request> for Queue<S>
 where
     S: Service<Request, Error = Error> + Clone,
 {

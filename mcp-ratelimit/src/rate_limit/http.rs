@@ -21,8 +21,13 @@ pub struct HttpRateLimitLayer {
 }
 
 impl HttpRateLimitLayer {
-    /// Enforces limits on plain HTTP requests; a request has to pass them all.
-    pub fn new(limits: impl IntoIterator<Item = Limit<Parts>>) -> Self {
+    /// Enforces one limit on plain HTTP requests.
+    pub fn new(limit: Limit<Parts>) -> Self {
+        Self::all([limit])
+    }
+
+    /// Enforces several limits: a request has to pass them all.
+    pub fn all(limits: impl IntoIterator<Item = Limit<Parts>>) -> Self {
         Self {
             limiter: Limiter::new(limits, Arc::new(SystemClock::new())),
         }
@@ -55,7 +60,7 @@ pub struct HttpRateLimit<S> {
 }
 
 impl<S> HttpRateLimit<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S, Q, B> Service<Request<Q>> for HttpRateLimit<S>

@@ -21,7 +21,7 @@ impl<S> RateLimit<S> {
         Self { inner, layer }
     }
 
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for RateLimit<S>

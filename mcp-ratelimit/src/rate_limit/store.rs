@@ -1,7 +1,7 @@
 //! Where the limiter keeps one number for each key, in bounded memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::clock::{Clock as _, Reference as _};
@@ -9,7 +9,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 
 use super::clock::TickClock;
-use crate::keys::Key;
+use crate::keys::{Key, KeyHasher};
 
 const SHARDS: usize = 64;
 /// A shard is swept when it has grown to twice what the last sweep left, and at least this often.
@@ -17,26 +17,6 @@ const SWEEP_EVERY: u64 = 60_000_000_000;
 const SMALLEST_SWEEP: usize = 64;
 /// Governor counts from the moment it was made, a little after our clock began: a margin far above that.
 const MARGIN: u64 = 1_000_000_000;
-
-/// Keys are hashes already.
-#[derive(Default)]
-pub(super) struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot([u64; 2]);
@@ -52,7 +32,7 @@ const OVERFLOW: Slot = Slot([0, 0]);
 
 struct Shard {
     /// The theoretical arrival time of the next call, in nanoseconds of the limiter's clock.
-    arrivals: HashMap<Slot, u64, BuildHasherDefault<Identity>>,
+    arrivals: HashMap<Slot, u64, KeyHasher>,
     sweep_at_len: usize,
     sweep_at: u64,
 }
@@ -152,28 +132,24 @@ impl StateStore for BoundedStore {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut shard = self.shard(*key);
-        let mut slot = Slot(key.halves());
-        let found = shard.arrivals.get(&slot).copied();
-        if found.is_none() {
-            let len = shard.arrivals.len();
-            if len >= shard.sweep_at_len || len >= self.max_in_shard {
-                shard.sweep(self.clock.now().as_u64());
+        let (answer, arrival) = match shard.arrivals.get_mut(&Slot(key.halves())) {
+            Some(held) => {
+                let (answer, arrival) = f(Some(Nanos::new(*held)))?;
+                *held = arrival.as_u64();
+                (answer, arrival.as_u64())
             }
-            slot = shard.slot(*key, self.max_in_shard);
-        }
-        let known = if slot == OVERFLOW {
-            shard.arrivals.get(&slot).copied()
-        } else {
-            found
-        };
-        let (answer, arrival) = f(known.map(Nanos::new))?;
-        let arrival = arrival.as_u64();
-        match shard.arrivals.get_mut(&slot) {
-            Some(held) => *held = arrival,
             None => {
-                shard.arrivals.insert(slot, arrival);
+                let len = shard.arrivals.len();
+                if len >= shard.sweep_at_len || len >= self.max_in_shard {
+                    shard.sweep(self.clock.now().as_u64());
+                }
+                let slot = shard.slot(*key, self.max_in_shard);
+                let known = shard.arrivals.get(&slot).copied();
+                let (answer, arrival) = f(known.map(Nanos::new))?;
+                shard.arrivals.insert(slot, arrival.as_u64());
+                (answer, arrival.as_u64())
             }
-        }
+        };
         // An arrival time runs ahead of now by no more than the burst, so it can stand in for the clock.
         if arrival >= shard.sweep_at {
             let now = self.clock.now();

@@ -249,10 +249,9 @@ async fn plain_http_is_limited_too() {
             None => Applies::No,
         },
     );
-    let service =
-        HttpRateLimitLayer::new([limit]).layer(service_fn(|_: http::Request<()>| async {
-            Ok::<_, std::convert::Infallible>(http::Response::new(String::from("ok")))
-        }));
+    let service = HttpRateLimitLayer::new(limit).layer(service_fn(|_: http::Request<()>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(String::from("ok")))
+    }));
     let ask = |client: &str| {
         http::Request::get("/")
             .header("x-client", client)

@@ -102,7 +102,7 @@ pub struct LoopGuard<S> {
 }
 
 impl<S> LoopGuard<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for LoopGuard<S>

@@ -7,7 +7,7 @@ use tower::retry::budget::TpsBudget;
 use tower_layer::Layer;
 
 use super::policy::RetryPolicy;
-use super::{Backoff, Repeat, RetryService};
+use super::{Backoff, Repeat, Retry};
 use crate::timeout::TimeoutLayer;
 
 type Safety = Arc<dyn Fn(&Request) -> Repeat + Send + Sync>;
@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub(super) budget: Arc<TpsBudget>,
 }
 
-/// Applies a [`RetryService`].
+/// Applies a [`Retry`].
 #[must_use]
 #[derive(Clone)]
 pub struct RetryLayer {
@@ -124,14 +124,14 @@ impl RetryLayer {
 }
 
 impl<S> Layer<S> for RetryLayer {
-    type Service = RetryService<S>;
+    type Service = Retry<S>;
 
-    fn layer(&self, inner: S) -> RetryService<S> {
+    fn layer(&self, inner: S) -> Retry<S> {
         let attempt = match self.attempt {
             Some(timeout) => TimeoutLayer::new(timeout),
             None => TimeoutLayer::by_request(),
         };
-        RetryService::new(
+        Retry::new(
             attempt.layer(inner),
             RetryPolicy::new(Arc::new(self.settings.clone())),
         )

@@ -58,7 +58,7 @@ pub use self::backoff::{Backoff, Growth, Jitter};
 pub use self::guard::{LoopGuard, LoopGuardFuture, LoopGuardLayer};
 pub use self::layer::RetryLayer;
 pub use self::safety::Repeat;
-pub use self::service::{ResponseFuture, RetryService};
+pub use self::service::{ResponseFuture, Retry};
 
 /// Which try of a call this is, from 2 on, in the extensions of a repeated request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

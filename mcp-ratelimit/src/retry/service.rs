@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use mcp_core::{Error, Request, Response};
 use pin_project_lite::pin_project;
-use tower::retry::Retry;
 use tower_service::Service;
 
 use super::policy::RetryPolicy;
@@ -13,14 +12,14 @@ use crate::timeout::Timeout;
 
 /// Repeats calls that failed and may succeed another time.
 #[derive(Debug, Clone)]
-pub struct RetryService<S> {
-    retry: Retry<RetryPolicy, Timeout<S>>,
+pub struct Retry<S> {
+    retry: tower::retry::Retry<RetryPolicy, Timeout<S>>,
 }
 
-impl<S> RetryService<S> {
+impl<S> Retry<S> {
     pub(super) const fn new(inner: Timeout<S>, policy: RetryPolicy) -> Self {
         Self {
-            retry: Retry::new(policy, inner),
+            retry: tower::retry::Retry::new(policy, inner),
         }
     }
 
@@ -40,7 +39,7 @@ impl<S> RetryService<S> {
     }
 }
 
-impl<S> Service<Request> for RetryService<S>
+impl<S> Service<Request> for Retry<S>
 where
     S: Service<Request, Response = Response, Error = Error> + Clone,
 {
@@ -60,7 +59,7 @@ where
 }
 
 pin_project! {
-    /// The answer of a [`RetryService`].
+    /// The answer of a [`Retry`].
     ///
     /// # Cancel safety
     ///

@@ -41,7 +41,7 @@ pub struct HttpTimeout<S> {
 }
 
 impl<S> HttpTimeout<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S, Q, B> Service<Request<Q>> for HttpTimeout<S>

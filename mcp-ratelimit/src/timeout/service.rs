@@ -20,7 +20,7 @@ impl<S> Timeout<S> {
         Self { inner, layer }
     }
 
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for Timeout<S>

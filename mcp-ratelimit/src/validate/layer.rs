@@ -203,7 +203,7 @@ pub struct Validate<S> {
 }
 
 impl<S> Validate<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for Validate<S>

@@ -67,7 +67,7 @@ pub struct SharedRateLimit<S> {
 }
 
 impl<S> SharedRateLimit<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S> Service<Request> for SharedRateLimit<S>
