@@ -144,7 +144,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::Retry;
+    use crate::RetryAdvice;
 
     #[test]
     fn a_code_means_one_thing() {
@@ -191,10 +191,13 @@ mod tests {
     #[test]
     fn whether_another_try_helps_follows_from_the_code() {
         let retry = |code| error("s", code).retry();
-        assert!(matches!(retry("ERROR_NO_SLOT_AVAILABLE"), Retry::After(_)));
-        assert_eq!(retry("ERROR_KEY_DOES_NOT_EXIST"), Retry::Elsewhere);
-        assert_eq!(retry("ERROR_CAPTCHA_UNSOLVABLE"), Retry::Elsewhere);
-        assert_eq!(retry("ERROR_RECAPTCHA_INVALID_SITEKEY"), Retry::Never);
+        assert!(matches!(
+            retry("ERROR_NO_SLOT_AVAILABLE"),
+            RetryAdvice::After(_)
+        ));
+        assert_eq!(retry("ERROR_KEY_DOES_NOT_EXIST"), RetryAdvice::Elsewhere);
+        assert_eq!(retry("ERROR_CAPTCHA_UNSOLVABLE"), RetryAdvice::Elsewhere);
+        assert_eq!(retry("ERROR_RECAPTCHA_INVALID_SITEKEY"), RetryAdvice::Never);
         let odd = error("s", "ERROR_<script>\n");
         assert_eq!(odd.kind(), K::UnknownCode);
         assert!(odd.to_string().ends_with("(ERROR_script)"), "{odd}");

@@ -17,7 +17,7 @@ struct Inner {
     message: Cow<'static, str>,
     service: Option<Box<str>>,
     code: Option<Box<str>>,
-    retry: Option<Retry>,
+    retry: Option<RetryAdvice>,
     spent: Amount,
     source: Option<Source>,
 }
@@ -25,7 +25,7 @@ struct Inner {
 /// What may help after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Retry {
+pub enum RetryAdvice {
     /// Nothing: the challenge itself is at fault, or a limit of ours.
     Never,
     /// The same service, after this time.
@@ -50,31 +50,31 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            const fn retry(self) -> Retry {
+            const fn retry(self) -> RetryAdvice {
                 match self { $(Self::$kind => $retry,)* }
             }
         }
     };
 }
 
-const SOON: Retry = Retry::After(Duration::from_secs(5));
-const LATER: Retry = Retry::After(Duration::from_secs(30));
+const SOON: RetryAdvice = RetryAdvice::After(Duration::from_secs(5));
+const LATER: RetryAdvice = RetryAdvice::After(Duration::from_secs(30));
 
 kinds! {
     /// The challenge cannot be sent to any service.
-    InvalidChallenge: "invalid_challenge", Retry::Never;
+    InvalidChallenge: "invalid_challenge", RetryAdvice::Never;
     /// No configured service offers this kind.
-    Unsupported: "unsupported", Retry::Elsewhere;
+    Unsupported: "unsupported", RetryAdvice::Elsewhere;
     /// The service says that the page's parameters are wrong: site key, domain, action.
-    WrongParameters: "wrong_parameters", Retry::Never;
+    WrongParameters: "wrong_parameters", RetryAdvice::Never;
     /// The service cannot read the picture.
-    ImageRejected: "image_rejected", Retry::Never;
+    ImageRejected: "image_rejected", RetryAdvice::Never;
     /// The service does not know the account's key, or has suspended it.
-    KeyRefused: "key_refused", Retry::Elsewhere;
+    KeyRefused: "key_refused", RetryAdvice::Elsewhere;
     /// The account at the service is empty.
-    NoBalance: "no_balance", Retry::Elsewhere;
+    NoBalance: "no_balance", RetryAdvice::Elsewhere;
     /// The service does not serve this machine's address.
-    AddressRefused: "address_refused", Retry::Elsewhere;
+    AddressRefused: "address_refused", RetryAdvice::Elsewhere;
     /// No worker is free at the price.
     NoWorker: "no_worker", SOON;
     /// The service wants fewer requests.
@@ -82,29 +82,29 @@ kinds! {
     /// The service is out of order.
     ServiceDown: "service_down", LATER;
     /// The workers could not solve it.
-    Unsolvable: "unsolvable", Retry::Elsewhere;
+    Unsolvable: "unsolvable", RetryAdvice::Elsewhere;
     /// The proxy that was given for the worker does not work.
-    ProxyFailed: "proxy_failed", Retry::Never;
+    ProxyFailed: "proxy_failed", RetryAdvice::Never;
     /// The service does not know the task any more.
-    UnknownTask: "unknown_task", Retry::Never;
+    UnknownTask: "unknown_task", RetryAdvice::Never;
     /// The service did not record a report.
-    NotRecorded: "not_recorded", Retry::Never;
+    NotRecorded: "not_recorded", RetryAdvice::Never;
     /// No answer came in time.
-    Timeout: "timeout", Retry::Elsewhere;
+    Timeout: "timeout", RetryAdvice::Elsewhere;
     /// The service cannot be reached, and has not seen the task.
-    Unreachable: "unreachable", Retry::Elsewhere;
+    Unreachable: "unreachable", RetryAdvice::Elsewhere;
     /// The connection broke: whether the service has taken the task is not known.
-    Interrupted: "interrupted", Retry::Elsewhere;
+    Interrupted: "interrupted", RetryAdvice::Elsewhere;
     /// The service answered something that is not its protocol.
-    BadAnswer: "bad_answer", Retry::Elsewhere;
+    BadAnswer: "bad_answer", RetryAdvice::Elsewhere;
     /// The service answered an error code that is not documented.
-    UnknownCode: "unknown_code", Retry::Elsewhere;
+    UnknownCode: "unknown_code", RetryAdvice::Elsewhere;
     /// A limit on spending is reached; nothing was spent.
-    BudgetExhausted: "budget_exhausted", Retry::Never;
+    BudgetExhausted: "budget_exhausted", RetryAdvice::Never;
     /// A limit on the rate is reached; nothing was spent.
-    RateLimited: "rate_limited", Retry::Never;
+    RateLimited: "rate_limited", RetryAdvice::Never;
     /// The operator has not allowed captchas of this site to be solved; nothing was spent.
-    SiteNotAllowed: "site_not_allowed", Retry::Never;
+    SiteNotAllowed: "site_not_allowed", RetryAdvice::Never;
     /// The account of what was spent cannot be read or written, so nothing is spent.
     LedgerAway: "ledger_away", LATER;
 }
@@ -142,7 +142,7 @@ impl CaptchaError {
 
     /// Sets what may help, if not what the kind implies.
     #[must_use]
-    pub fn with_retry(mut self, retry: Retry) -> Self {
+    pub fn with_retry(mut self, retry: RetryAdvice) -> Self {
         self.0.retry = Some(retry);
         self
     }
@@ -181,7 +181,7 @@ impl CaptchaError {
 
     /// What may help.
     #[must_use]
-    pub fn retry(&self) -> Retry {
+    pub fn retry(&self) -> RetryAdvice {
         self.0.retry.unwrap_or(self.0.kind.retry())
     }
 

@@ -10,7 +10,7 @@ use mcp_core::{Amount, ConfigError};
 use tokio::time::Instant;
 
 use crate::{
-    Balance, CaptchaError, CaptchaErrorKind as K, Challenge, Kind, Reported, Retry, Solution,
+    Balance, CaptchaError, CaptchaErrorKind as K, Challenge, Kind, Reported, RetryAdvice, Solution,
     Solver, Verdict,
 };
 
@@ -159,7 +159,9 @@ impl Solver for Failover {
                     solution.took = started.elapsed();
                     return Ok(solution);
                 }
-                Err(error) if error.retry() == Retry::Never => return Err(error.with_spent(spent)),
+                Err(error) if error.retry() == RetryAdvice::Never => {
+                    return Err(error.with_spent(spent));
+                }
                 Err(error) => {
                     tracing::info!(service = ?error.service(), kind = error.kind().name(), "a captcha service failed");
                     spent = spent.saturating_add(error.spent());

@@ -40,7 +40,7 @@ pub use self::{
     challenge::{
         Challenge, Charset, ImageChallenge, Kind, MAX_IMAGE, MinScore, TaskProxy, TokenChallenge,
     },
-    error::{CaptchaError, CaptchaErrorKind, Retry},
+    error::{CaptchaError, CaptchaErrorKind, RetryAdvice},
     failover::{Failover, Preference},
     polling::Polling,
     service::{Vendor, VendorClient},

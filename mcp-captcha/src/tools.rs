@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     Captcha, CaptchaError, CaptchaErrorKind, Challenge, ImageChallenge, Kind, MinScore, Reported,
-    Retry, Solution, TokenChallenge, Verdict,
+    RetryAdvice, Solution, TokenChallenge, Verdict,
 };
 
 /// How many solutions can still be reported on.
@@ -285,9 +285,11 @@ impl CaptchaTools {
 /// Says what happened and what may help, as a tool's own error.
 fn failure(error: &CaptchaError) -> CallToolResult {
     let help = match error.retry() {
-        Retry::Never => "another try will not help".to_owned(),
-        Retry::After(wait) => format!("try again in {} s", wait.as_secs().max(1)),
-        Retry::Elsewhere => "the configured services cannot do it now: ask a person".to_owned(),
+        RetryAdvice::Never => "another try will not help".to_owned(),
+        RetryAdvice::After(wait) => format!("try again in {} s", wait.as_secs().max(1)),
+        RetryAdvice::Elsewhere => {
+            "the configured services cannot do it now: ask a person".to_owned()
+        }
     };
     let mut answer = CallToolResult::error(vec![ContentBlock::text(format!("{error}; {help}"))]);
     answer.structured_content = Some(json!({

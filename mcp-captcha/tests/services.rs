@@ -15,8 +15,8 @@ use std::{
 
 use mcp_captcha::{
     Captcha, CaptchaErrorKind as K, Challenge, Charset, Failover, ImageChallenge, Kind, Limits,
-    MinScore, Polling, Preference, Reported, Retry, Sites, Solver, Spending, TaskId, TaskProxy,
-    TokenChallenge, Vendor, VendorClient, Verdict,
+    MinScore, Polling, Preference, Reported, RetryAdvice, Sites, Solver, Spending, TaskId,
+    TaskProxy, TokenChallenge, Vendor, VendorClient, Verdict,
 };
 use mcp_core::{
     Amount, ErrorKind, MemoryAudit, Principal,
@@ -293,7 +293,7 @@ async fn unsolvable_is_charged_as_the_service_says() {
             .unwrap_err();
         assert_eq!(
             (error.kind(), error.retry()),
-            (K::Unsolvable, Retry::Elsewhere),
+            (K::Unsolvable, RetryAdvice::Elsewhere),
             "{name}"
         );
         assert_eq!(
@@ -451,7 +451,7 @@ async fn a_refused_key_is_not_sent_again_for_a_while() {
             .unwrap_err();
         assert_eq!(
             (error.kind(), error.retry()),
-            (K::KeyRefused, Retry::Elsewhere)
+            (K::KeyRefused, RetryAdvice::Elsewhere)
         );
     }
     assert_eq!(
@@ -723,7 +723,7 @@ async fn a_rate_and_a_site_are_refused_and_audited() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), K::RateLimited);
-    assert!(matches!(error.retry(), Retry::After(wait) if wait <= Duration::from_secs(60)));
+    assert!(matches!(error.retry(), RetryAdvice::After(wait) if wait <= Duration::from_secs(60)));
     let elsewhere = TokenChallenge::new(Kind::Turnstile, SITEKEY, "https://other.example/");
     let error = captcha.solve(&local, &elsewhere.into()).await.unwrap_err();
     assert_eq!(error.kind(), K::SiteNotAllowed);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mcp_captcha::{Captcha, CaptchaError, CaptchaErrorKind, Kind, Retry, Sites, Verdict};
+use mcp_captcha::{Captcha, CaptchaError, CaptchaErrorKind, Kind, RetryAdvice, Sites, Verdict};
 use rmcp::{
     ErrorData, RoleServer, ServiceError,
     handler::server::{tool::InputResponses, wrapper::Parameters},
@@ -161,7 +161,7 @@ impl BrowserTools {
                 Ok(answer) => return Ok(answer.into()),
                 // Where no service can, a person may.
                 Err(Failed::Service(error))
-                    if error.retry() == Retry::Elsewhere && can_ask(&context) => {}
+                    if error.retry() == RetryAdvice::Elsewhere && can_ask(&context) => {}
                 Err(Failed::Service(error)) => return Ok(failure(&denied(&error)).into()),
                 Err(Failed::Browser(error)) => return Ok(failure(&error).into()),
             }

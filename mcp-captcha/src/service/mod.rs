@@ -19,8 +19,8 @@ use self::profile::Profile;
 pub use self::profile::Vendor;
 use self::wire::{Answer, Status};
 use crate::{
-    Balance, CaptchaError, CaptchaErrorKind, Challenge, Kind, Polling, Reported, Retry, Solution,
-    Solver, TaskId, Verdict, codes,
+    Balance, CaptchaError, CaptchaErrorKind, Challenge, Kind, Polling, Reported, RetryAdvice,
+    Solution, Solver, TaskId, Verdict, codes,
 };
 
 /// How many requests to one service may be on the wire at once.
@@ -191,7 +191,7 @@ impl VendorClient {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let Retry::After(wait) = error.retry() else {
+            let RetryAdvice::After(wait) = error.retry() else {
                 return Err(match error.kind() {
                     // The service may have taken the task before the connection broke.
                     CaptchaErrorKind::Interrupted
@@ -201,7 +201,7 @@ impl VendorClient {
                 });
             };
             if offers == OFFERS {
-                return Err(error.with_retry(Retry::Elsewhere));
+                return Err(error.with_retry(RetryAdvice::Elsewhere));
             }
             offers += 1;
             tokio::time::sleep(wait).await;
@@ -375,7 +375,7 @@ impl VendorClient {
             .unwrap_or_else(PoisonError::into_inner);
         match &*refused {
             Some((since, _, code)) if since.elapsed() < LEAVE_ALONE => {
-                Err(codes::error(self.name(), code).with_retry(Retry::Elsewhere))
+                Err(codes::error(self.name(), code).with_retry(RetryAdvice::Elsewhere))
             }
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use mcp_core::{
 };
 
 use self::ledger::{Ledger, Over};
-use crate::{CaptchaError, CaptchaErrorKind, Retry};
+use crate::{CaptchaError, CaptchaErrorKind, RetryAdvice};
 
 /// How often to try when others write the same account at the same time.
 const TRIES: u32 = 200;
@@ -273,6 +273,6 @@ fn refuse(over: &Over, amount: Amount, all: bool) -> CaptchaError {
                 wait.as_secs() + 1
             ),
         )
-        .with_retry(Retry::After(*wait)),
+        .with_retry(RetryAdvice::After(*wait)),
     }
 }
