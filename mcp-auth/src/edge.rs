@@ -83,7 +83,7 @@ pub type Account = Arc<dyn Fn(&http::request::Parts) -> Option<String> + Send + 
 ///
 /// A request over a limit is answered with 429 and `Retry-After`. Addresses of IPv6 count by their /64.
 #[derive(Clone)]
-pub struct AttemptLayer {
+pub struct AttemptLimitLayer {
     shared: Arc<Attempts>,
 }
 
@@ -95,7 +95,7 @@ struct Attempts {
     by_account: DefaultKeyedRateLimiter<String>,
 }
 
-impl AttemptLayer {
+impl AttemptLimitLayer {
     /// Allows so many attempts a minute from one address. `address` finds it in a request: from the connection, or from a
     /// header that one's own proxy sets and no client can.
     #[must_use]
@@ -171,29 +171,29 @@ fn network(address: IpAddr) -> String {
     }
 }
 
-impl<S> Layer<S> for AttemptLayer {
-    type Service = AttemptService<S>;
+impl<S> Layer<S> for AttemptLimitLayer {
+    type Service = AttemptLimit<S>;
 
-    fn layer(&self, inner: S) -> AttemptService<S> {
-        AttemptService {
+    fn layer(&self, inner: S) -> AttemptLimit<S> {
+        AttemptLimit {
             inner,
             layer: self.clone(),
         }
     }
 }
 
-/// Applies an [`AttemptLayer`].
+/// Applies an [`AttemptLimitLayer`].
 #[derive(Clone, Debug)]
-pub struct AttemptService<S> {
+pub struct AttemptLimit<S> {
     inner: S,
-    layer: AttemptLayer,
+    layer: AttemptLimitLayer,
 }
 
-impl<S> AttemptService<S> {
-    inner_service!();
+impl<S> AttemptLimit<S> {
+    mcp_core::inner_service!();
 }
 
-impl<S, Q, B> Service<Request<Q>> for AttemptService<S>
+impl<S, Q, B> Service<Request<Q>> for AttemptLimit<S>
 where
     S: Service<Request<Q>, Response = Response<B>>,
     B: Default,
@@ -219,7 +219,7 @@ where
 }
 
 pin_project! {
-    /// The answer of an [`AttemptService`].
+    /// The answer of an [`AttemptLimit`].
     #[must_use = "futures do nothing unless polled"]
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
@@ -261,8 +261,8 @@ where
     }
 }
 
-impl fmt::Debug for AttemptLayer {
+impl fmt::Debug for AttemptLimitLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptLayer").finish_non_exhaustive()
+        f.debug_struct("AttemptLimitLayer").finish_non_exhaustive()
     }
 }

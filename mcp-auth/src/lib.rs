@@ -39,9 +39,6 @@
     feature = "policy",
     feature = "server"
 ))]
-#[macro_use]
-mod wrap;
-
 #[cfg(feature = "server")]
 mod alive;
 #[cfg(feature = "approval")]

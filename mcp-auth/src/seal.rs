@@ -2,15 +2,17 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use mcp_core::secret::Secret;
+use sha2::{Digest as _, Sha256};
 
 /// Signs texts for one purpose each.
 #[derive(Clone)]
 pub(crate) struct Sealer([u8; 32]);
 
 impl Sealer {
-    pub(crate) const fn new(key: [u8; 32]) -> Self {
-        Self(key)
+    /// Takes a key of any length.
+    pub(crate) fn new(key: &Secret) -> Self {
+        Self(Sha256::digest(key.secret()).into())
     }
 
     fn mac(&self, purpose: &str, parts: &[&[u8]]) -> Hmac<Sha256> {

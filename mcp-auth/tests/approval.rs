@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_auth::approval::{ApprovalLayer, Queue};
+use mcp_auth::approval::{ApprovalLayer, ApprovalQueue};
 use mcp_core::{
     Ask, Asker, AuditOutcome, ClientCapabilities, Error, ErrorKind, Json, MemoryAudit, Method,
     Principal, ProtocolVersion, Request, Response, ResultType, Seam, ToolAnnotations,
@@ -47,8 +47,8 @@ impl World {
             .with_wall_clock(Arc::new(self.clock.clone()))
     }
 
-    fn queue(&self) -> Queue {
-        Queue::new(Arc::clone(&self.store)).with_wall_clock(Arc::new(self.clock.clone()))
+    fn queue(&self) -> ApprovalQueue {
+        ApprovalQueue::new(Arc::clone(&self.store)).with_wall_clock(Arc::new(self.clock.clone()))
     }
 
     /// A server that counts its calls.

@@ -14,7 +14,7 @@ use mcp_auth::{
     approval::ApprovalLayer,
     audit::AuditLayer,
     consent::{AuthenticateLayer, ConsentLayer},
-    edge::AttemptLayer,
+    edge::AttemptLimitLayer,
     oauth::Manager,
     policy::{PolicyLayer, Rbac},
     server::{ApiKeyScheme, ApiKeys, MemoryApiKeys, RequestBody, ResourceServer},
@@ -270,7 +270,10 @@ async fn approval() {
 
 #[tokio::test]
 async fn consent() {
-    contract::<_, _, Request, _, _, _>(&ConsentLayer::new(manager().await, [1; 32]), &SEAM);
+    contract::<_, _, Request, _, _, _>(
+        &ConsentLayer::new(manager().await, &Secret::new("signs forms")),
+        &SEAM,
+    );
 }
 
 #[tokio::test]
@@ -295,6 +298,6 @@ async fn resource_server() {
 
 #[tokio::test]
 async fn attempts() {
-    let layer = AttemptLayer::per_minute(NonZeroU32::new(100).unwrap(), |_| None);
+    let layer = AttemptLimitLayer::per_minute(NonZeroU32::new(100).unwrap(), |_| None);
     contract::<_, _, http::Request<()>, _, tower::BoxError, _>(&layer, &HTTP);
 }

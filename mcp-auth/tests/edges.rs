@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::IpAddr, num::NonZeroU32, sync::Arc, time::Du
 
 use http::{Request, Response};
 use mcp_auth::{
-    edge::{AttemptLayer, cors},
+    edge::{AttemptLimitLayer, cors},
     session::Sessions,
 };
 use mcp_core::{Principal, clock::FakeClock, secret::Secret, store::MemoryStore};
@@ -138,7 +138,7 @@ async fn attempts_are_limited_by_address_and_by_account() {
     };
     let address =
         move |parts: &http::request::Parts| header("x-address")(parts)?.parse::<IpAddr>().ok();
-    let layer = AttemptLayer::per_minute(NonZeroU32::new(3).unwrap(), address)
+    let layer = AttemptLimitLayer::per_minute(NonZeroU32::new(3).unwrap(), address)
         .and_account(NonZeroU32::new(4).unwrap(), header("x-account"));
     let inner =
         service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(String::new())) });

@@ -56,6 +56,20 @@ async fn users(clock: &FakeClock) -> Users {
     builder(memory(clock), clock).await.build().unwrap()
 }
 
+/// The names of the users of a tenant, read a page at a time.
+async fn all(users: &Users, tenant: Option<&str>) -> Vec<String> {
+    let (mut names, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = users.list(tenant, cursor, 2).await.unwrap();
+        names.extend(page.users.into_iter().map(|user| user.name));
+        cursor = page.next;
+        if cursor.is_none() {
+            names.sort();
+            return names;
+        }
+    }
+}
+
 fn alice() -> Attempt {
     Attempt::new("alice", secret(PASSWORD))
 }
@@ -99,11 +113,8 @@ async fn a_user_logs_in_and_is_the_same_principal_under_every_name() {
     assert_ne!(other, id);
     let taken = users.rename(&other, "ALICIA").await;
     assert!(matches!(taken, Err(UserError::NameTaken(_))));
-    let names: Vec<_> = users.list(None).await.unwrap();
-    assert_eq!(
-        names.iter().map(|own| &*own.name).collect::<Vec<_>>(),
-        ["alice", "alicia"]
-    );
+    assert_eq!(all(&users, None).await, ["alice", "alicia"]);
+    let names = users.list(None, None, 10).await.unwrap();
     // Neither a hash nor a token is shown.
     let shown = format!("{login:?} {names:?} {users:?}");
     assert!(
@@ -126,14 +137,35 @@ async fn tenants_have_users_of_their_own() {
         let who = users.who(&login.access).await.unwrap().unwrap();
         assert_eq!(who.principal().tenant(), Some(tenant));
         partitions.push(who.principal().partition());
-        assert_eq!(users.list(Some(tenant)).await.unwrap().len(), 1);
+        assert_eq!(all(&users, Some(tenant)).await, ["alice"]);
     }
     assert_ne!(partitions[0], partitions[1]);
     assert!(
         users.log_in(&alice()).await.is_err(),
         "nobody without a tenant"
     );
-    assert!(users.list(None).await.unwrap().is_empty());
+    assert!(all(&users, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_removed_tenant_takes_its_users_and_their_logins_along_and_no_others() {
+    let clock = FakeClock::new();
+    let users = users(&clock).await;
+    for name in ["alice", "bob", "carol", "dave", "erin"] {
+        let new = NewUser::new(name, secret(PASSWORD)).in_tenant("blue");
+        users.create(new).await.unwrap();
+    }
+    create(&users, "alice", &[]).await;
+    assert_eq!(all(&users, Some("blue")).await.len(), 5);
+    let gone = users.log_in(&alice().in_tenant("blue")).await.unwrap();
+    let stays = users.log_in(&alice()).await.unwrap();
+    assert_eq!(users.remove_tenant("blue").await.unwrap().len(), 5);
+    assert!(users.who(&gone.access).await.unwrap().is_none());
+    assert!(users.refresh(&gone.refresh).await.is_err());
+    assert!(users.log_in(&alice().in_tenant("blue")).await.is_err());
+    assert!(users.who(&stays.access).await.unwrap().is_some());
+    assert_eq!(all(&users, None).await, ["alice"]);
+    assert!(users.remove_tenant("blue").await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -639,4 +671,77 @@ async fn shared_revocations_end_a_login_at_a_resource_server_at_once() {
     assert_eq!(call().await, StatusCode::OK);
     users.log_out(&login.access).await.unwrap();
     assert_eq!(call().await, StatusCode::UNAUTHORIZED);
+}
+
+/// The status of a call with a token, and the scopes that it comes with.
+async fn scopes_of(auth: &ResourceServer, token: &Secret) -> (StatusCode, Vec<String>) {
+    let inside = service_fn(|request: Request<RequestBody<()>>| async move {
+        let who = request.extensions().get::<Principal>().unwrap();
+        let scopes: Vec<_> = who.scopes().collect();
+        Ok::<_, std::convert::Infallible>(http::Response::new(scopes.join(" ")))
+    });
+    let request =
+        Request::post("/mcp").header("authorization", format!("Bearer {}", token.secret()));
+    let request = request.body(()).unwrap();
+    let answer = auth.layer().layer(inside).oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let scopes = match parts.status {
+        StatusCode::OK => text.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    (parts.status, scopes)
+}
+
+#[tokio::test]
+async fn what_changes_of_a_user_counts_at_once_everywhere_and_new_logins_are_let_in() {
+    let clock = FakeClock::new();
+    let store = memory(&clock);
+    let replica = async || {
+        let base = builder(store.clone(), &clock).await.build().unwrap();
+        let auth = ResourceServer::builder("https://gw.example/mcp")
+            .scheme(UserScheme::new(base))
+            .wall_clock(Arc::new(clock.clone()))
+            .build()
+            .unwrap();
+        let pace = Duration::from_millis(5);
+        let shared = auth.share_revocations(store.clone(), pace).await.unwrap();
+        (auth, Arc::new(shared))
+    };
+    let ((here, shared), (there, _reading)) = (replica().await, replica().await);
+    let users = builder(store.clone(), &clock).await.revocations(shared);
+    let users = users.build().unwrap();
+    let id = create(&users, "alice", &["reader"]).await;
+    let log_in = async || users.log_in(&alice()).await.unwrap().access;
+    let both = async |token: &Secret, expected: (StatusCode, &[&str])| {
+        // The other replica reads what this one has written within its pace.
+        for auth in [&here, &there] {
+            let mut seen = scopes_of(auth, token).await;
+            for _ in 0..400 {
+                if seen.0 == expected.0 && seen.1 == expected.1 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                seen = scopes_of(auth, token).await;
+            }
+            assert_eq!(seen.0, expected.0);
+            assert_eq!(seen.1, expected.1);
+        }
+    };
+    let gone: (StatusCode, &[&str]) = (StatusCode::UNAUTHORIZED, &[]);
+    let token = log_in().await;
+    both(&token, (StatusCode::OK, &["role:reader"])).await;
+    users.set_roles(&id, &["writer"]).await.unwrap();
+    both(&token, (StatusCode::OK, &["role:writer"])).await;
+    users.set_disabled(&id, true).await.unwrap();
+    both(&token, gone).await;
+    users.set_disabled(&id, false).await.unwrap();
+    both(&token, gone).await;
+    let token = log_in().await;
+    both(&token, (StatusCode::OK, &["role:writer"])).await;
+    let reset = users.reset_token(&id).await.unwrap();
+    users.reset(&reset, secret(PASSWORD)).await.unwrap();
+    both(&token, gone).await;
+    both(&log_in().await, (StatusCode::OK, &["role:writer"])).await;
 }

@@ -82,11 +82,19 @@ pub async fn run(
     let running = Gateway::builder("driver")
         .upstream(Upstream::http(SERVER, server).credentials(credentials))
         .naming(Bare)
-        .layer(ConsentLayer::new(manager.clone(), [7; 32]).with_patience(Duration::from_secs(10)))
+        .layer(
+            ConsentLayer::new(manager.clone(), &Secret::new("signs everything here"))
+                .with_patience(Duration::from_secs(10)),
+        )
         .layer(AuthenticateLayer::new(manager.clone(), base.clone()))
         .build()?
         .start();
-    let pages = ConsentPages::new(manager, Arc::new(LinkGuard::new()), base.clone(), [7; 32])?;
+    let pages = ConsentPages::new(
+        manager,
+        Arc::new(LinkGuard::new()),
+        base.clone(),
+        &Secret::new("signs everything here"),
+    )?;
     let transport = running.http(HttpConfig::default().single_user());
     let app = Router::new()
         .route_service("/mcp", transport.clone())

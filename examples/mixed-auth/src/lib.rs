@@ -104,7 +104,7 @@ impl World {
         let given = Arc::default();
         let running = gateway(&upstreams, &manager, &issuer, &base, &given)?;
         let guard = OidcGuard::new(&issuer, gw(), &base, Arc::clone(&http), store)?;
-        let pages = ConsentPages::new(manager, Arc::new(guard), base, [1; 32])?;
+        let pages = ConsentPages::new(manager, Arc::new(guard), base, &Secret::new("signs forms"))?;
         let auth = ResourceServer::builder(url.as_str())
             .authorization_server(&issuer)
             .scheme(JwtScheme::new(&issuer, url.as_str(), Arc::clone(&http)))
@@ -241,7 +241,7 @@ fn gateway(
         let witness = Arc::new(Witness::new(credentials, given));
         builder = builder.upstream(Member::http(name, url).credentials(witness));
     }
-    let consent = ConsentLayer::new(manager.clone(), [2; 32]);
+    let consent = ConsentLayer::new(manager.clone(), &Secret::new("signs questions"));
     let gateway = builder
         .layer(consent.with_patience(Duration::from_secs(20)))
         .layer(AuthenticateLayer::new(manager.clone(), base.clone()))

@@ -20,7 +20,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Queue,
+    ApprovalQueue,
     queue::{Turn, life},
     rule::{digest, may_destroy},
 };
@@ -49,7 +49,7 @@ struct Shared {
     sealer: Sealer,
     rule: Rule,
     ask_client: bool,
-    queue: Option<Queue>,
+    queue: Option<ApprovalQueue>,
     audit: Option<Arc<dyn AuditSink>>,
     wall: Arc<dyn WallClock>,
 }
@@ -59,12 +59,10 @@ impl ApprovalLayer {
     /// what goes through clients and back. Replicas need the same of both.
     #[must_use]
     pub fn new(store: Arc<dyn StateStore>, secret: &Secret) -> Self {
-        use sha2::Digest as _;
-        let key = sha2::Sha256::digest(secret.secret().as_bytes()).into();
         Self {
             shared: Arc::new(Shared {
                 store,
-                sealer: Sealer::new(key),
+                sealer: Sealer::new(secret),
                 rule: Arc::new(may_destroy),
                 ask_client: true,
                 queue: None,
@@ -87,13 +85,13 @@ impl ApprovalLayer {
 
     /// Has calls of clients that cannot be asked wait for an administrator. Default is to refuse them.
     #[must_use]
-    pub fn with_queue(self, queue: Queue) -> Self {
+    pub fn with_queue(self, queue: ApprovalQueue) -> Self {
         self.with(|own| own.queue = Some(queue))
     }
 
     /// Requires an administrator's approval for all calls: callers cannot approve their own.
     #[must_use]
-    pub fn by_administrator(self, queue: Queue) -> Self {
+    pub fn by_administrator(self, queue: ApprovalQueue) -> Self {
         self.with(|own| {
             own.queue = Some(queue);
             own.ask_client = false;
@@ -288,7 +286,7 @@ impl Shared {
             return self.ask(&request).map(Verdict::Ask);
         };
         let owner = request.principal().partition().to_string();
-        let once = Queue::use_once(&self.store, &owner, &sealed.nonce);
+        let once = ApprovalQueue::use_once(&self.store, &owner, &sealed.nonce);
         if !once.await.map_err(away)? {
             return self.ask(&request).map(Verdict::Ask);
         }
@@ -343,10 +341,10 @@ impl Shared {
 }
 
 impl<S> Layer<S> for ApprovalLayer {
-    type Service = ApprovalService<S>;
+    type Service = Approval<S>;
 
-    fn layer(&self, inner: S) -> ApprovalService<S> {
-        ApprovalService {
+    fn layer(&self, inner: S) -> Approval<S> {
+        Approval {
             inner,
             layer: self.clone(),
         }
@@ -355,16 +353,16 @@ impl<S> Layer<S> for ApprovalLayer {
 
 /// Applies an [`ApprovalLayer`].
 #[derive(Clone, Debug)]
-pub struct ApprovalService<S> {
+pub struct Approval<S> {
     inner: S,
     layer: ApprovalLayer,
 }
 
-impl<S> ApprovalService<S> {
-    inner_service!();
+impl<S> Approval<S> {
+    mcp_core::inner_service!();
 }
 
-impl<S: Seam> Service<Request> for ApprovalService<S> {
+impl<S: Seam> Service<Request> for Approval<S> {
     type Response = Response;
     type Error = Error;
     /// Boxed: it awaits persons and stores.

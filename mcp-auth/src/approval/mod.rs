@@ -7,7 +7,7 @@
 //!    (whatever the order of their members). Another argument is another call.
 //! 2. A client that can be asked is asked, by form elicitation: within the call in a session, by an `input_required` result
 //!    in revision 2026-07-28. The client's retry is good for one call within ten minutes.
-//! 3. With a [`Queue`] the call waits there for an administrator, who sees who wants to call what, and approves or refuses.
+//! 3. With a [`ApprovalQueue`] the call waits there for an administrator, who sees who wants to call what, and approves or refuses.
 //!    The caller gets an error that says to try again; after approval the same call succeeds once, within ten minutes.
 //! 4. Without either the call is refused.
 //!
@@ -27,6 +27,6 @@ mod queue;
 mod rule;
 
 pub use self::{
-    layer::{ApprovalLayer, ApprovalService},
-    queue::{Pending, Queue},
+    layer::{Approval, ApprovalLayer},
+    queue::{ApprovalQueue, Pending},
 };

@@ -34,7 +34,7 @@ const MAX_ARGUMENTS: usize = 64 << 10;
 ///
 /// At most 16 calls of one principal wait at once, each for ten minutes.
 #[derive(Clone)]
-pub struct Queue {
+pub struct ApprovalQueue {
     store: Arc<dyn StateStore>,
     wall: Arc<dyn WallClock>,
 }
@@ -43,7 +43,7 @@ pub struct Queue {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pending {
-    /// Names the call for [`Queue::approve`] and [`Queue::refuse`].
+    /// Names the call for [`ApprovalQueue::approve`] and [`ApprovalQueue::refuse`].
     pub id: String,
     /// Who wants to call.
     pub principal: Principal,
@@ -100,7 +100,7 @@ fn text(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-impl Queue {
+impl ApprovalQueue {
     /// Keeps waiting calls in a store.
     #[must_use]
     pub fn new(store: Arc<dyn StateStore>) -> Self {
@@ -300,8 +300,8 @@ pub(super) const fn life() -> u64 {
     LIFE.as_secs()
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for ApprovalQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("ApprovalQueue").finish_non_exhaustive()
     }
 }

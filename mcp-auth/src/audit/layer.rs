@@ -56,10 +56,10 @@ impl AuditLayer {
 }
 
 impl<S> Layer<S> for AuditLayer {
-    type Service = AuditService<S>;
+    type Service = Audit<S>;
 
-    fn layer(&self, inner: S) -> AuditService<S> {
-        AuditService {
+    fn layer(&self, inner: S) -> Audit<S> {
+        Audit {
             inner,
             layer: self.clone(),
         }
@@ -68,13 +68,13 @@ impl<S> Layer<S> for AuditLayer {
 
 /// Applies an [`AuditLayer`].
 #[derive(Clone)]
-pub struct AuditService<S> {
+pub struct Audit<S> {
     inner: S,
     layer: AuditLayer,
 }
 
-impl<S> AuditService<S> {
-    inner_service!();
+impl<S> Audit<S> {
+    mcp_core::inner_service!();
 }
 
 fn outcome(answer: &Result<Response, Error>) -> AuditOutcome {
@@ -92,7 +92,7 @@ fn outcome(answer: &Result<Response, Error>) -> AuditOutcome {
     }
 }
 
-impl<S: Seam> Service<Request> for AuditService<S> {
+impl<S: Seam> Service<Request> for Audit<S> {
     type Response = Response;
     type Error = Error;
     /// Boxed: it awaits a sink whose type is not known.
@@ -136,9 +136,9 @@ impl fmt::Debug for AuditLayer {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for AuditService<S> {
+impl<S: fmt::Debug> fmt::Debug for Audit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditService")
+        f.debug_struct("Audit")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
     }

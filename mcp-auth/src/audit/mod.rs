@@ -29,6 +29,6 @@ pub use self::sql::SqlAudit;
 pub use self::{
     chain::{AuditBreak, Verified, verify},
     file::{FileAudit, OnFailure},
-    layer::{AuditLayer, AuditService},
+    layer::{Audit, AuditLayer},
     trace::{Everywhere, TracingAudit},
 };

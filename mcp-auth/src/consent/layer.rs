@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use mcp_core::{
     Consent, Era, Error, ErrorKind, Json, Method, Notification, Request, Response, Seam,
+    secret::Secret,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -48,10 +49,10 @@ struct Shared {
 }
 
 impl ConsentLayer {
-    /// Asks for what a manager's relations need. The key signs what goes through the client and back: replicas need the
-    /// same one.
+    /// Asks for what a manager's relations need. The key, of any length, signs what goes through the client and
+    /// back: replicas need the same one.
     #[must_use]
-    pub fn new(manager: Manager, key: [u8; 32]) -> Self {
+    pub fn new(manager: Manager, key: &Secret) -> Self {
         let shared = Shared {
             manager,
             sealer: Sealer::new(key),
@@ -103,7 +104,7 @@ struct State {
 }
 
 impl<S> ConsentService<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S: Seam> Service<Request> for ConsentService<S> {

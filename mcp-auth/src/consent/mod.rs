@@ -19,5 +19,5 @@ pub use self::{
     browser::{BrowserGuard, LinkGuard, OidcGuard, Standing},
     layer::{ConsentLayer, ConsentService},
     router::ConsentPages,
-    tool::{AuthenticateLayer, AuthenticateService, TOOL},
+    tool::{Authenticate, AuthenticateLayer, TOOL},
 };

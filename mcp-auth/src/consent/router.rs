@@ -23,7 +23,7 @@ use super::{
     pages::{self, Question},
 };
 use crate::{
-    edge::AttemptLayer,
+    edge::AttemptLimitLayer,
     net,
     oauth::{Manager, OAuthError, Ticket, random},
     peer,
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     /// What `Host` may say.
     pub(super) hosts: Vec<String>,
     audit: Option<Arc<dyn AuditSink>>,
-    attempts: AttemptLayer,
+    attempts: AttemptLimitLayer,
     wall: Arc<dyn WallClock>,
 }
 
@@ -67,7 +67,7 @@ const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
 impl ConsentPages {
     /// Serves pages at `base`, the address that browsers reach them at. The manager's redirect address must be
-    /// `{base}/callback`. The key signs forms: replicas need the same one.
+    /// `{base}/callback`. The key, of any length, signs forms: replicas need the same one.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl ConsentPages {
         manager: Manager,
         guard: Arc<dyn BrowserGuard>,
         base: Url,
-        key: [u8; 32],
+        key: &Secret,
     ) -> Result<Self, ConfigError> {
         let expected = under(&base, "callback");
         if *manager.redirect() != expected {
@@ -94,7 +94,7 @@ impl ConsentPages {
                 hosts: hosts_of(&base),
                 base,
                 audit: None,
-                attempts: AttemptLayer::per_minute(ATTEMPTS, peer::address),
+                attempts: AttemptLimitLayer::per_minute(ATTEMPTS, peer::address),
                 wall: Arc::new(SystemWallClock::new()),
             }),
         })
@@ -111,7 +111,7 @@ impl ConsentPages {
     /// Default is 600 requests a minute from one address, which is that of the connection, where the server tells it
     /// (`mcp_core::serve`, or axum's `into_make_service_with_connect_info`); requests without an address share one count.
     #[must_use]
-    pub fn with_attempts(mut self, attempts: AttemptLayer) -> Self {
+    pub fn with_attempts(mut self, attempts: AttemptLimitLayer) -> Self {
         Arc::make_mut(&mut self.shared).attempts = attempts;
         self
     }

@@ -176,10 +176,10 @@ fn text(text: &str, is_error: bool) -> Response {
 }
 
 impl<S> Layer<S> for AuthenticateLayer {
-    type Service = AuthenticateService<S>;
+    type Service = Authenticate<S>;
 
-    fn layer(&self, inner: S) -> AuthenticateService<S> {
-        AuthenticateService {
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate {
             inner,
             layer: self.clone(),
         }
@@ -188,16 +188,16 @@ impl<S> Layer<S> for AuthenticateLayer {
 
 /// Applies an [`AuthenticateLayer`].
 #[derive(Clone)]
-pub struct AuthenticateService<S> {
+pub struct Authenticate<S> {
     inner: S,
     layer: AuthenticateLayer,
 }
 
-impl<S> AuthenticateService<S> {
-    inner_service!();
+impl<S> Authenticate<S> {
+    mcp_core::inner_service!();
 }
 
-impl<S: Seam> Service<Request> for AuthenticateService<S> {
+impl<S: Seam> Service<Request> for Authenticate<S> {
     type Response = Response;
     type Error = Error;
     /// Boxed: it awaits the vault.
@@ -241,9 +241,8 @@ impl<S: Seam> Service<Request> for AuthenticateService<S> {
     }
 }
 
-impl<S> fmt::Debug for AuthenticateService<S> {
+impl<S> fmt::Debug for Authenticate<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthenticateService")
-            .finish_non_exhaustive()
+        f.debug_struct("Authenticate").finish_non_exhaustive()
     }
 }

@@ -226,8 +226,12 @@ impl CedarEngine {
         }
     }
 
-    /// Returns whether an entry may be listed: where it can be called, or where that depends on what the call says.
+    /// Returns whether an entry may be listed: where it can be called, or where that depends on what the call says. Of
+    /// whole upstreams the policies say nothing.
     fn lists(&self, principal: &Principal, entry: &mcp_core::Entry<'_>) -> bool {
+        if entry.kind == EntryKind::Upstream {
+            return true;
+        }
         let upstream = entry.upstream.map(mcp_core::UpstreamId::as_str);
         let answer = self.ask(Question {
             principal,

@@ -65,10 +65,10 @@ impl PolicyLayer {
 }
 
 impl<S> Layer<S> for PolicyLayer {
-    type Service = PolicyService<S>;
+    type Service = Policy<S>;
 
-    fn layer(&self, inner: S) -> PolicyService<S> {
-        PolicyService {
+    fn layer(&self, inner: S) -> Policy<S> {
+        Policy {
             inner,
             layer: self.clone(),
         }
@@ -77,16 +77,16 @@ impl<S> Layer<S> for PolicyLayer {
 
 /// Applies a [`PolicyLayer`].
 #[derive(Clone)]
-pub struct PolicyService<S> {
+pub struct Policy<S> {
     inner: S,
     layer: PolicyLayer,
 }
 
-impl<S> PolicyService<S> {
-    inner_service!();
+impl<S> Policy<S> {
+    mcp_core::inner_service!();
 }
 
-impl<S: Seam> Service<Request> for PolicyService<S> {
+impl<S: Seam> Service<Request> for Policy<S> {
     type Response = Response;
     type Error = Error;
     /// Boxed: it awaits an engine whose type is not known.
@@ -127,9 +127,9 @@ impl fmt::Debug for PolicyLayer {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for PolicyService<S> {
+impl<S: fmt::Debug> fmt::Debug for Policy<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PolicyService")
+        f.debug_struct("Policy")
             .field("inner", &self.inner)
             .finish_non_exhaustive()
     }

@@ -1,17 +1,18 @@
 //! Who may call what.
 //!
 //! A [`PolicyEngine`](mcp_core::PolicyEngine) is a validator (it allows, refuses, or asks for scopes) or a mutator (it
-//! lets a call continue with other parameters). There are four here, and a way to have several decide in order:
+//! lets a call continue with other parameters). These are here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
-//!    Roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).
+//!    Tenants have roles of their own, roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).
 //!    What no role allows is refused; what one denies is refused whatever others allow. A method that the specification
 //!    does not define needs a role that allows it by its name ([`EntryKind::Method`]);
 //!    lists and the other methods that act on no entry do not.
 //! 2. [`ScopeRules`]: scopes that a tool, prompt or resource needs. What is missing is asked for by one challenge.
 //! 3. [`OpaEngine`]: an Open Policy Agent decides, over HTTP.
 //! 4. `CedarEngine` (feature `cedar`): policies in Cedar decide, in this process.
-//! 5. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
+//! 5. [`UpstreamOwners`]: upstreams that belong to a tenant or a user are hidden from everybody else.
+//! 6. [`PolicyChain`]: the first refusal ends it, and each mutation is seen by those that follow.
 //!
 //! A URI that a server may resolve to another resource than the one a pattern matched (dot segments, their encodings,
 //! encoded slashes, backslashes) is refused wherever a policy decides about it.
@@ -42,6 +43,7 @@ mod chain;
 mod condition;
 mod layer;
 mod opa;
+mod owners;
 mod pattern;
 mod rbac;
 mod scopes;
@@ -52,8 +54,9 @@ pub use self::cedar::CedarEngine;
 pub use self::{
     chain::{Explanation, PolicyChain},
     condition::Condition,
-    layer::{PolicyLayer, PolicyService},
+    layer::{Policy, PolicyLayer},
     opa::OpaEngine,
+    owners::UpstreamOwners,
     pattern::Pattern,
     rbac::{EntryExplanation, Rbac, RbacBuilder},
     scopes::ScopeRules,

@@ -90,11 +90,23 @@ impl ResourceServer {
         self.0.revoked.add_id(id, self.0.wall.now(), keep);
     }
 
-    /// Refuses what a principal was issued up to now. Known to this process only.
-    pub fn revoke_all(&self, principal: &Principal) {
+    /// Refuses what a principal was issued up to now, for as long as given, which should be the longest life of a credential. One
+    /// that does not say when it was issued, such as an API key, is refused for all of that time. Known to this process
+    /// only.
+    pub fn revoke_all(&self, principal: &Principal, keep: Duration) {
         let owner = principal.partition();
         let now = self.0.wall.now();
-        self.0.revoked.add_principal(*owner.as_bytes(), now);
+        self.0
+            .revoked
+            .add_principal(*owner.as_bytes(), now, now, keep);
+    }
+
+    /// Has the credentials of a principal judged anew: what is remembered about them (roles, that they are good) is not
+    /// believed any more. `keep` should be the longest time that a verdict is remembered for. Known to this process only.
+    pub fn judge_again(&self, principal: &Principal, keep: Duration) {
+        let owner = principal.partition();
+        let now = self.0.wall.now();
+        self.0.revoked.add_again(*owner.as_bytes(), now, now, keep);
     }
 }
 

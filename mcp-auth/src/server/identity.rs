@@ -105,6 +105,8 @@ struct Verified {
     scheme: &'static str,
     /// Whether an authorization server has issued the credential.
     of_issuer: bool,
+    /// When it began to be found out.
+    judged: SystemTime,
     token: Option<InboundToken>,
 }
 
@@ -113,13 +115,19 @@ impl VerifiedIdentity {
         identity: Identity,
         (scheme, of_issuer): (&'static str, bool),
         token: Option<InboundToken>,
+        judged: SystemTime,
     ) -> Self {
         Self(Arc::new(Verified {
             identity,
             scheme,
             of_issuer,
+            judged,
             token,
         }))
+    }
+
+    pub(super) fn judged(&self) -> SystemTime {
+        self.0.judged
     }
 
     pub(super) fn is_of_issuer(&self) -> bool {

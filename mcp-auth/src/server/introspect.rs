@@ -45,7 +45,7 @@ const REMEMBERED: u64 = 10_000;
 /// same token share one request. While the server is unavailable requests are refused with 503.
 ///
 /// At most 32 tokens are asked about at once, so that made-up tokens do not flood the server; a request that waits longer
-/// than 5 s for its turn is refused with 503. Put an [`AttemptLayer`](crate::edge::AttemptLayer) outside where anybody can
+/// than 5 s for its turn is refused with 503. Put an [`AttemptLimitLayer`](crate::edge::AttemptLimitLayer) outside where anybody can
 /// reach the endpoint.
 ///
 /// Many servers do not introspect tokens that are JSON Web Tokens, so these are left to a

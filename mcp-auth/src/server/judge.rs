@@ -172,14 +172,15 @@ impl ResourceServer {
                 (_, false) => Err(Refusal::invalid("no scheme here takes the credential")),
             };
         };
+        let begun = self.0.wall.now();
         let identity = scheme.verify(&presented).await?;
         if !identity.holds(self.0.wall.now()) {
             return Err(Refusal::invalid("the credential has expired"));
         }
         self.check(&identity, parts)?;
         let sealed = bearer.map(InboundToken::new);
-        let verified =
-            VerifiedIdentity::new(identity, (scheme.name(), scheme.needs_issuer()), sealed);
+        let by = (scheme.name(), scheme.needs_issuer());
+        let verified = VerifiedIdentity::new(identity, by, sealed, begun);
         // A verdict about anything but the bearer token says nothing about the token.
         let without = Presented::new(None, &parts.headers, &parts.extensions);
         if let Some(print) = print
@@ -216,7 +217,8 @@ impl ResourceServer {
     /// Returns an earlier verdict that still holds.
     fn remembered(&self, print: &[u8; 32]) -> Option<VerifiedIdentity> {
         let known = self.0.verdicts.get(print)?;
-        if known.identity().holds(self.0.wall.now()) {
+        let outdated = self.0.revoked.is_outdated(&known);
+        if !outdated && known.identity().holds(self.0.wall.now()) {
             return Some(known);
         }
         self.0.verdicts.invalidate(print);

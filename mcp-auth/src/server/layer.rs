@@ -52,7 +52,7 @@ pub struct ResourceServerService<S> {
 }
 
 impl<S> ResourceServerService<S> {
-    inner_service!();
+    mcp_core::inner_service!();
 }
 
 impl<S, Q, B> Service<Request<Q>> for ResourceServerService<S>

@@ -11,7 +11,12 @@ use mcp_core::{
 };
 use tokio::task::AbortHandle;
 
-use super::ResourceServer;
+use super::{ResourceServer, revoked::LONGEST};
+
+/// What stands before the id of an entry: a credential's, or a principal's partition.
+const ID: &str = "id";
+const OWNER: &str = "owner";
+const AGAIN: &str = "again";
 
 /// How many revocations are read at once.
 const PAGE: usize = 500;
@@ -83,6 +88,37 @@ impl ResourceServer {
     }
 }
 
+/// What is stored: when it may be forgotten, and for orders about a principal whom and when.
+struct Entry {
+    end: SystemTime,
+    order: Option<([u8; 16], SystemTime)>,
+}
+
+fn date(millis: [u8; 8]) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::from_be_bytes(millis).min(1 << 52))
+}
+
+impl Entry {
+    fn read(value: &[u8]) -> Option<Self> {
+        let (end, rest) = value.split_first_chunk::<8>()?;
+        let order = match rest.split_first_chunk::<8>() {
+            Some((time, owner)) => Some((owner.try_into().ok()?, date(*time))),
+            None => None,
+        };
+        let end = date(*end);
+        Some(Self { end, order })
+    }
+
+    fn write(&self) -> Bytes {
+        let mut value = millis(self.end).to_be_bytes().to_vec();
+        if let Some((owner, time)) = &self.order {
+            value.extend(millis(*time).to_be_bytes());
+            value.extend(owner);
+        }
+        value.into()
+    }
+}
+
 async fn read(server: &ResourceServer, store: &Arc<dyn StateStore>) -> Result<(), StoreError> {
     let prefix = StorePrefix::new::<&str>(&namespace()?, []).map_err(|_| invalid())?;
     let now = server.0.wall.now();
@@ -90,19 +126,16 @@ async fn read(server: &ResourceServer, store: &Arc<dyn StateStore>) -> Result<()
     loop {
         let page = store.scan(&prefix, cursor, PAGE).await?;
         for (key, entry) in page.entries {
-            let Some((time, owner)) = entry.value.split_first_chunk::<8>() else {
+            let parts = key.parts();
+            let ([kind, id], Some(entry)) = (parts.as_slice(), Entry::read(&entry.value)) else {
                 continue;
             };
-            let time = u64::from_be_bytes(*time).min(1 << 52);
-            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(time);
-            match (key.parts().as_slice(), <[u8; 16]>::try_from(owner)) {
-                ([kind, _], Ok(owner)) if kind == "owner" => {
-                    server.0.revoked.add_principal(owner, time);
-                }
-                ([kind, id], _) if kind == "id" => {
-                    let keep = time.duration_since(now).unwrap_or_default();
-                    server.0.revoked.add_id(id, now, keep);
-                }
+            let keep = entry.end.duration_since(now).unwrap_or_default();
+            let revoked = &server.0.revoked;
+            match (kind.as_str(), entry.order) {
+                (ID, None) => revoked.add_id(id, now, keep),
+                (OWNER, Some((owner, time))) => revoked.add_principal(owner, time, now, keep),
+                (AGAIN, Some((owner, time))) => revoked.add_again(owner, time, now, keep),
                 _ => {}
             }
         }
@@ -121,10 +154,7 @@ impl SharedRevocations {
     /// The store is unavailable: the credential is refused by this process only.
     pub async fn revoke(&self, id: &str, keep: Duration) -> Result<(), StoreError> {
         self.server.revoke(id, keep);
-        let end = millis(self.server.0.wall.now()).saturating_add(millis_of(keep));
-        let value = Bytes::copy_from_slice(&end.to_be_bytes());
-        self.store.put(&key("id", id)?, value, Some(keep)).await?;
-        Ok(())
+        self.write(key(ID, id)?, None, keep).await
     }
 
     /// As [`ResourceServer::revoke_all`], for all processes. `keep` should be the longest life of a credential.
@@ -137,18 +167,48 @@ impl SharedRevocations {
         principal: &Principal,
         keep: Duration,
     ) -> Result<(), StoreError> {
-        self.server.revoke_all(principal);
+        self.server.revoke_all(principal, keep);
+        self.order(OWNER, principal, keep).await
+    }
+
+    /// As [`ResourceServer::judge_again`], for all processes.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable: the credentials are judged anew by this process only.
+    pub async fn judge_again(
+        &self,
+        principal: &Principal,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        self.server.judge_again(principal, keep);
+        self.order(AGAIN, principal, keep).await
+    }
+
+    async fn order(
+        &self,
+        kind: &str,
+        principal: &Principal,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
         let owner = principal.partition();
-        let now = millis(self.server.0.wall.now());
-        let value = [&now.to_be_bytes()[..], owner.as_bytes()].concat();
-        let key = key("owner", &owner.to_string())?;
-        self.store.put(&key, value.into(), Some(keep)).await?;
+        let now = self.server.0.wall.now();
+        let key = key(kind, &owner.to_string())?;
+        self.write(key, Some((*owner.as_bytes(), now)), keep).await
+    }
+
+    async fn write(
+        &self,
+        key: StoreKey,
+        order: Option<([u8; 16], SystemTime)>,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        let keep = keep.min(LONGEST);
+        let end = self.server.0.wall.now() + keep;
+        let value = Entry { end, order }.write();
+        self.store.put(&key, value, Some(keep)).await?;
         Ok(())
     }
-}
-
-fn millis_of(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for SharedRevocations {

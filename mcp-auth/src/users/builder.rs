@@ -104,13 +104,13 @@ impl Users {
         }
     }
 
-    /// Has resource servers forget what they remember of a user.
+    /// Has resource servers judge the tokens of a user anew, by what is stored now.
     pub(super) async fn forget(&self, record: &Record) {
         let Some(shared) = &self.0.revocations else {
             return;
         };
         let keep = self.0.settings.access;
-        if let Err(error) = shared.revoke_all(&self.bare(record), keep).await {
+        if let Err(error) = shared.judge_again(&self.bare(record), keep).await {
             tracing::warn!(%error, "other replicas learn of an ended login within 30 s");
         }
     }

@@ -23,7 +23,7 @@
 //!
 //! Nothing here sends mail: [`Users::reset_token`] returns a token that proves its holder to be the user; hand it over by a way
 //! that only the user reads. Locks by account let anybody lock a user out for some minutes; limit attempts by address
-//! outside, with an [`AttemptLayer`](crate::edge::AttemptLayer), too.
+//! outside, with an [`AttemptLimitLayer`](crate::edge::AttemptLimitLayer), too.
 //!
 //! # Examples
 //!
@@ -57,6 +57,7 @@ mod record;
 mod routes;
 mod scheme;
 mod table;
+mod tenants;
 mod tokens;
 
 pub use self::{
@@ -66,5 +67,6 @@ pub use self::{
     login::{Attempt, LoginEvent, LoginResult},
     record::{NewUser, User},
     scheme::UserScheme,
+    tenants::UserPage,
     tokens::{Login, Who},
 };

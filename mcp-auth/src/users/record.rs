@@ -240,21 +240,6 @@ impl Users {
         Ok(self.record(id).await?.map(|own| own.shown()))
     }
 
-    /// Returns the users of a tenant (`None`: those without one), by name.
-    ///
-    /// # Errors
-    ///
-    /// The store is unavailable.
-    pub async fn list(&self, tenant: Option<&str>) -> Result<Vec<User>, UserError> {
-        let all = self.0.table.list::<Record>(&["id"]).await?;
-        let own = all.into_iter().map(|(_, record)| record.shown());
-        let mut own: Vec<_> = own
-            .filter(|user| user.tenant.as_deref() == tenant)
-            .collect();
-        own.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(own)
-    }
-
     /// Gives a user other roles, from the next request on.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ impl Users {
     ///
     /// The address that failures are counted by is that of the connection, where `mcp_core::serve` or axum's `ConnectInfo`
     /// tells it. Behind a proxy put the client's into the request as a [`PeerAddr`](mcp_core::transport::http::PeerAddr), and limit attempts with an
-    /// [`AttemptLayer`](crate::edge::AttemptLayer).
+    /// [`AttemptLimitLayer`](crate::edge::AttemptLimitLayer).
     pub fn router(&self) -> Router {
         let routes = Router::new()
             .route("/login", post(login))

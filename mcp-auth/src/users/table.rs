@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mcp_core::store::{
-    Change, Expected, Namespace, StateStore, StoreError, StoreErrorKind, StoreKey, StorePrefix,
-    Swap, Version,
+    Change, Cursor, Expected, Namespace, StateStore, StoreError, StoreErrorKind, StoreKey,
+    StorePrefix, Swap, Version,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -93,21 +93,34 @@ impl Table {
         self.store.delete(&self.key(parts)?).await
     }
 
+    /// Reads some of the records below a place, each with the last part of its key, and where the next ones begin.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        cursor: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<(String, T)>, Option<Cursor>), StoreError> {
+        let prefix = StorePrefix::new(&self.namespace, parts);
+        let prefix = prefix.map_err(|_| invalid("a name is too long"))?;
+        let page = self.store.scan(&prefix, cursor, limit.max(1)).await?;
+        let mut all = Vec::with_capacity(page.entries.len());
+        for (key, entry) in page.entries {
+            let last = key.parts().pop().unwrap_or_default();
+            all.push((last, read(&entry.value)?));
+        }
+        Ok((all, page.next))
+    }
+
     /// Reads all records below a place, each with the last part of its key.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,
         parts: &[&str],
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let prefix = StorePrefix::new(&self.namespace, parts);
-        let prefix = prefix.map_err(|_| invalid("a name is too long"))?;
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
-            let page = self.store.scan(&prefix, cursor, PAGE).await?;
-            for (key, entry) in page.entries {
-                let last = key.parts().pop().unwrap_or_default();
-                all.push((last, read(&entry.value)?));
-            }
-            match page.next {
+            let (own, next) = self.page(parts, cursor, PAGE).await?;
+            all.extend(own);
+            match next {
                 Some(next) => cursor = Some(next),
                 None => break,
             }

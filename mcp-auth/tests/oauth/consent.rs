@@ -29,7 +29,8 @@ async fn site() -> Site {
         .build()
         .unwrap();
     let guard = Arc::new(LinkGuard::new());
-    let pages = ConsentPages::new(manager.clone(), guard, base, [9; 32]).unwrap();
+    let pages =
+        ConsentPages::new(manager.clone(), guard, base, &Secret::new("signs forms")).unwrap();
     Site {
         fake,
         manager,
@@ -291,7 +292,13 @@ async fn consents_and_attempts_are_recorded_and_what_cannot_be_recorded_does_not
     let audit = Arc::new(MemoryAudit::new(std::num::NonZeroUsize::new(16).unwrap()));
     let base: url::Url = "http://127.0.0.1:1/oauth".parse().unwrap();
     let guard = Arc::new(LinkGuard::new());
-    let pages = ConsentPages::new(site.manager.clone(), guard, base, [9; 32]).unwrap();
+    let pages = ConsentPages::new(
+        site.manager.clone(),
+        guard,
+        base,
+        &Secret::new("signs forms"),
+    )
+    .unwrap();
     let app = pages.clone().with_audit(audit.clone()).router();
     let ticket = async |who: &Principal| site.manager.ticket(who, "up", &[], None).await.unwrap();
     let (own, alices) = (
@@ -414,7 +421,7 @@ async fn a_page_shows_the_permissions_that_will_be_asked_for() {
         .build()
         .unwrap();
     let guard = Arc::new(LinkGuard::new());
-    let app = ConsentPages::new(manager.clone(), guard, base, [9; 32])
+    let app = ConsentPages::new(manager.clone(), guard, base, &Secret::new("signs forms"))
         .unwrap()
         .router();
     for (name, scopes, shown) in [

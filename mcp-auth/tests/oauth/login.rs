@@ -200,7 +200,8 @@ async fn a_link_that_another_user_opens_is_refused_and_stays_good_for_its_owner(
         .build()
         .unwrap();
     let guard = Arc::new(issuer.guard().await);
-    let pages = ConsentPages::new(manager.clone(), guard, base, [9; 32]).unwrap();
+    let pages =
+        ConsentPages::new(manager.clone(), guard, base, &Secret::new("signs forms")).unwrap();
     let app: Router = pages.router();
     let alice = Principal::authenticated(&issuer.fake.url, "alice");
     let ticket = manager.ticket(&alice, "up", &[], None).await.unwrap();

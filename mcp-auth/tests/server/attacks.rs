@@ -217,8 +217,9 @@ async fn a_revoked_token_is_refused_though_it_was_remembered() {
     gate.server.revoke("id-alice", Duration::from_secs(3600));
     refused(&gate, &alice, "revoked by its id").await;
     assert_eq!(gate.bearer(&bob).await.status, StatusCode::OK);
+    let bob_himself = mcp_core::Principal::authenticated(&issuer.url, "bob");
     gate.server
-        .revoke_all(&mcp_core::Principal::authenticated(&issuer.url, "bob"));
+        .revoke_all(&bob_himself, Duration::from_secs(3600));
     refused(&gate, &bob, "revoked with its owner").await;
     clock.advance(Duration::from_secs(1));
     let later = key.sign(&issuer.claims("bob", clock.date()));

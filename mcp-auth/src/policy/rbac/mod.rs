@@ -1,3 +1,5 @@
+mod builder;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fmt,
@@ -6,11 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use mcp_core::{
-    EntryKind, Error, PolicyDecision, PolicyEngine, Principal, PrincipalKind, Request, Verdict,
-    Visibility,
+    EntryKind, Error, PolicyDecision, PolicyEngine, Principal, PrincipalKind, Request, UpstreamId,
+    Verdict, Visibility,
 };
 
-use super::{Condition, Pattern, condition::Conditional, entries, uri};
+use super::{Pattern, condition::Conditional, entries, uri};
+
+pub use self::builder::RbacBuilder;
 
 /// Roles with permissions, and who has which role. Clones share it.
 #[derive(Clone)]
@@ -20,6 +24,8 @@ struct Inner {
     roles: HashMap<Box<str>, Role>,
     assigned: Vec<(Holder, Box<str>)>,
     subjects: HashMap<Subject, Vec<Box<str>>>,
+    /// Whether any role is denied an upstream.
+    hides_upstreams: bool,
 }
 
 /// An issuer and a subject of it.
@@ -32,6 +38,26 @@ enum Holder {
     Local,
     Tenant(Box<str>),
     Scope(Box<str>),
+    /// One of a tenant that has the role.
+    Within(Box<str>, Box<Self>),
+    Subject(Subject),
+}
+
+impl Holder {
+    fn is(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Authenticated => principal.kind() == PrincipalKind::Authenticated,
+            Self::Local => principal.kind() == PrincipalKind::Local,
+            Self::Tenant(tenant) => principal.tenant() == Some(tenant),
+            Self::Scope(scope) => principal.has_scope(scope),
+            Self::Within(tenant, own) => principal.tenant() == Some(tenant) && own.is(principal),
+            Self::Subject((issuer, subject)) => {
+                principal.kind() == PrincipalKind::Authenticated
+                    && (principal.issuer(), principal.subject()) == (issuer, subject)
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -66,7 +92,32 @@ struct Index {
     lengths: BTreeSet<usize>,
 }
 
+impl Role {
+    /// Adds what another has.
+    fn join(&mut self, other: Self) {
+        self.allow.join(other.allow);
+        self.deny.join(other.deny);
+        self.allow_if.extend(other.allow_if);
+        self.deny_if.extend(other.deny_if);
+        self.inherits.extend(other.inherits);
+    }
+}
+
 impl Index {
+    fn join(&mut self, other: Self) {
+        self.exact.extend(other.exact);
+        self.lengths.extend(other.lengths);
+        for (place, patterns) in other.by_prefix {
+            self.by_prefix.entry(place).or_default().extend(patterns);
+        }
+    }
+
+    fn has(&self, kind: EntryKind) -> bool {
+        let mut kinds = self.exact.iter().map(|(kind, _)| *kind);
+        let mut prefixes = self.by_prefix.keys().map(|(kind, _)| *kind);
+        kinds.any(|own| own == kind) || prefixes.any(|own| own == kind)
+    }
+
     fn add(&mut self, kind: EntryKind, pattern: Pattern) {
         if pattern.is_exact() {
             self.exact.insert((kind, pattern.as_str().into()));
@@ -98,15 +149,6 @@ impl Index {
     }
 }
 
-/// Settings of an [`Rbac`].
-#[must_use]
-#[derive(Default)]
-pub struct RbacBuilder {
-    roles: HashMap<Box<str>, Role>,
-    assigned: Vec<(Holder, Box<str>)>,
-    subjects: HashMap<Subject, Vec<Box<str>>>,
-}
-
 impl Rbac {
     /// Begins without any role: every call that acts on an entry, and every method outside the specification, is refused.
     pub fn builder() -> RbacBuilder {
@@ -118,14 +160,7 @@ impl Rbac {
     pub fn roles(&self, principal: &Principal) -> Vec<&str> {
         let mut roles: Vec<&str> = Vec::new();
         for (holder, role) in &self.0.assigned {
-            let holds = match holder {
-                Holder::Everybody => true,
-                Holder::Authenticated => principal.kind() == PrincipalKind::Authenticated,
-                Holder::Local => principal.kind() == PrincipalKind::Local,
-                Holder::Tenant(tenant) => principal.tenant() == Some(tenant),
-                Holder::Scope(scope) => principal.has_scope(scope),
-            };
-            if holds && !roles.contains(&&**role) {
+            if holder.is(principal) && !roles.contains(&&**role) {
                 roles.push(role);
             }
         }
@@ -190,7 +225,9 @@ impl Rbac {
         if let Some(refusal) = uri::ambiguous(kind, name) {
             return Err(refusal);
         }
-        let mut allowed = None;
+        // Roles say which upstreams are hidden, and not which are not.
+        let open = ("*", "upstream", "*");
+        let mut allowed = (kind == EntryKind::Upstream).then_some(open);
         for role in roles {
             let Some(own) = self.0.roles.get(*role) else {
                 continue;
@@ -207,7 +244,7 @@ impl Rbac {
                         let found = rules.find(|rule| rule.pattern.matches(name))?;
                         Some(("allow-if", found.pattern.as_str()))
                     })
-                    .map(|(verb, pattern)| (role, verb, pattern));
+                    .map(|(verb, pattern)| (*role, verb, pattern));
             }
         }
         match allowed {
@@ -280,123 +317,14 @@ impl Rbac {
     }
 }
 
-impl RbacBuilder {
-    /// Gives a role all that another has, what it denies included. A circle gives all its roles the same.
-    pub fn inherit(mut self, role: &str, from: &str) -> Self {
-        let own = self.roles.entry(role.into()).or_default();
-        own.inherits.push(from.into());
-        self
-    }
-
-    /// Lets a role call the tools that match when a condition holds. Lists show them in any case.
-    pub fn allow_if(mut self, role: &str, tools: Pattern, condition: Condition) -> Self {
-        let own = self.roles.entry(role.into()).or_default();
-        own.allow_if.push(Conditional {
-            pattern: tools,
-            condition,
-        });
-        self
-    }
-
-    /// Forbids a role to call the tools that match when a condition holds, or when that cannot be told, whatever other roles
-    /// allow.
-    pub fn deny_if(mut self, role: &str, tools: Pattern, condition: Condition) -> Self {
-        let own = self.roles.entry(role.into()).or_default();
-        own.deny_if.push(Conditional {
-            pattern: tools,
-            condition,
-        });
-        self
-    }
-
-    /// Lets a role use the entries that match.
-    pub fn allow(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
-        self.roles
-            .entry(role.into())
-            .or_default()
-            .allow
-            .add(kind, pattern);
-        self
-    }
-
-    /// Forbids a role the entries that match, whatever other roles allow.
-    pub fn deny(mut self, role: &str, kind: EntryKind, pattern: Pattern) -> Self {
-        self.roles
-            .entry(role.into())
-            .or_default()
-            .deny
-            .add(kind, pattern);
-        self
-    }
-
-    /// Lets a role use every entry of every kind, and call every method.
-    pub fn allow_everything(mut self, role: &str) -> Self {
-        for kind in [
-            EntryKind::Tool,
-            EntryKind::Prompt,
-            EntryKind::Resource,
-            EntryKind::ResourceTemplate,
-            EntryKind::Method,
-        ] {
-            self = self.allow(role, kind, Pattern::new("*"));
-        }
-        self
-    }
-
-    fn assign(mut self, holder: Holder, role: &str) -> Self {
-        self.assigned.push((holder, role.into()));
-        self
-    }
-
-    /// Gives a role to a subject of an issuer.
-    pub fn assign_subject(mut self, issuer: &str, subject: &str, role: &str) -> Self {
-        let key = (issuer.into(), subject.into());
-        self.subjects.entry(key).or_default().push(role.into());
-        self
-    }
-
-    /// Gives a role to all principals of a tenant.
-    pub fn assign_tenant(self, tenant: &str, role: &str) -> Self {
-        self.assign(Holder::Tenant(tenant.into()), role)
-    }
-
-    /// Gives a role to whoever came with a credential that grants a scope.
-    pub fn assign_scope(self, scope: &str, role: &str) -> Self {
-        self.assign(Holder::Scope(scope.into()), role)
-    }
-
-    /// Gives a role to whoever came with a credential.
-    pub fn assign_authenticated(self, role: &str) -> Self {
-        self.assign(Holder::Authenticated, role)
-    }
-
-    /// Gives a role to the user of this machine.
-    pub fn assign_local(self, role: &str) -> Self {
-        self.assign(Holder::Local, role)
-    }
-
-    /// Gives a role to everybody, anonymous callers included.
-    pub fn assign_everybody(self, role: &str) -> Self {
-        self.assign(Holder::Everybody, role)
-    }
-
-    /// Builds it.
-    #[must_use]
-    pub fn build(self) -> Rbac {
-        Rbac(Arc::new(Inner {
-            roles: self.roles,
-            assigned: self.assigned,
-            subjects: self.subjects,
-        }))
-    }
-}
-
 #[async_trait]
 impl PolicyEngine for Rbac {
     async fn decide(&self, request: &Request) -> Result<PolicyDecision, Error> {
         let roles = self.roles(request.principal());
         let mut verdict = Verdict::new("rbac:not-an-entry", "the call acts on no entry");
-        for (kind, name) in entries(request) {
+        let upstream = request.upstream().filter(|_| self.0.hides_upstreams);
+        let upstream = upstream.map(|id| (EntryKind::Upstream, id.as_str().to_owned()));
+        for (kind, name) in upstream.into_iter().chain(entries(request)) {
             let judged = self.judge(&roles, kind, &name);
             let judged = match judged {
                 Ok(_) if kind == EntryKind::Tool && self.has_conditions(&roles) => {
@@ -421,7 +349,10 @@ impl PolicyEngine for Rbac {
             .collect();
         Visibility::all().and(move |entry| {
             let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
-            own.judge(&roles, entry.kind, entry.name).is_ok()
+            let upstream = entry.upstream.filter(|_| own.0.hides_upstreams);
+            let shown =
+                |id: &UpstreamId| own.judge(&roles, EntryKind::Upstream, id.as_str()).is_ok();
+            own.judge(&roles, entry.kind, entry.name).is_ok() && upstream.is_none_or(shown)
         })
     }
 }
@@ -430,14 +361,6 @@ impl fmt::Debug for Rbac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rbac")
             .field("roles", &self.0.roles.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for RbacBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RbacBuilder")
-            .field("roles", &self.roles.len())
             .finish_non_exhaustive()
     }
 }
