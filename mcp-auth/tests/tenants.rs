@@ -80,6 +80,17 @@ fn roles() -> RbacBuilder {
         .assign_scope("role:reader", "reader")
 }
 
+/// An address at which nothing listens.
+async fn nowhere() -> String {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}/mcp", gone.local_addr().unwrap())
+}
+
+fn client() -> GuardedClient {
+    let client = GuardedClient::builder().insecure_allow_loopback();
+    client.build().unwrap()
+}
+
 struct World {
     origin: String,
     users: Users,
@@ -125,9 +136,7 @@ impl World {
         }
         // One of acme's is not there.
         owners.give_to_tenant(&UpstreamId::new("acme-lost").unwrap(), "acme");
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let nowhere = format!("http://{}/mcp", nobody.local_addr().unwrap());
-        drop(nobody);
+        let nowhere = nowhere().await;
         let rbac = Rbac::builder()
             .tenant("acme", roles())
             .tenant("blue", roles());
@@ -145,7 +154,6 @@ impl World {
             .layer(auth.layer())
             .merge(users.router());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let http = GuardedClient::builder().insecure_allow_loopback().build();
         Self {
             origin,
             users,
@@ -153,7 +161,7 @@ impl World {
             running,
             calls,
             clock,
-            http: http.unwrap(),
+            http: client(),
         }
     }
 
