@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mcp_auth::{
     ScopeHierarchy,
-    policy::{Condition, Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules},
+    policy::{Condition, Pattern, PolicyChain, PolicyLayer, Rbac, ScopeRules, UpstreamOwners},
 };
 use mcp_core::{
     Entry, EntryKind, Era, Error, ErrorKind, Json, Method, PolicyDecision, PolicyEngine, Principal,
-    Request, Response, Stack, ToolAnnotations, Verdict, Visibility,
+    Request, Response, Stack, ToolAnnotations, UpstreamId, Verdict, Visibility,
 };
 use serde_json::json;
 use tower::{ServiceExt, service_fn};
@@ -579,4 +579,121 @@ async fn an_agent_decides_and_whatever_is_no_decision_refuses() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn roles_of_tenants_have_names_and_holders_of_their_own() {
+    let tenant = |pattern: &str| {
+        Rbac::builder()
+            .allow("reader", EntryKind::Tool, Pattern::new(pattern))
+            .inherit("operator", "reader")
+            .allow("operator", EntryKind::Tool, Pattern::new("erase"))
+            .assign_scope("role:operator", "operator")
+            .assign_subject("i", "7", "reader")
+            .assign_authenticated("admin")
+    };
+    let rbac = Rbac::builder()
+        .allow_everything("admin")
+        .allow("reader", EntryKind::Tool, Pattern::new("common"))
+        .assign_scope("role:reader", "reader")
+        .tenant("acme", tenant("acme_*"))
+        .tenant(
+            "blue",
+            tenant("blue_*").deny("reader", EntryKind::Tool, Pattern::new("blue_secret")),
+        )
+        .build();
+    let of = |tenant: &str, subject: &str, scopes: &[&str]| {
+        let who = Principal::authenticated("i", subject).with_scopes(scopes.iter().copied());
+        match tenant {
+            "" => who,
+            tenant => who.with_tenant(tenant),
+        }
+    };
+    for (who, tools) in [
+        (of("acme", "1", &["role:operator"]), "acme_x erase"),
+        (of("blue", "1", &["role:operator"]), "blue_x erase"),
+        (of("acme", "7", &[]), "acme_x"),
+        (of("blue", "7", &[]), "blue_x"),
+        // A role without permissions in the tenant is none, whatever is so named outside.
+        (of("acme", "1", &[]), ""),
+        (of("", "7", &["role:operator"]), ""),
+        (of("green", "7", &["role:operator"]), ""),
+        (of("acme", "1", &["role:reader"]), "common"),
+    ] {
+        let all = [
+            "acme_x",
+            "blue_x",
+            "blue_secret",
+            "erase",
+            "common",
+            "other",
+        ];
+        let allowed = all
+            .into_iter()
+            .filter(|tool| rbac.allows(&who, EntryKind::Tool, tool));
+        assert_eq!(allowed.collect::<Vec<_>>().join(" "), tools, "{who:?}");
+    }
+    let roles = rbac.roles(&of("acme", "7", &["role:operator"])).join(" ");
+    assert!(
+        roles.contains("acme/operator") && roles.contains("acme/reader"),
+        "{roles}"
+    );
+}
+
+#[tokio::test]
+async fn a_role_that_is_denied_an_upstream_neither_sees_nor_calls_it() {
+    let crm = UpstreamId::new("crm").unwrap();
+    let rbac = Rbac::builder()
+        .allow_everything("user")
+        .deny("guest", EntryKind::Upstream, Pattern::new("crm*"))
+        .assign_everybody("user")
+        .assign_scope("guest", "guest")
+        .build();
+    let (guest, member) = (user("g", &["guest"]), user("m", &[]));
+    for (who, sees) in [(&guest, false), (&member, true)] {
+        let visibility = rbac.visibility(who);
+        assert_eq!(visibility.allows_upstream(&crm), sees);
+        let entry = Entry::new(EntryKind::Tool, "x").with_upstream(&crm);
+        assert_eq!(visibility.allows(&entry), sees);
+        assert!(visibility.allows(&Entry::new(EntryKind::Tool, "x")));
+        let at = tool(who, "x").with_upstream(crm.clone());
+        assert_eq!(rbac.decide(&at).await.unwrap().allows(), sees);
+        assert_eq!(rbac.allows(who, EntryKind::Upstream, "crm-2"), sees);
+    }
+    // Roles that say nothing about upstreams hide none.
+    let plain = Rbac::builder().build();
+    assert!(plain.visibility(&member).allows_upstream(&crm));
+}
+
+#[tokio::test]
+async fn an_upstream_is_its_owners_and_everybodys_only_where_nobody_owns_it() {
+    let [crm, notes, open] = ["crm", "notes", "open"].map(|id| UpstreamId::new(id).unwrap());
+    let owners = UpstreamOwners::new();
+    owners.give_to_tenant(&crm, "acme");
+    owners.give_to_subject(&notes, "i", "7");
+    let acme = Principal::authenticated("i", "1").with_tenant("acme");
+    let seven = Principal::authenticated("i", "7");
+    let impostor = Principal::authenticated("other", "7");
+    for (who, own) in [
+        (&acme, [true, false, true]),
+        (&seven, [false, true, true]),
+        (&impostor, [false, false, true]),
+        (&Principal::local(), [false, false, true]),
+        (&Principal::anonymous(), [false, false, true]),
+    ] {
+        let visibility = owners.visibility(who);
+        for (id, may) in [&crm, &notes, &open].into_iter().zip(own) {
+            assert_eq!(owners.may_use(who, id), may, "{who:?} {id}");
+            assert_eq!(visibility.allows_upstream(id), may);
+            let request = tool(who, "x").with_upstream(id.clone());
+            assert_eq!(owners.decide(&request).await.unwrap().allows(), may);
+            let strict = owners.clone().owned_only();
+            assert_eq!(strict.may_use(who, id), may && *id != open);
+        }
+    }
+    // What nobody is left to own stays hidden.
+    assert_eq!(owners.remove_tenant("acme"), [crm.clone()]);
+    assert!(!owners.may_use(&acme, &crm) && !owners.may_use(&seven, &crm));
+    assert!(owners.release(&crm) && !owners.release(&crm));
+    assert!(owners.may_use(&seven, &crm));
 }

@@ -82,9 +82,17 @@ pub(crate) fn random_secret() -> [u64; 2] {
 }
 
 /// What hashes a [`Key`] that is random already.
+#[allow(
+    dead_code,
+    reason = "used by the layers that keep things by key, which are features"
+)]
 pub(crate) type KeyHasher = std::hash::BuildHasherDefault<PassThrough>;
 
 /// Takes the half of a [`Key`] that it is given for the hash.
+#[allow(
+    dead_code,
+    reason = "used by the layers that keep things by key, which are features"
+)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PassThrough(u64);
 
