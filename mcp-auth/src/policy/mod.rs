@@ -4,7 +4,8 @@
 //! lets a call continue with other parameters). These are here, and a way to have several decide in order:
 //!
 //! 1. [`Rbac`]: roles with permissions on tools, prompts and resources by patterns, given to subjects, tenants and scopes.
-//!    Tenants have roles of their own, roles inherit from others, and rules about tools may have conditions on arguments and annotations ([`Condition`]).
+//!    Each tenant has its own roles, roles inherit from others, and rules about tools may have conditions on arguments and
+//!    annotations ([`Condition`]).
 //!    What no role allows is refused; what one denies is refused whatever others allow. A method that the specification
 //!    does not define needs a role that allows it by its name ([`EntryKind::Method`]);
 //!    lists and the other methods that act on no entry do not.

@@ -93,7 +93,12 @@ impl UpstreamOwners {
         });
     }
 
-    /// Takes an upstream from all its owners. Returns whether it had any.
+    /// Removes all owners of an upstream, and returns whether it had any.
+    ///
+    /// # Security
+    ///
+    /// The upstream is open to everybody then, unless [`owned_only`](UpstreamOwners::owned_only) was called: remove it from
+    /// the gateway first.
     #[allow(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn release(&self, upstream: &UpstreamId) -> bool {
         let before = self.owners.rcu(|all| {
@@ -104,7 +109,8 @@ impl UpstreamOwners {
         before.contains_key(upstream)
     }
 
-    /// Takes everything from a tenant. Upstreams that nobody else owns stay hidden from all. Returns those that the tenant owned.
+    /// Removes a tenant from the owners of all upstreams, and returns the upstreams that it owned. One without another owner
+    /// stays hidden from everybody until it is released or given to somebody.
     #[allow(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn remove_tenant(&self, tenant: &str) -> Vec<UpstreamId> {
         let owner = Owner::Tenant(tenant.into());

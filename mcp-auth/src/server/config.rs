@@ -101,8 +101,9 @@ impl ResourceServer {
             .add_principal(*owner.as_bytes(), now, now, keep);
     }
 
-    /// Has the credentials of a principal judged anew: what is remembered about them (roles, that they are good) is not
-    /// believed any more. `keep` should be the longest time that a verdict is remembered for. Known to this process only.
+    /// Invalidates the cached verdicts about a principal's credentials: each is verified again, with its present roles, at its
+    /// next request. `keep` should be the longest time for which a verdict is cached. Known to this process only: see
+    /// [`SharedRevocations::judge_again`](super::SharedRevocations::judge_again).
     pub fn judge_again(&self, principal: &Principal, keep: Duration) {
         let owner = principal.partition();
         let now = self.0.wall.now();

@@ -105,7 +105,7 @@ struct Verified {
     scheme: &'static str,
     /// Whether an authorization server has issued the credential.
     of_issuer: bool,
-    /// When it began to be found out.
+    /// When its verification began.
     judged: SystemTime,
     token: Option<InboundToken>,
 }

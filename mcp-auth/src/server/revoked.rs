@@ -10,7 +10,7 @@ use super::{Identity, VerifiedIdentity};
 /// The longest time that anything is kept.
 pub(super) const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// What the operator has revoked before its time, or wants judged anew.
+/// What was revoked before its time, and which cached verdicts are invalid.
 #[derive(Debug, Default)]
 pub(super) struct Revoked(ArcSwap<Lists>);
 
@@ -23,7 +23,7 @@ struct Lists {
     ids: HashMap<Box<str>, SystemTime>,
     /// Principals whose credentials are refused if they were issued up to a time.
     principals: HashMap<Owner, Since>,
-    /// Principals about whose credentials nothing is believed that was found out up to a time.
+    /// Principals whose cached verdicts are invalid if their verification began up to a time.
     again: HashMap<Owner, Since>,
 }
 
@@ -96,7 +96,7 @@ impl Revoked {
         });
     }
 
-    /// Believes nothing about a principal's credentials that was found out up to now.
+    /// Invalidates the verdicts about a principal's credentials whose verification began up to now.
     pub(super) fn add_again(
         &self,
         owner: Owner,
@@ -138,7 +138,7 @@ impl Revoked {
         by_id || by_owner
     }
 
-    /// Returns whether a verdict has to be found again.
+    /// Returns whether a cached verdict is invalid.
     pub(super) fn is_outdated(&self, known: &VerifiedIdentity) -> bool {
         let lists = self.0.load();
         if lists.again.is_empty() {
